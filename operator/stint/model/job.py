@@ -1,0 +1,182 @@
+"""A job as the core knows it: a `TrainingJob` that was parsed and found right.
+
+A job's life is one table, `STEPS`. The operator writes the phase a job is in to its status; which phase
+that is follows from what the cluster shows and what the plan says, and a step that the table lacks is a bug.
+
+    Queued ----------> Provisioning      nodes for it were ordered
+    Queued ----------> Starting          its pods were let go, onto nodes that are there
+    Starting --------> Running           every worker runs
+    Running ---------> Queued            its nodes were taken, or it was stopped to be moved
+    any but the last - Suspended         the user asked for it, and back to Queued when asked again
+    Starting, Running  Succeeded, Failed
+    Queued ... ------> Invalid           an edit made the spec unusable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NewType
+
+from stint.model.offering import CapacityType, OfferingId
+from stint.model.resources import Resources
+
+JobId = NewType("JobId", str)  # "namespace/name", joined in `job_id` only
+NodeName = NewType("NodeName", str)
+
+
+def job_id(namespace: str, name: str) -> JobId:
+    """The one place where a job's key is made."""
+    return JobId(f"{namespace}/{name}")
+
+
+def split_job_id(job: JobId) -> tuple[str, str]:
+    """Namespace and name again."""
+    namespace, _, name = job.partition("/")
+    return namespace, name
+
+
+class Phase(StrEnum):
+    """Where a job stands, for humans; machines read the conditions."""
+
+    QUEUED = "Queued"
+    PROVISIONING = "Provisioning"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    INVALID = "Invalid"
+
+
+ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED})
+
+_ALIVE = frozenset(Phase) - ENDED
+STEPS: Mapping[Phase, frozenset[Phase]] = {
+    Phase.QUEUED: _ALIVE | ENDED,
+    Phase.PROVISIONING: _ALIVE | ENDED,
+    Phase.STARTING: _ALIVE | ENDED,
+    Phase.RUNNING: _ALIVE - {Phase.PROVISIONING} | ENDED,
+    Phase.SUSPENDED: _ALIVE | ENDED,
+    Phase.INVALID: _ALIVE | ENDED,
+    Phase.SUCCEEDED: frozenset({Phase.SUCCEEDED}),
+    Phase.FAILED: frozenset({Phase.FAILED}),
+}
+
+
+class OnExceed(StrEnum):
+    """What happens when the next hour would cost more than the budget has left."""
+
+    WARN = "Warn"
+    CHECKPOINT_AND_STOP = "CheckpointAndStop"
+
+
+class OnMiss(StrEnum):
+    """What happens to a waiting job that can no longer meet its deadline anywhere."""
+
+    RUN = "Run"  # run it as cheaply as lateness allows, and say so
+    HOLD = "Hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How much there is to do and how fast it goes."""
+
+    units: float
+    unit: str = "step"
+    units_per_second: Mapping[str, float]  # whole gang at `Job.workers`, by canonical GPU model
+    scaling_exponent: float = 1.0  # speed of w workers = speed of the reference gang x (w / workers) ** this
+    units_done: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint contract promises. `every` None: the job never checkpoints."""
+
+    every: timedelta | None = None
+    takes: timedelta = timedelta(0)
+    restart: timedelta = timedelta(0)  # from lost nodes to working again, capacity given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """J = performance x usd_per_hour x hours until done + cost x dollars to finish (alpha and beta)."""
+
+    performance: float = 1.0
+    cost: float = 1.0
+    usd_per_hour: float = 1.0  # what having the result an hour sooner is worth
+    lateness_usd_per_hour: float = 0.0  # in addition, for each hour past the deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Where the training data lies."""
+
+    gib: float = 0.0
+    provider: str = ""
+    region: str = ""
+    may_leave_region: bool = True
+    scratch_gib: float = 0.0  # block storage rented while the job runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """As in a pod. An empty key tolerates everything; an empty effect, every effect."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A gang's place: decided, durable, and either being started or running."""
+
+    offering: OfferingId
+    nodes: tuple[NodeName, ...]  # by rank
+    since: datetime  # when its capacity became its own
+    released: bool = False  # every pod has been let go
+    running: bool = False  # every worker runs
+    usd_per_hour: float = 0.0  # at the prices of the decision
+    finish: datetime | None = None  # as expected when last looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One gang and everything a decision about it needs."""
+
+    id: JobId
+    uid: str
+    created: datetime
+    workers: int  # the reference size: `work.units_per_second` is meant at this many
+    min_workers: int
+    max_workers: int
+    per_worker: Resources
+    gpu_models: tuple[str, ...] = ()  # canonical; empty: any that fits and whose speed is known
+    gpu_memory_gib: float = 0.0  # the least a single GPU must have
+    work: Work
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    capacity_types: tuple[CapacityType, ...] = tuple(CapacityType)
+    priority: int = 0
+    deadline: datetime | None = None
+    on_deadline_miss: OnMiss = OnMiss.RUN
+    budget_usd: float | None = None
+    on_exceed: OnExceed = OnExceed.WARN
+    spent_usd: float = 0.0
+    objective: Objective = field(default_factory=Objective)
+    data: Data = field(default_factory=Data)
+    licences: tuple[str, ...] = ()
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    suspended: bool = False
+    assignment: Assignment | None = None
+    not_before: datetime | None = None  # back-off after a roll-back or a failure
+    avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
+
+    @property
+    def waiting(self) -> bool:
+        """True when a decision is owed to it."""
+        return self.assignment is None and not self.suspended

@@ -1,0 +1,83 @@
+"""What can be bought and what it costs there and then: offerings with their prices resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NewType
+
+from stint.model.figure import Figure
+from stint.model.offering import CapacityType, OfferingId
+from stint.model.resources import Resources
+
+PoolName = NewType("PoolName", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """As on a node."""
+
+    key: str
+    value: str = ""
+    effect: str = "NoSchedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offering:
+    """Instance type x zone x capacity type, inside one pool, with every figure that prices it.
+
+    A figure that is None is not known; a job that needs it is told so instead of being charged nothing.
+    """
+
+    id: OfferingId
+    pool: PoolName
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    capacity_type: CapacityType
+    gpu_model: str
+    gpu_memory_gib: float
+    per_node: Resources  # allocatable of an empty node
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    usd_per_node_hour: Figure | None
+    watts_per_node: Figure | None = None  # at load, GPUs and host
+    pue: Figure | None = None
+    usd_per_kwh: Figure | None = None  # None where the price of the node contains its energy
+    g_co2_per_kwh: Figure | None = None
+    interruptions_per_hour: Figure | None = None  # of one node; None: the provider does not interrupt it
+    usd_per_storage_gb_month: Figure | None = None
+    stale: tuple[str, ...] = ()  # which of its figures are older than the price book allows
+
+
+def offering_id(pool: PoolName, instance_type: str, zone: str, capacity_type: CapacityType) -> OfferingId:
+    """The one place where an offering's key is made."""
+    return OfferingId("/".join((pool, instance_type, zone or "-", capacity_type.value)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Nodes resized as one. An inferred pool has no scaler: its nodes say what they are, nobody resizes them."""
+
+    name: PoolName
+    offerings: tuple[OfferingId, ...]
+    inferred: bool = False
+    scaler: str | None = None  # the adapter's name; None: cannot be resized
+    advise_only: bool = True  # recommend in status, change nothing
+    min_nodes: int = 0
+    max_nodes: int = 0
+    wanted_nodes: int = 0  # what was last asked of the scaler
+    cold_start_seconds: float = 300.0  # from order to ready node
+    give_back_after_seconds: float = 600.0  # how long a node may stand empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressRate:
+    """What moving data from one region to another costs."""
+
+    from_provider: str
+    from_region: str
+    to_provider: str
+    to_region: str
+    usd_per_gb: Figure

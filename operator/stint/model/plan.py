@@ -1,0 +1,166 @@
+"""All that one cycle decided: who runs where, who waits and why, which pools change, all in money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from stint.model.job import JobId, NodeName
+from stint.model.market import PoolName
+from stint.model.offering import OfferingId
+
+
+class Reason(StrEnum):
+    """Why not. Declared in order of precedence: wrong, impossible, gated, waiting."""
+
+    UNKNOWN_GPU_MODEL = "UnknownGpuModel"
+    NO_SPEED_FOR_MODEL = "NoSpeedForModel"
+    MODEL_NOT_ALLOWED = "ModelNotAllowed"
+    CAPACITY_TYPE_NOT_ALLOWED = "CapacityTypeNotAllowed"
+    GPU_MEMORY_TOO_SMALL = "GpuMemoryTooSmall"
+    WORKER_EXCEEDS_NODE = "WorkerExceedsNode"
+    NODE_SELECTOR_MISMATCH = "NodeSelectorMismatch"
+    TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    DATA_MUST_STAY = "DataMustStay"
+    POOL_LIMIT = "PoolLimit"
+    NO_PRICE = "NoPrice"
+    OVER_BUDGET = "OverBudget"
+    MISSES_DEADLINE = "MissesDeadline"
+    BACKING_OFF = "BackingOff"
+    NOT_ENOUGH_GPUS = "NotEnoughGpus"
+    WAITING_IS_CHEAPER = "WaitingIsCheaper"
+    NODES_ON_THE_WAY = "NodesOnTheWay"
+    ADVICE_ONLY = "AdviceOnly"
+    DEARER = "Dearer"  # feasible, but something else costs less
+    NODE_LOST = "NodeLost"
+    NODE_INTERRUPTED = "NodeInterrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Dollars to finish, term by term; `usd` is their sum. Carbon stands beside it."""
+
+    usd: float
+    hardware_usd: float
+    rework_usd: float
+    startup_usd: float
+    energy_usd: float
+    egress_usd: float
+    storage_usd: float
+    licence_usd: float
+    labour_usd: float
+    lateness_usd: float
+    carbon_usd: float
+    energy_kwh: float
+    carbon_g: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to run a job that would have worked."""
+
+    offering: OfferingId
+    workers: int
+    new_nodes: int  # that would have to be bought
+    cost: Cost
+    usd_per_hour: float  # while it runs
+    objective_usd: float  # J: what was compared
+    start: datetime
+    finish: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One offering that cannot or should not have the job, and the first constraint in its way."""
+
+    offering: OfferingId
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The rest of the story behind a placement or a hold."""
+
+    runner_up: Candidate | None = None
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Let this gang go, whole, onto these nodes, now."""
+
+    job: JobId
+    chosen: Candidate
+    nodes: tuple[NodeName, ...]  # by rank
+    late_by_hours: float = 0.0  # past its deadline, as expected; 0: in time
+    explanation: Explanation = field(default_factory=Explanation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """This gang waits. `chosen` is what it waits for, where there is such a thing."""
+
+    job: JobId
+    reason: Reason
+    message: str
+    chosen: Candidate | None = None
+    explanation: Explanation = field(default_factory=Explanation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """A gang that keeps its place; what it will have cost and when it will be done, looked at afresh."""
+
+    job: JobId
+    cost_to_finish_usd: float  # from now on
+    usd_per_hour: float
+    finish: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Take this whole gang back: its pods go, it waits again."""
+
+    job: JobId
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resize:
+    """Bring a pool to so many nodes. Absolute, so that saying it twice asks for nothing twice."""
+
+    pool: PoolName
+    offering: OfferingId
+    from_nodes: int
+    to_nodes: int
+    give_back: tuple[NodeName, ...] = ()  # which ones go, where nodes go
+    for_jobs: tuple[JobId, ...] = ()
+    usd_per_hour: float = 0.0  # what the change adds to (or takes off) the bill
+    advise_only: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """How good the plan is known to be."""
+
+    solver: str
+    objective_usd: float
+    bound_usd: float | None  # no plan can cost less, under the model's assumptions
+    gap_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now. Every job of the situation is in exactly one of the first four."""
+
+    decided_at: datetime
+    placements: tuple[Placement, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    stays: tuple[Stay, ...] = ()
+    recalls: tuple[Recall, ...] = ()
+    resizes: tuple[Resize, ...] = ()
+    certificate: Certificate | None = None

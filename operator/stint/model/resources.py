@@ -1,0 +1,29 @@
+"""What a worker asks for and a node has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AXES = ("gpus", "cpu", "memory_gib", "pods")  # the order of every `resource` axis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """An amount of each schedulable resource."""
+
+    gpus: int = 0
+    cpu: float = 0.0  # cores
+    memory_gib: float = 0.0
+    pods: int = 0
+
+    def as_row(self) -> tuple[float, float, float, float]:
+        """In the order of `AXES`."""
+        return (float(self.gpus), self.cpu, self.memory_gib, float(self.pods))
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            gpus=self.gpus + other.gpus,
+            cpu=self.cpu + other.cpu,
+            memory_gib=self.memory_gib + other.memory_gib,
+            pods=self.pods + other.pods,
+        )

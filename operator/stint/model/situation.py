@@ -1,0 +1,45 @@
+"""Everything one decision may look at, frozen, with the time in it. A stored situation can be decided again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from stint.model.cluster import Node
+from stint.model.figure import Figure
+from stint.model.job import Job
+from stint.model.market import EgressRate, Offering, Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the people who run Stint have chosen."""
+
+    solver: str = "auto"  # a name in `stint.placement.solvers`
+    start_seconds: float = 30.0  # pods let go until they work, images and all
+    budget_steps: int = 10_000  # of work a solver may do; steps, not seconds, so a replay is exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Prices that do not belong to an offering."""
+
+    egress: tuple[EgressRate, ...] = ()
+    licence_usd_per_gpu_hour: Mapping[str, Figure] = field(default_factory=dict)
+    labour_usd_per_job_hour: Figure | None = None
+    carbon_usd_per_tonne: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Snapshot, queue, prices and now."""
+
+    now: datetime  # aware, UTC
+    jobs: tuple[Job, ...] = ()  # every job that has not ended, in no order
+    nodes: tuple[Node, ...] = ()
+    offerings: tuple[Offering, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    rates: Rates = field(default_factory=Rates)
+    settings: Settings = field(default_factory=Settings)
+    notes: tuple[str, ...] = ()  # what the observer could not see, for people: "no Prometheus"
