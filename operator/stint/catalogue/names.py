@@ -1,0 +1,55 @@
+"""The many names of one GPU.
+
+A node label says `NVIDIA-A100-SXM4-80GB` (GPU feature discovery), `a100` (Karpenter) or `nvidia-a100-80gb` (GKE).
+People write `A100 80GB`. All of them become one canonical model, or None: a wrong guess would price the wrong GPU.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from stint.catalogue.hardware import GpuFacts
+
+_NOT_WHOLE = re.compile(r"-shared$|-mig-")  # a time slice or a MIG slice of a GPU is not that GPU
+_BRANDS = re.compile(r"^(nvidia|tesla|amd|instinct|intel|habana|google|aws)-")
+
+
+def spell(text: str) -> str:
+    """Lower case, dashes for blanks and underscores, no brand in front."""
+    plain = re.sub(r"[\s_]+", "-", text.strip().lower())
+    while (shorter := _BRANDS.sub("", plain)) != plain:
+        plain = shorter
+    return plain
+
+
+def index(gpus: Iterable[GpuFacts]) -> dict[str, tuple[GpuFacts, ...]]:
+    """Every spelling, and which models it may mean, the smallest memory first."""
+    meanings: dict[str, list[GpuFacts]] = {}
+    for gpu in gpus:
+        for name in (gpu.model, gpu.product, *gpu.aliases):
+            known = meanings.setdefault(spell(name), [])
+            if gpu not in known:
+                known.append(gpu)
+    for gpu in {gpu.model: gpu for known in meanings.values() for gpu in known}.values():
+        meanings[spell(gpu.model)] = [gpu]  # a canonical name means itself and nothing else
+    return {name: tuple(sorted(known, key=_memory)) for name, known in meanings.items()}
+
+
+def look_up(
+    meanings: Mapping[str, tuple[GpuFacts, ...]], text: str, memory_gib: float | None = None
+) -> GpuFacts | None:
+    """The GPU that `text` names. Where it names several, the one nearest to `memory_gib`, or else the smallest."""
+    name = spell(text)
+    if _NOT_WHOLE.search(name):
+        return None
+    known = meanings.get(name, ())
+    if not known:
+        return None
+    if memory_gib is None:
+        return known[0]
+    return min(known, key=lambda gpu: abs(_memory(gpu) - memory_gib))
+
+
+def _memory(gpu: GpuFacts) -> float:
+    return gpu.memory_gib.value if gpu.memory_gib else 0.0
