@@ -1,0 +1,1 @@
+"""What nodes to buy or give back."""

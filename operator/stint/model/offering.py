@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NewType
+
+OfferingId = NewType("OfferingId", str)  # made in `stint.model.market.offering_id` only
 
 
 class CapacityType(StrEnum):

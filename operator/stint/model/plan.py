@@ -148,9 +148,10 @@ class Certificate:
     """How good the plan is known to be."""
 
     solver: str
-    objective_usd: float
-    bound_usd: float | None  # no plan can cost less, under the model's assumptions
-    gap_ratio: float | None
+    objective_usd: float  # J of the jobs that got a place, and the idle part of what is bought for them
+    bound_usd: float  # no plan gives those jobs their places for less
+    gap_ratio: float | None  # of the two; None: nothing was placed
+    left_out: int = 0  # jobs that no place was found for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

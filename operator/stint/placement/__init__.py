@@ -1,0 +1,1 @@
+"""Who waits in what order, what each would cost where, and who gets what."""

@@ -1,0 +1,139 @@
+"""How many nodes each pool should have: what the assignment buys, less what has stood empty for too long."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
+from stint.model.job import JobId, NodeName
+from stint.model.market import Offering
+from stint.model.plan import Resize
+from stint.placement.capacity import Capacity
+from stint.placement.greedy import cheapest, columns_of_jobs
+from stint.placement.problem import Columns, Problem
+from stint.placement.solver import Assignment, Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a pool that only takes advice could do for one held job."""
+
+    job: int
+    choice: Choice
+    objective_usd: float
+
+
+def advise(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Advice]:
+    """For every job without a place now: the cheapest growth of advice-only pools that beats what it has.
+
+    One after the other, in queue order; what is advised for one is not advised to another again.
+    """
+    found = []
+    for j, candidates in enumerate(columns_of_jobs(problem.advice, len(problem.jobs))):
+        choice = assignment.choices[j]
+        has = np.inf if choice is None else problem.objective_at(problem.columns, choice.column, choice.start_hours)
+        better = cheapest(capacity, problem.advice, candidates)
+        if better is not None and better[1] < has:
+            found.append(Advice(j, *better))
+            if choice is not None:
+                capacity.give_back(j)
+            capacity.take(problem.advice, better[0])
+    return found
+
+
+def resize(problem: Problem, assignment: Assignment, advice: Iterable[Advice]) -> tuple[Resize, ...]:
+    """Every change of every pool, absolute, so that a cycle that is repeated orders nothing twice."""
+    grown = _grow(problem, problem.columns, _choices(assignment), advise_only=False)
+    advised = _grow(problem, problem.advice, [(a.job, a.choice) for a in advice], advise_only=True)
+    busy = {problem.offerings[o].id for o in _offerings_in_use(problem, assignment)}
+    shrunk = [r for r in _give_back(problem, assignment) if r.offering not in busy]
+    return tuple(grown + advised + shrunk)
+
+
+def _choices(assignment: Assignment) -> list[tuple[int, Choice]]:
+    return [(j, c) for j, c in enumerate(assignment.choices) if c is not None]
+
+
+def _offerings_in_use(problem: Problem, assignment: Assignment) -> set[int]:
+    """Offerings for which nodes are bought in this very plan: nothing of those is given back."""
+    return {int(problem.node_offering[n]) for _, c in _choices(assignment) for n in c.nodes if problem.node_is_new[n]}
+
+
+def _count(problem: Problem, offering: int) -> int:
+    return int(np.count_nonzero((problem.node_offering == offering) & ~problem.node_is_new))
+
+
+def _grow(
+    problem: Problem, columns: Columns, choices: Iterable[tuple[int, Choice]], *, advise_only: bool
+) -> list[Resize]:
+    new: dict[int, set[int]] = {}
+    for_jobs: dict[int, list[JobId]] = {}
+    for j, choice in choices:
+        bought = {n for n in choice.nodes if problem.node_is_new[n]}
+        if bought:
+            offering = int(columns.offering[choice.column])
+            new.setdefault(offering, set()).update(bought)
+            for_jobs.setdefault(offering, []).append(problem.jobs[j].id)
+    resizes = []
+    for o, nodes in sorted(new.items()):
+        seller, have = problem.offerings[o], _count(problem, o)
+        price = _price(seller)
+        verb = "would let" if advise_only else "for"
+        tail = "start" if advise_only else "to start"
+        resizes.append(
+            Resize(
+                pool=seller.pool,
+                offering=seller.id,
+                from_nodes=have,
+                to_nodes=have + len(nodes),
+                for_jobs=tuple(for_jobs[o]),
+                usd_per_hour=price * len(nodes),
+                advise_only=advise_only,
+                message=f"{len(nodes)} more {seller.instance_type} at {price:.2f} USD/h each "
+                f"{verb} {', '.join(for_jobs[o])} {tail}",
+            )
+        )
+    return resizes
+
+
+def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
+    """Nodes that have stood empty for longer than their pool allows and that nobody is promised."""
+    promised = {problem.nodes[n].name for _, c in _choices(assignment) for n in c.nodes if not problem.node_is_new[n]}
+    pools = [problem.pools[problem.pool_of_offering[o]] for o in problem.node_offering[: len(problem.nodes)]]
+    in_pool = Counter(pool.name for pool in pools)
+    going: dict[int, list[NodeName]] = {}
+    for i, (node, pool) in enumerate(zip(problem.nodes, pools, strict=True)):
+        if pool.scaler is None or not node.removable or node.name in promised or node.empty_since is None:
+            continue
+        empty_s = hours_between(node.empty_since, problem.situation.now) * SECONDS_PER_HOUR
+        if empty_s >= pool.give_back_after_seconds and in_pool[pool.name] > pool.min_nodes:
+            in_pool[pool.name] -= 1
+            going.setdefault(int(problem.node_offering[i]), []).append(node.name)
+    resizes = []
+    for o, names in sorted(going.items()):
+        offering, have = problem.offerings[o], _count(problem, o)
+        pool = problem.pools[problem.pool_of_offering[o]]
+        saved = _price(offering) * len(names)
+        minutes = pool.give_back_after_seconds / 60
+        resizes.append(
+            Resize(
+                pool=offering.pool,
+                offering=offering.id,
+                from_nodes=have,
+                to_nodes=have - len(names),
+                give_back=tuple(names),
+                usd_per_hour=-saved,
+                advise_only=pool.advise_only,
+                message=f"{len(names)} {offering.instance_type} empty for over {minutes:.0f} min: "
+                f"giving back saves {saved:.2f} USD/h",
+            )
+        )
+    return resizes
+
+
+def _price(offering: Offering) -> float:
+    return 0.0 if offering.usd_per_node_hour is None else offering.usd_per_node_hour.value

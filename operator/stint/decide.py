@@ -1,0 +1,91 @@
+"""The one door into the core: a situation in, a plan out.
+
+Gangs compete for the same nodes, so a decision is made for all of them together. The operator, the simulator,
+`stint plan` and the tests all call `decide`; none of them owns a copy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stint.autoscale import sizing
+from stint.errors import UnsoundAssignmentError
+from stint.model.job import Job, OnMiss
+from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
+from stint.model.situation import Situation
+from stint.placement import explain, outcome, queue
+from stint.placement.bound import certify
+from stint.placement.problem import Problem, build_problem
+from stint.placement.running import look_after
+from stint.placement.solver import Assignment, Solver
+from stint.placement.solvers import SOLVERS
+from stint.placement.verify import violations
+
+
+def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random.Generator | None = None) -> Plan:
+    """Return what to do now. Pure: the clock is `situation.now`, the dice are `rng`.
+
+    Args:
+        situation: everything the decision may look at.
+        solver: by default the one that `situation.settings.solver` names.
+        rng: for solvers that roll dice; by default seeded with 0, so that a stored situation gives the same bytes.
+    Raises:
+        UnsoundAssignmentError: the solver broke a rule. The caller asks again with greedy, and counts it.
+        KeyError: `situation.settings.solver` names no solver.
+    """
+    solver = solver or SOLVERS[situation.settings.solver]
+    rng = rng or np.random.Generator(np.random.PCG64(0))
+
+    stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
+    backing_off, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
+    problem = build_problem(situation, waiting)  # 3. what each would cost where
+    answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
+    if broken := violations(problem, answer):  # 5. trust no solver
+        raise UnsoundAssignmentError(broken)
+    certificate = certify(problem, answer, solver.name)
+    return _compose(situation, problem, answer, certificate, stays, recalls, backing_off)  # 6. nodes, and why
+
+
+def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:
+    """Jobs that back off after a failure or a roll-back do not compete."""
+    holds, rest = [], []
+    for job in waiting:
+        if job.not_before is not None and job.not_before > situation.now:
+            seconds = (job.not_before - situation.now).total_seconds()
+            text = f"tries again in {seconds:.0f} s, after its last start did not hold"
+            holds.append(Hold(job=job.id, reason=Reason.BACKING_OFF, message=text))
+        else:
+            rest.append(job)
+    return holds, rest
+
+
+def _compose(
+    situation: Situation,
+    problem: Problem,
+    answer: Assignment,
+    certificate: Certificate,
+    stays: tuple[Stay, ...],
+    recalls: tuple[Recall, ...],
+    backing_off: list[Hold],
+) -> Plan:
+    capacity = explain.full_capacity(problem, answer)
+    told = explain.explanations(problem, answer, capacity)
+    advice = sizing.advise(problem, answer, capacity)
+    advised = {a.job: a.choice for a in advice}
+    placements, holds = [], list(backing_off)
+    for j, choice in enumerate(answer.choices):
+        goes = choice is not None and outcome.goes_now(problem, choice)
+        placement = outcome.placement(problem, j, choice, told[j]) if choice is not None and goes else None
+        if placement is None or (placement.late_by_hours > 0 and problem.jobs[j].on_deadline_miss is OnMiss.HOLD):
+            holds.append(outcome.hold(problem, j, choice, told[j], advised.get(j)))
+        else:
+            placements.append(placement)
+    return Plan(
+        decided_at=situation.now,
+        placements=tuple(placements),
+        holds=tuple(sorted(holds, key=lambda h: h.job)),
+        stays=stays,
+        recalls=recalls,
+        resizes=sizing.resize(problem, answer, advice),
+        certificate=certificate,
+    )

@@ -1,0 +1,212 @@
+"""Who holds what when: a solver's scratch pad. Built from a problem, changed by taking and giving back.
+
+Each offering has a list of instants; between two of them nothing changes. `free[i]` is what every node of the
+offering has to give from instant i on. A gang takes its share from every instant in its run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from stint.placement.problem import Columns, Problem
+from stint.placement.solver import Choice
+
+_EPSILON = 1e-9
+
+
+@dataclass(slots=True)
+class _Timeline:
+    nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
+    hours: list[float]
+    free: list[Float[np.ndarray, "own resource"]]  # parallel to `hours`
+    longest: Float[np.ndarray, " own"]  # of the gangs on a bought node; 0: not bought
+    paid: Float[np.ndarray, " own"]  # node-hours they pay for
+
+    def split(self, at: float) -> int:
+        """The index of the instant `at`, which exists from now on."""
+        for i, hour in enumerate(self.hours):
+            if abs(hour - at) < _EPSILON:
+                return i
+            if hour > at:
+                self.hours.insert(i, at)
+                self.free.insert(i, self.free[i - 1].copy())
+                return i
+        self.hours.append(at)
+        self.free.append(self.free[-1].copy())
+        return len(self.hours) - 1
+
+    def least(self, start: float, end: float) -> Float[np.ndarray, "own resource"]:
+        """What every node has to give all the way from `start` to `end`."""
+        first = max(i for i, hour in enumerate(self.hours) if hour <= start + _EPSILON)
+        window = [f for i, f in enumerate(self.free) if i >= first and (i == first or self.hours[i] < end - _EPSILON)]
+        return window[0] if len(window) == 1 else np.minimum.reduce(window)
+
+
+class Capacity:
+    """What is left for those who have not been served yet."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.headroom = problem.headroom.copy()
+        self._at: list[_Timeline] = []
+        self._place = np.zeros(len(problem.node_offering), dtype=np.int64)  # index of a node in its timeline
+        self._taken: dict[int, tuple[Choice, Columns]] = {}
+        for o in range(len(problem.offerings)):
+            nodes = np.flatnonzero(problem.node_offering == o)
+            self._place[nodes] = np.arange(len(nodes))
+            self._at.append(self._initial(nodes))
+
+    def _initial(self, nodes: Int[np.ndarray, " own"]) -> _Timeline:
+        problem = self.problem
+        arrive = problem.node_from_hours[nodes]
+        mine = {int(n) for n in nodes}
+        releases = [r for r in problem.releases if r.node in mine and math.isfinite(problem.node_from_hours[r.node])]
+        hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
+        free = [np.where((arrive <= h + _EPSILON)[:, None], problem.node_free[nodes], 0.0) for h in hours]
+        for release in releases:
+            for hour, rows in zip(hours, free, strict=True):
+                if hour >= release.hours - _EPSILON:
+                    rows[self._place[release.node]] += release.resources
+        zeros = np.zeros(len(nodes))
+        return _Timeline(nodes=nodes, hours=hours, free=free, longest=zeros, paid=zeros.copy())
+
+    def instants(self, offering: int) -> tuple[float, ...]:
+        """When something changes on an offering's nodes; the first is now."""
+        return tuple(self._at[offering].hours)
+
+    def room(
+        self, job: int, offering: int, start: float, end: float, *, bought: bool | None = True
+    ) -> Int[np.ndarray, " own"]:
+        """How many workers of a job each node of an offering can hold from `start` to `end`.
+
+        `bought`: True counts nodes that exist or were bought in this plan, False only those that could still be
+        bought, None both.
+        """
+        line, problem = self._at[offering], self.problem
+        need = problem.need[job]
+        asked = need > 0
+        counts = np.floor((line.least(start, end)[:, asked] + _EPSILON) / need[asked]).min(axis=1).astype(np.int64)
+        allowed = problem.admits[job][line.nodes]
+        closed: Bool[np.ndarray, " own"] = problem.node_is_new[line.nodes] & (line.longest == 0.0)
+        if bought is not None:
+            allowed = allowed & (~closed if bought else closed)
+        return np.where(allowed, np.maximum(counts, 0), 0)
+
+    def nodes_of(self, offering: int) -> Int[np.ndarray, " own"]:
+        """The problem's node indices of an offering, parallel to what `room` returns."""
+        return self._at[offering].nodes
+
+    def free_at(self, node: int, instant: float) -> Float[np.ndarray, " resource"]:
+        """What a node has to give at an instant."""
+        line = self._at[int(self.problem.node_offering[node])]
+        i = max(i for i, hour in enumerate(line.hours) if hour <= instant + _EPSILON)
+        free: Float[np.ndarray, " resource"] = line.free[i][self._place[node]]
+        return free
+
+    def place(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+        """The earliest start of a column on what is left, and its J there; None: it never fits."""
+        return self._buy(columns, column) if columns.buys[column] else self._wait(columns, column)
+
+    def _wait(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
+        held = float(columns.held_hours[column])
+        for start in self._at[offering].hours:
+            room = self.room(job, offering, start, start + held)
+            if int(room.sum()) >= workers:
+                nodes = self._pack(offering, room, workers)
+                choice = Choice(column=column, start_hours=start, nodes=nodes)
+                idle = self._idle_usd(columns, column, nodes)
+                return choice, self.problem.objective_at(columns, column, start) + idle
+        return None
+
+    def _buy(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+        """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
+        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
+        line, problem = self._at[offering], self.problem
+        new = problem.node_is_new[line.nodes]
+        if not new.any():
+            return None
+        ready = float(problem.node_from_hours[line.nodes[new]][0])
+        end = float(columns.held_hours[column])
+        have = self.room(job, offering, ready, end)
+        lacking = workers - int(have.sum())
+        if lacking <= 0:
+            return None  # nothing needs to be bought: the column that only waits says it better
+        could = self.room(job, offering, ready, end, bought=False)
+        count = -(-lacking // int(columns.per_node[column]))
+        fresh = np.flatnonzero(could)[:count]
+        if len(fresh) < count or count > self.headroom[problem.pool_of_offering[offering]]:
+            return None
+        room = have.copy()
+        room[fresh] = could[fresh]
+        nodes = self._pack(offering, room, workers)
+        idle = self._idle_usd(columns, column, nodes)
+        return Choice(column=column, start_hours=0.0, nodes=nodes), problem.objective_at(columns, column, 0.0) + idle
+
+    def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
+        """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
+        line = self._at[offering]
+        order = np.lexsort((np.arange(len(room)), -room))
+        taken: list[tuple[int, int]] = []
+        left = workers
+        for i in order:
+            if left <= 0 or room[i] == 0:
+                break
+            if room[i] <= left:
+                taken.append((int(i), int(room[i])))
+                left -= int(room[i])
+        if left > 0:
+            used = {i for i, _ in taken}
+            snug = min((int(room[i]), int(i)) for i in range(len(room)) if room[i] >= left and i not in used)
+            taken.append((snug[1], left))
+        return tuple(int(line.nodes[i]) for i, count in taken for _ in range(count))
+
+    def _idle_usd(self, columns: Columns, column: int, nodes: tuple[int, ...]) -> float:
+        """What the idle part of bought nodes would cost more (or less) with this gang on them."""
+        line = self._at[int(columns.offering[column])]
+        held, share = float(columns.held_hours[column]), float(columns.share[column])
+        price = float(columns.usd_per_node_hour[column])
+        extra = 0.0
+        for node in set(nodes):
+            if not self.problem.node_is_new[node]:
+                continue
+            i = self._place[node]
+            before = max(0.0, float(line.longest[i] - line.paid[i]))
+            paid = float(line.paid[i]) + held * share * nodes.count(node)
+            extra += max(0.0, max(float(line.longest[i]), held) - paid) - before
+        return extra * price if extra else 0.0
+
+    def take(self, columns: Columns, choice: Choice) -> None:
+        """Give a gang its nodes."""
+        job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
+        line = self._at[offering]
+        held, share = float(columns.held_hours[choice.column]), float(columns.share[choice.column])
+        for node in choice.nodes:
+            i = self._place[node]
+            if self.problem.node_is_new[node]:
+                if line.longest[i] == 0.0:
+                    self.headroom[self.problem.pool_of_offering[offering]] -= 1
+                line.longest[i] = max(line.longest[i], held)
+                line.paid[i] += held * share
+        self._move(choice, columns, -1.0)
+        self._taken[job] = (choice, columns)
+
+    def give_back(self, job: int) -> None:
+        """Undo `take` for a job, but for the nodes it bought: those are still to be had by others."""
+        choice, columns = self._taken.pop(job)
+        self._move(choice, columns, +1.0)
+
+    def _move(self, choice: Choice, columns: Columns, sign: float) -> None:
+        job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
+        line, need = self._at[offering], self.problem.need[job]
+        bought = columns.buys[choice.column]
+        start = float(self.problem.node_from_hours[list(choice.nodes)].max()) if bought else choice.start_hours
+        end = (0.0 if bought else choice.start_hours) + float(columns.held_hours[choice.column])
+        first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
+        for node in choice.nodes:
+            for i in range(first, last):
+                line.free[i][self._place[node]] += sign * need

@@ -1,0 +1,106 @@
+"""What keeps a job off an offering or a node whatever else happens: the rules kube-scheduler will apply too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from stint.model.cluster import Node
+from stint.model.job import Job, Toleration
+from stint.model.market import Offering, Taint
+from stint.model.plan import Reason
+from stint.model.resources import Resources
+
+_BLOCKING = ("NoSchedule", "NoExecute")
+
+
+def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
+    """The rule of core/v1: effect, key and value match, where an empty one matches all."""
+    return any(
+        (not t.effect or t.effect == taint.effect)
+        and (not t.key or t.key == taint.key)
+        and (t.operator == "Exists" or t.value == taint.value)
+        for t in tolerations
+    )
+
+
+def untolerated(tolerations: Iterable[Toleration], taints: Iterable[Taint]) -> Taint | None:
+    """The first taint that keeps a pod away."""
+    tolerations = tuple(tolerations)
+    return next((t for t in taints if t.effect in _BLOCKING and not tolerates(tolerations, t)), None)
+
+
+def selector_misses(selector: Mapping[str, str], labels: Mapping[str, str]) -> str | None:
+    """The first requirement of a nodeSelector that the labels do not meet, as `key=value`."""
+    return next((f"{k}={v}" for k, v in sorted(selector.items()) if labels.get(k) != v), None)
+
+
+def workers_per_node(worker: Resources, node: Resources) -> int:
+    """How many workers fit on an empty node."""
+    ratios = [have // need for need, have in zip(worker.as_row(), node.as_row(), strict=True) if need > 0]
+    return int(min(ratios, default=0))
+
+
+def node_admits(job: Job, node: Node) -> bool:
+    """Whether the job's pods may go to this very node, capacity aside."""
+    return (
+        node.name not in job.avoid
+        and selector_misses(job.node_selector, node.labels) is None
+        and untolerated(job.tolerations, node.taints) is None
+    )
+
+
+def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
+    """The first constraint that rules an offering out for a job, in order of precedence; None if none does."""
+    o, speeds = offering, job.work.units_per_second
+    if job.gpu_models and o.gpu_model not in job.gpu_models:
+        return Reason.MODEL_NOT_ALLOWED, f"{o.gpu_model} is not among spec.gpu.models {list(job.gpu_models)}"
+    if o.gpu_model not in speeds:
+        return Reason.NO_SPEED_FOR_MODEL, f"spec.work.unitsPerSecond has no speed for {o.gpu_model}"
+    if o.capacity_type not in job.capacity_types:
+        allowed = [c.value for c in job.capacity_types]
+        return Reason.CAPACITY_TYPE_NOT_ALLOWED, f"{o.capacity_type} is not among spec.capacityTypes {allowed}"
+    if o.gpu_memory_gib < job.gpu_memory_gib:
+        return Reason.GPU_MEMORY_TOO_SMALL, (
+            f"{o.gpu_model} has {o.gpu_memory_gib:g} GiB, spec.gpu.memoryGiB asks for {job.gpu_memory_gib:g}"
+        )
+    if workers_per_node(job.per_worker, o.per_node) == 0:
+        return Reason.WORKER_EXCEEDS_NODE, _exceeds(job.per_worker, o)
+    if missing := selector_misses(job.node_selector, o.labels):
+        return Reason.NODE_SELECTOR_MISMATCH, f"its nodes lack {missing}, which the template's nodeSelector asks for"
+    if taint := untolerated(job.tolerations, o.taints):
+        return Reason.TAINT_NOT_TOLERATED, f"the template does not tolerate {taint.key}={taint.value}:{taint.effect}"
+    if not job.data.may_leave_region and (job.data.provider, job.data.region) != (o.provider, o.region):
+        return Reason.DATA_MUST_STAY, f"spec.data.mayLeaveRegion is false and the data lies in {_home(job)}"
+    return None
+
+
+def missing_price(job: Job, offering: Offering, *, egress_known: bool) -> tuple[Reason, str] | None:
+    """Which figure a price cannot be made without, and how to give it."""
+    o = offering
+    if o.usd_per_node_hour is None:
+        what = f"nobody gives a {o.capacity_type} price for {o.instance_type} in {o.zone or o.region or 'its zone'}"
+        return Reason.NO_PRICE, f"{what}; add it to a PriceBook under spec.prices"
+    if not egress_known:
+        move = f"moving {job.data.gib:g} GiB from {_home(job)} to {o.provider}/{o.region}"
+        return Reason.NO_PRICE, f"{move} has no price; add it to a PriceBook under spec.egress"
+    if job.data.scratch_gib and o.usd_per_storage_gb_month is None:
+        return Reason.NO_PRICE, f"storage in {o.provider}/{o.region} has no price; add it under spec.storage"
+    return None
+
+
+def checkpoint_hours(every: timedelta | None) -> float:
+    """Hours between checkpoints; inf for a job that never makes one."""
+    return float("inf") if every is None else every.total_seconds() / 3600.0
+
+
+def _home(job: Job) -> str:
+    return f"{job.data.provider}/{job.data.region}"
+
+
+def _exceeds(worker: Resources, offering: Offering) -> str:
+    names = ("GPUs", "CPU cores", "GiB of memory", "pods")
+    for name, need, have in zip(names, worker.as_row(), offering.per_node.as_row(), strict=True):
+        if need > have:
+            return f"a worker asks for {need:g} {name}, a {offering.instance_type} has {have:g}"
+    return f"a worker does not fit on a {offering.instance_type}"

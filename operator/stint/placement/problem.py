@@ -1,0 +1,419 @@
+"""The waiting jobs and what there is to be had, laid out as arrays. What every solver is given.
+
+A **column** is one way to run one job: an offering, a number of workers, and whether nodes are bought for it.
+Its objective is what it costs when it starts as early as it can; starting later adds to that (`objective_at`).
+Nodes are the ones that exist or are under way, followed by those that could be bought, offering by offering.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from stint.cost.finish import CostToFinish, FinishInputs, cost_to_finish
+from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, work_hours_left
+from stint.model.cluster import Node
+from stint.model.figure import Figure
+from stint.model.job import Job
+from stint.model.market import Offering, Pool
+from stint.model.offering import CapacityType
+from stint.model.plan import Reason, Rejection
+from stint.model.resources import AXES
+from stint.model.situation import Rates, Situation
+from stint.placement import fit
+
+MOST_BUYABLE_NODES = 256  # of one offering in one plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A running gang gives its share of a node back, by its own estimate."""
+
+    hours: float
+    node: int
+    resources: Float[np.ndarray, " resource"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Structure of arrays; `cost` has the same axis."""
+
+    job: Int[np.ndarray, " column"]
+    offering: Int[np.ndarray, " column"]
+    workers: Int[np.ndarray, " column"]
+    buys: Bool[np.ndarray, " column"]
+    per_node: Int[np.ndarray, " column"]  # workers on an empty node
+    share: Float[np.ndarray, " column"]  # of a node that one worker takes up
+    usd_per_node_hour: Float[np.ndarray, " column"]
+    held_hours: Float[np.ndarray, " column"]  # from start until the nodes are free again
+    objective_usd: Float[np.ndarray, " column"]  # J, started as early as possible
+    cost: CostToFinish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One batch to be decided together."""
+
+    situation: Situation
+    jobs: tuple[Job, ...]  # in queue order
+    offerings: tuple[Offering, ...]
+    pools: tuple[Pool, ...]
+    nodes: tuple[Node, ...]  # existing and under way; bought ones come after these
+    node_offering: Int[np.ndarray, " node"]
+    node_is_new: Bool[np.ndarray, " node"]
+    node_from_hours: Float[np.ndarray, " node"]  # 0: now, inf: never
+    node_free: Float[np.ndarray, "node resource"]  # once it is there
+    releases: tuple[Release, ...]
+    need: Float[np.ndarray, "job resource"]  # of one worker
+    admits: tuple[Bool[np.ndarray, " node"], ...]  # by job
+    pool_of_offering: Int[np.ndarray, " offering"]
+    headroom: Int[np.ndarray, " pool"]  # nodes that may still be bought
+    columns: Columns
+    advice: Columns  # what a pool that only takes advice could add; never chosen, only told
+    deadline_hours: Float[np.ndarray, " job"]
+    hold_usd: Float[np.ndarray, " job"]  # what an assignment is charged for leaving the job without a place
+    late_usd: Float[np.ndarray, " job"]  # for making it late where it need not be
+    rejections: tuple[tuple[Rejection, ...], ...]  # by job: offerings it cannot have at all
+
+    def objective_at(self, columns: Columns, column: int, start_hours: float) -> float:
+        """J of a column whose gang gets its nodes `start_hours` from now.
+
+            J = alpha * usd_per_hour * hours until done + beta * dollars
+
+        Lateness is part of the dollars. A late finish is charged `late_usd` on top, so that nothing late is
+        chosen while something in time can be had.
+        """
+        job = self.jobs[columns.job[column]]
+        finish = float(columns.cost.finish_hours[column]) + start_hours
+        deadline = float(self.deadline_hours[columns.job[column]])
+        late_before = max(0.0, float(columns.cost.finish_hours[column]) - deadline)
+        late = max(0.0, finish - deadline)
+        wanted = job.objective
+        delay = wanted.performance * wanted.usd_per_hour * start_hours
+        lateness = wanted.cost * wanted.lateness_usd_per_hour * (late - late_before)
+        penalty = float(self.late_usd[columns.job[column]]) if late > 0 else 0.0
+        total: float = float(columns.objective_usd[column]) + delay + lateness + penalty
+        return total
+
+    def is_late(self, columns: Columns, column: int, start_hours: float) -> bool:
+        """Whether the gang would finish after its deadline."""
+        finish = float(columns.cost.finish_hours[column]) + start_hours
+        return bool(finish > self.deadline_hours[columns.job[column]])
+
+
+def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
+    """Lay out `waiting` (in queue order) against everything the situation offers."""
+    jobs = tuple(waiting)
+    offerings = tuple(sorted(situation.offerings, key=lambda o: o.id))
+    pools = tuple(sorted(situation.pools, key=lambda p: p.name))
+    index = {o.id: i for i, o in enumerate(offerings)}
+    pool_index = {p.name: i for i, p in enumerate(pools)}
+    pool_of = np.array([pool_index[o.pool] for o in offerings], dtype=np.int64)
+    nodes = tuple(sorted((n for n in situation.nodes if n.offering in index), key=lambda n: (n.offering, n.name)))
+
+    headroom = _headroom(pools, offerings, nodes)
+    rejections, pairs = _possible(jobs, offerings, situation.rates)
+    rows = _rows(jobs, pools, pool_of, pairs)
+    real = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if not r.advice])
+    advice = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if r.advice])
+    real, too_dear = _over_budget(jobs, offerings, real)
+    for rejection, extra in zip(rejections, too_dear, strict=True):
+        rejection += extra
+    buyable = _buyable(jobs, offerings, pool_of, headroom, (real, advice))
+
+    new_offering = np.repeat(np.arange(len(offerings)), buyable)
+    existing_offering = np.array([index[n.offering] for n in nodes], dtype=np.int64)
+    empty = np.array([o.per_node.as_row() for o in offerings], dtype=float).reshape(-1, len(AXES))
+    free = np.array([_free(n) for n in nodes], dtype=float).reshape(-1, len(AXES))
+    cold = np.array([pools[pool_of[o]].cold_start_seconds / SECONDS_PER_HOUR for o in new_offering], dtype=float)
+    deadline = np.array([_deadline_hours(j, situation) for j in jobs], dtype=float)
+    worst = _worst(len(jobs), real)
+    return Problem(
+        situation=situation,
+        jobs=jobs,
+        offerings=offerings,
+        pools=pools,
+        nodes=nodes,
+        node_offering=np.concatenate([existing_offering, new_offering]).astype(np.int64),
+        node_is_new=np.concatenate([np.zeros(len(nodes), bool), np.ones(len(new_offering), bool)]),
+        node_from_hours=np.concatenate([np.array([_from_hours(n, situation) for n in nodes], dtype=float), cold]),
+        node_free=np.concatenate([free, empty[new_offering]]),
+        releases=_releases(situation, nodes),
+        need=np.array([j.per_worker.as_row() for j in jobs], dtype=float).reshape(-1, len(AXES)),
+        admits=_admits(jobs, nodes, len(new_offering)),
+        pool_of_offering=pool_of,
+        headroom=headroom,
+        columns=real,
+        advice=advice,
+        deadline_hours=deadline,
+        hold_usd=10.0 * (1.0 + 2.0 * worst),
+        late_usd=1.0 + worst,
+        rejections=tuple(tuple(r) for r in rejections),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A column before it has a price: indices into jobs and offerings, and how it gets its nodes."""
+
+    job: int
+    offering: int
+    workers: int
+    buys: bool
+    advice: bool
+
+
+def _possible(
+    jobs: Sequence[Job], offerings: Sequence[Offering], rates: Rates
+) -> tuple[list[list[Rejection]], list[tuple[int, int]]]:
+    """Which job can use which offering at all, and for the others the first constraint in the way."""
+    rejections: list[list[Rejection]] = [[] for _ in jobs]
+    pairs: list[tuple[int, int]] = []
+    for (j, job), (o, offering) in itertools.product(enumerate(jobs), enumerate(offerings)):
+        no = fit.why_not(job, offering) or fit.missing_price(
+            job, offering, egress_known=egress(job, offering, rates) is not None
+        )
+        if no is None:
+            pairs.append((j, o))
+        else:
+            rejections[j].append(Rejection(offering=offering.id, reason=no[0], message=no[1]))
+    return rejections, pairs
+
+
+def _rows(
+    jobs: Sequence[Job],
+    pools: Sequence[Pool],
+    pool_of: Int[np.ndarray, " offering"],
+    pairs: Iterable[tuple[int, int]],
+) -> list[Row]:
+    rows = []
+    for j, o in pairs:
+        pool = pools[pool_of[o]]
+        for workers in widths(jobs[j]):
+            rows.append(Row(j, o, workers, buys=False, advice=False))
+            if pool.scaler is not None:
+                rows.append(Row(j, o, workers, buys=True, advice=pool.advise_only))
+    return rows
+
+
+def widths(job: Job) -> list[int]:
+    """The numbers of workers worth looking at: the least, its doublings, the reference size and the most."""
+    doublings = itertools.takewhile(lambda w: w < job.max_workers, (job.min_workers << k for k in itertools.count()))
+    reference = {job.workers} if job.min_workers <= job.workers <= job.max_workers else set()
+    return sorted({*doublings, job.max_workers} | reference)
+
+
+def egress(job: Job, offering: Offering, rates: Rates) -> float | None:
+    """USD per GB to bring the job's data to an offering: 0 where it lies there or is nowhere; None: unknown."""
+    home = (job.data.provider, job.data.region)
+    if job.data.gib == 0 or not job.data.provider or home == (offering.provider, offering.region):
+        return 0.0
+    for rate in rates.egress:
+        if (rate.from_provider, rate.from_region) == home and (rate.to_provider, rate.to_region) == (
+            offering.provider,
+            offering.region,
+        ):
+            return rate.usd_per_gb.value
+    return None
+
+
+def _value(figure: Figure | None, default: float) -> float:
+    return default if figure is None else figure.value
+
+
+def price_columns(
+    situation: Situation,
+    jobs: Sequence[Job],
+    offerings: Sequence[Offering],
+    pools: Sequence[Pool],
+    pool_of: Int[np.ndarray, " offering"],
+    rows: Sequence[Row],
+) -> Columns:
+    """Every column's cost in one vectorised call. A job that already works has no start-up before it."""
+    rates = situation.rates
+    of = [offerings[r.offering] for r in rows]
+    jb = [jobs[r.job] for r in rows]
+    workers = np.array([r.workers for r in rows], dtype=np.int64)
+    share = np.array([_share(j, o) for j, o in zip(jb, of, strict=True)], dtype=float)
+    per_node = np.array(
+        [fit.workers_per_node(j.per_worker, o.per_node) for j, o in zip(jb, of, strict=True)], dtype=np.int64
+    )
+    price = np.array([_marginal_price(o) for o in of], dtype=float)
+    boot = np.array([_boot_hours(j, situation) for j in jb], dtype=float)
+    cold = np.array([pools[pool_of[r.offering]].cold_start_seconds / SECONDS_PER_HOUR for r in rows], dtype=float)
+    buys = np.array([r.buys for r in rows], dtype=bool)
+    licence = [sum(_value(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences) for j in jb]
+    gpus = workers * np.array([j.per_worker.gpus for j in jb], dtype=float)
+    spot = np.array([o.capacity_type is CapacityType.SPOT for o in of], dtype=bool)
+    per_node_rate = np.array([_value(o.interruptions_per_hour, 0.0) for o in of], dtype=float)
+
+    def column(values: Iterable[float]) -> Float[np.ndarray, " column"]:
+        return np.fromiter(values, dtype=float, count=len(rows))
+
+    cost = cost_to_finish(
+        FinishInputs(
+            work_hours=column(work_hours_left(j, o.gpu_model, r.workers) for j, o, r in zip(jb, of, rows, strict=True)),
+            wait_hours=np.zeros(len(rows)),
+            boot_hours=boot + np.where(buys, cold, 0.0),
+            interruptions_per_hour=np.where(spot, per_node_rate * np.ceil(workers / np.maximum(per_node, 1)), 0.0),
+            checkpoint_every_hours=column(fit.checkpoint_hours(j.checkpoint.every) for j in jb),
+            checkpoint_hours=column(j.checkpoint.takes.total_seconds() / SECONDS_PER_HOUR for j in jb),
+            restart_hours=column(j.checkpoint.restart.total_seconds() / SECONDS_PER_HOUR for j in jb),
+            billed_nodes=workers * share,
+            usd_per_node_hour=price,
+            watts=workers * share * column(_value(o.watts_per_node, 0.0) for o in of),
+            pue=column(_value(o.pue, 1.0) for o in of),
+            usd_per_kwh=column(_value(o.usd_per_kwh, 0.0) for o in of),
+            g_co2_per_kwh=column(_value(o.g_co2_per_kwh, 0.0) for o in of),
+            usd_per_tonne_co2=np.full(len(rows), _value(rates.carbon_usd_per_tonne, 0.0)),
+            egress_gib=column(j.data.gib for j in jb),
+            usd_per_egress_gb=column(egress(j, o, rates) or 0.0 for j, o in zip(jb, of, strict=True)),
+            storage_gib=column(j.data.scratch_gib for j in jb),
+            usd_per_storage_gb_month=column(_value(o.usd_per_storage_gb_month, 0.0) for o in of),
+            licence_usd_per_hour=np.array(licence, dtype=float) * gpus,
+            labour_usd_per_hour=np.full(len(rows), _value(rates.labour_usd_per_job_hour, 0.0)),
+            hours_to_deadline=np.maximum(0.0, column(_deadline_hours(j, situation) for j in jb)),
+            lateness_usd_per_hour=column(j.objective.lateness_usd_per_hour for j in jb),
+        )
+    )
+    alpha = column(j.objective.performance * j.objective.usd_per_hour for j in jb)
+    beta = column(j.objective.cost for j in jb)
+    return Columns(
+        job=np.array([r.job for r in rows], dtype=np.int64),
+        offering=np.array([r.offering for r in rows], dtype=np.int64),
+        workers=workers,
+        buys=buys,
+        per_node=per_node,
+        share=share,
+        usd_per_node_hour=price,
+        held_hours=boot + np.where(buys, cold, 0.0) + cost.wall_hours,
+        objective_usd=alpha * cost.finish_hours + beta * cost.total_usd,
+        cost=cost,
+    )
+
+
+def _marginal_price(offering: Offering) -> float:
+    """Reserved capacity is paid for whether it is used or not: using it costs nothing more."""
+    if offering.capacity_type is CapacityType.RESERVED:
+        return 0.0
+    return _value(offering.usd_per_node_hour, math.inf)
+
+
+def _share(job: Job, offering: Offering) -> float:
+    """The largest part of any resource of a node that one worker takes: its fair part of the node's price."""
+    ratios = [
+        need / have
+        for need, have in zip(job.per_worker.as_row()[:3], offering.per_node.as_row()[:3], strict=True)
+        if need > 0
+    ]
+    return min(1.0, max(ratios, default=0.0))
+
+
+def _boot_hours(job: Job, situation: Situation) -> float:
+    """Pods let go until they work. A job that has worked before also has to come back from its checkpoint."""
+    if job.assignment is not None and job.assignment.running:
+        return 0.0
+    restore = job.checkpoint.restart.total_seconds() if job.work.units_done > 0 else 0.0
+    return max(situation.settings.start_seconds, restore) / SECONDS_PER_HOUR
+
+
+def _deadline_hours(job: Job, situation: Situation) -> float:
+    return math.inf if job.deadline is None else hours_between(situation.now, job.deadline)
+
+
+def _over_budget(
+    jobs: Sequence[Job], offerings: Sequence[Offering], columns: Columns
+) -> tuple[Columns, list[list[Rejection]]]:
+    """Strike out the columns that the budget cannot pay for; tell it once an offering."""
+    real_money = columns.cost.total_usd - columns.cost.lateness_usd
+    left = np.array([math.inf if j.budget_usd is None else j.budget_usd - j.spent_usd for j in jobs], dtype=float)
+    over = real_money > left[columns.job]
+    objective = np.where(over, math.inf, columns.objective_usd)
+    told: list[list[Rejection]] = [[] for _ in jobs]
+    for j, o in sorted({(int(columns.job[c]), int(columns.offering[c])) for c in np.flatnonzero(over)}):
+        same = (columns.job == j) & (columns.offering == o)
+        if not np.isfinite(objective[same]).any():
+            least = float(real_money[same].min())
+            message = f"finishing there costs {least:.2f} USD, the budget has {left[j]:.2f} USD left"
+            told[j].append(Rejection(offering=offerings[o].id, reason=Reason.OVER_BUDGET, message=message))
+    return replace(columns, objective_usd=objective), told
+
+
+def _worst(jobs: int, columns: Columns) -> Float[np.ndarray, " job"]:
+    """The dearest finite J of each job; 0 where it has none."""
+    worst = np.zeros(jobs)
+    finite = np.isfinite(columns.objective_usd)
+    np.maximum.at(worst, columns.job[finite], columns.objective_usd[finite])
+    return worst
+
+
+def _headroom(pools: Sequence[Pool], offerings: Sequence[Offering], nodes: Sequence[Node]) -> Int[np.ndarray, " pool"]:
+    """Nodes that each pool may still grow by. A pool with a scaler but no limit has none, by the schema."""
+    pool_of = {o.id: o.pool for o in offerings}
+    have = dict.fromkeys((p.name for p in pools), 0)
+    for node in nodes:
+        have[pool_of[node.offering]] += 1
+    return np.array(
+        [max(0, p.max_nodes - max(have[p.name], 0)) if p.scaler is not None else 0 for p in pools], dtype=np.int64
+    )
+
+
+def _buyable(
+    jobs: Sequence[Job],
+    offerings: Sequence[Offering],
+    pool_of: Int[np.ndarray, " offering"],
+    headroom: Int[np.ndarray, " pool"],
+    tables: Iterable[Columns],
+) -> Int[np.ndarray, " offering"]:
+    """How many new nodes of each offering can be of any use in this plan."""
+    most = np.zeros((len(offerings), len(jobs)), dtype=np.int64)
+    for columns in tables:
+        use = columns.buys & np.isfinite(columns.objective_usd)
+        wanted = -(-columns.workers[use] // np.maximum(columns.per_node[use], 1))
+        np.maximum.at(most, (columns.offering[use], columns.job[use]), wanted)
+    useful: Int[np.ndarray, " offering"] = np.minimum(most.sum(axis=1), headroom[pool_of])
+    return np.minimum(useful, MOST_BUYABLE_NODES).astype(np.int64)
+
+
+def _free(node: Node) -> tuple[float, ...]:
+    pairs = zip(node.allocatable.as_row(), node.used.as_row(), strict=True)
+    return tuple(max(0.0, have - used) for have, used in pairs)
+
+
+def _from_hours(node: Node, situation: Situation) -> float:
+    """When a node can take workers: now, when it is expected, or never while it is broken or cordoned."""
+    if node.ready_at is not None and not node.interrupted:
+        return max(0.0, hours_between(situation.now, node.ready_at))
+    return 0.0 if node.usable else math.inf
+
+
+def _releases(situation: Situation, nodes: Sequence[Node]) -> tuple[Release, ...]:
+    """What running gangs will give back, by their own estimates."""
+    index = {n.name: i for i, n in enumerate(nodes)}
+    releases = []
+    for job in sorted(situation.jobs, key=lambda j: j.id):
+        if job.assignment is None or job.assignment.finish is None:
+            continue
+        hours = max(0.0, hours_between(situation.now, job.assignment.finish))
+        row = np.array(job.per_worker.as_row())
+        releases += [
+            Release(hours=max(hours, 1e-3), node=index[n], resources=row) for n in job.assignment.nodes if n in index
+        ]
+    return tuple(releases)
+
+
+def _admits(jobs: Sequence[Job], nodes: Sequence[Node], new: int) -> tuple[Bool[np.ndarray, " node"], ...]:
+    """Which nodes each job's pods may go to. Jobs that ask for the same share one array."""
+    cache: dict[object, Bool[np.ndarray, " node"]] = {}
+    masks = []
+    for job in jobs:
+        key = (tuple(sorted(job.node_selector.items())), job.tolerations, job.avoid)
+        if key not in cache:
+            cache[key] = np.array([fit.node_admits(job, n) for n in nodes] + [True] * new, dtype=bool)
+        masks.append(cache[key])
+    return tuple(masks)
