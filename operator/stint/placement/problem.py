@@ -377,7 +377,8 @@ def _buyable(
         wanted = -(-columns.workers[use] // np.maximum(columns.per_node[use], 1))
         np.maximum.at(most, (columns.offering[use], columns.job[use]), wanted)
     useful: Int[np.ndarray, " offering"] = np.minimum(most.sum(axis=1), headroom[pool_of])
-    return np.minimum(useful, MOST_BUYABLE_NODES).astype(np.int64)
+    limited: Int[np.ndarray, " offering"] = np.minimum(useful, MOST_BUYABLE_NODES)
+    return limited
 
 
 def _free(node: Node) -> tuple[float, ...]:

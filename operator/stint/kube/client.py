@@ -1,0 +1,230 @@
+"""A thin client: the connection comes from the `kubernetes` library, the bytes go through aiohttp and msgspec.
+
+Kubeconfig files, exec plug-ins and in-cluster tokens are read by `kubernetes.config`. Requests do not use its model
+objects: a list of 50,000 pods is decoded straight into the few fields we need (see `stint.kube.informer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import msgspec
+from kubernetes import client as k8s_client
+from kubernetes import config as k8s_config
+
+from stint.errors import StintError
+
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+FIELD_MANAGER = "stint"
+_RETRIED = frozenset({429, 500, 502, 503, 504})
+_ATTEMPTS = 4
+
+
+class ApiError(StintError):
+    """The API server said no, in its own words."""
+
+    def __init__(self, status: int, reason: str, message: str, *, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{status} {reason}: {message}")
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the API server is and how it knows us."""
+
+    server: str
+    ca_path: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    verify: bool
+    configuration: Any  # of the kubernetes library: it renews tokens
+
+    def token(self) -> str | None:
+        """The bearer token as it is now; the library renews it when it is about to expire."""
+        header: str | None = self.configuration.get_api_key_with_prefix("authorization")
+        return header.removeprefix("Bearer ") if header else None
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For one session; certificates that are renewed need a new one."""
+        context = ssl.create_default_context(cafile=self.ca_path)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.certificate_path and self.private_key_path:
+            context.load_cert_chain(self.certificate_path, self.private_key_path)
+        return context
+
+
+def connect(kubeconfig: Path | None = None) -> Connection:
+    """From a kubeconfig file, from $KUBECONFIG, or from inside a cluster, in this order.
+
+    Raises:
+        StintError: there is none of them, or it cannot be read.
+    """
+    configuration = k8s_client.Configuration()
+    try:
+        if kubeconfig is not None:
+            k8s_config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=str(kubeconfig), client_configuration=configuration
+            )
+        else:
+            k8s_config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (k8s_config.ConfigException, OSError) as error:
+        raise StintError(f"no cluster: {error}; set KUBECONFIG or give --kubeconfig") from error
+    return Connection(
+        server=configuration.host.rstrip("/"),
+        ca_path=configuration.ssl_ca_cert,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        verify=configuration.verify_ssl,
+        configuration=configuration,
+    )
+
+
+class Api:
+    """One session with the API server."""
+
+    def __init__(self, connection: Connection, *, concurrency: int = 16) -> None:
+        self.connection = connection
+        self.requests: dict[tuple[str, int], int] = {}  # (verb, status) -> how many
+        connector = aiohttp.TCPConnector(ssl=connection.ssl_context(), limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
+        self._writes = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Api:
+        """The session is open from the start."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self._session.close()
+
+    def _headers(self, content_type: str | None = None) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "stint"}
+        if token := self.connection.token():
+            headers["Authorization"] = f"Bearer {token}"
+        elif self.connection.configuration.username:
+            pair = f"{self.connection.configuration.username}:{self.connection.configuration.password}"
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        if content_type:
+            headers["Content-Type"] = content_type
+        return headers
+
+    async def raw(
+        self,
+        verb: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """One request; busy and broken servers are asked again, with the pause they ask for.
+
+        Raises:
+            ApiError: any answer that is not a success.
+            aiohttp.ClientError: no answer.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self._writes:
+                    return await self._once(verb, path, params, data, content_type)
+            except ApiError as error:
+                safe = verb in ("GET", "PATCH", "DELETE") or error.status == 429
+                if error.status not in _RETRIED or attempt == _ATTEMPTS or not safe:
+                    raise
+                await asyncio.sleep(error.retry_after_s if error.retry_after_s is not None else 0.2 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self, verb: str, path: str, params: Mapping[str, str] | None, data: bytes | None, content_type: str
+    ) -> bytes:
+        headers = self._headers(content_type if data is not None else None)
+        url = self.connection.server + path
+        async with self._session.request(verb, url, params=params, data=data, headers=headers) as response:
+            payload = await response.read()
+            self._count(verb, response.status)
+            if response.status >= 400:
+                raise _error(response.status, payload, response.headers.get("Retry-After"))
+            return payload
+
+    def _count(self, verb: str, status: int) -> None:
+        self.requests[verb, status] = self.requests.get((verb, status), 0) + 1
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """A decoded object or list."""
+        return msgspec.json.decode(await self.raw("GET", path, params=params))
+
+    async def find(self, path: str) -> Any | None:
+        """A decoded object, or None where there is none."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create(self, path: str, body: object) -> Any:
+        """The object as created."""
+        return msgspec.json.decode(await self.raw("POST", path, params={"fieldManager": FIELD_MANAGER}, body=body))
+
+    async def patch(self, path: str, body: object, *, content_type: str = MERGE) -> Any:
+        """The object as patched."""
+        params = {"fieldManager": FIELD_MANAGER}
+        return msgspec.json.decode(await self.raw("PATCH", path, params=params, body=body, content_type=content_type))
+
+    async def apply_status(self, path: str, body: object) -> None:
+        """Server-side apply on the status subresource: our fields, ours alone."""
+        params = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        await self.raw("PATCH", path + "/status", params=params, body=body, content_type=APPLY)
+
+    async def delete(self, path: str, *, uid: str | None = None, propagation: str = "Background") -> bool:
+        """False where it was gone (or replaced) already."""
+        body: dict[str, Any] = {"propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self.raw("DELETE", path, body=body)
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
+    def watch(self, path: str, params: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
+        """An open stream, to be used with `async with`. Times out when nothing comes, not after a while."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
+        url = self.connection.server + path
+        return self._session.get(url, params=params, headers=self._headers(), timeout=timeout)
+
+
+def _error(status: int, payload: bytes, retry_after: str | None) -> ApiError:
+    try:
+        told = msgspec.json.decode(payload, type=_Status)
+    except msgspec.DecodeError:
+        told = _Status(message=payload[:300].decode(errors="replace"))
+    pause = float(retry_after) if retry_after and retry_after.isdigit() else None
+    return ApiError(status, told.reason, told.message, retry_after_s=pause)

@@ -1,0 +1,186 @@
+"""What a gang looks like to Kubernetes: an Indexed Job whose pods wait behind our gate, and a headless Service.
+
+The Job is created when its place is decided. Its annotation holds the plan, rank by rank, so that creating it is the
+one write that makes a placement durable; letting pods go afterwards only carries it out.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from stint.kube.records import GATE, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION
+
+MASTER_PORT = 29500
+GROUP_VERSION = "stint.dev/v1alpha1"
+_NAME_LIMIT = 63
+
+
+class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
+    """The plan as the Job's annotation tells it."""
+
+    offering: str
+    nodes: tuple[str, ...]  # by rank
+    since: datetime
+    usd_per_hour: float
+    finish: datetime | None = None
+    cost_usd: float = 0.0
+    attempt: int = 0
+
+
+def note(plan: PlanNote) -> str:
+    """As JSON, for the annotation."""
+    return msgspec.json.encode(plan).decode()
+
+
+def read_note(text: str) -> PlanNote | None:
+    """What an annotation says; None where there is none or it is not ours."""
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=PlanNote)
+    except msgspec.MsgspecError:
+        return None
+
+
+def longest_name(workers: int) -> int:
+    """How long a TrainingJob's name may be, so that the pods' host names `<name>-<index>` fit into a label."""
+    return _NAME_LIMIT - 1 - len(str(max(workers - 1, 0)))
+
+
+def service(name: str, uid: str) -> dict[str, Any]:
+    """By which the ranks find each other, from before they are ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": _labels(name), "ownerReferences": [_owner(name, uid)]},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_LABEL: name},
+            "ports": [{"name": "rendezvous", "port": MASTER_PORT}],
+        },
+    }
+
+
+def indexed_job(
+    name: str,
+    uid: str,
+    template: dict[str, Any],
+    *,
+    workers: int,
+    gpus_per_worker: int,
+    gpu_resource: str,
+    plan: PlanNote,
+) -> dict[str, Any]:
+    """The gang. `template` is a PodTemplateSpec; what it says stays, what a gang needs is added."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": _labels(name),
+            "annotations": {PLAN_ANNOTATION: note(plan)},
+            "ownerReferences": [_owner(name, uid)],
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": workers,
+            "parallelism": workers,
+            # One failed rank fails the gang: the operator starts it again whole, from its last checkpoint.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "template": _pod_template(name, template, workers, gpus_per_worker, gpu_resource),
+        },
+    }
+
+
+def _labels(name: str) -> dict[str, str]:
+    return {JOB_LABEL: name, "app.kubernetes.io/managed-by": "stint"}
+
+
+def _owner(name: str, uid: str) -> dict[str, Any]:
+    return {
+        "apiVersion": GROUP_VERSION,
+        "kind": "TrainingJob",
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _pod_template(
+    name: str, given: dict[str, Any], workers: int, gpus_per_worker: int, gpu_resource: str
+) -> dict[str, Any]:
+    template = copy.deepcopy(given)
+    meta = template.setdefault("metadata", {})
+    meta["labels"] = {**meta.get("labels", {}), **_labels(name)}
+    spec = template.setdefault("spec", {})
+    gates = [g for g in spec.get("schedulingGates", []) if g.get("name") != GATE]
+    spec["schedulingGates"] = [*gates, {"name": GATE}]
+    spec["restartPolicy"] = "Never"
+    spec["subdomain"] = name
+    tolerated = {t.get("key") for t in spec.get("tolerations", [])}
+    if gpu_resource not in tolerated:
+        own = {"key": gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
+        spec["tolerations"] = [*spec.get("tolerations", []), own]
+    first = spec["containers"][0]
+    asked = first.setdefault("resources", {})
+    for kind in ("limits", "requests"):
+        asked[kind] = {**asked.get(kind, {}), gpu_resource: str(gpus_per_worker)}
+    for container in spec["containers"]:
+        container["env"] = _torchrun(name, workers, gpus_per_worker, container.get("env", []))
+    return template
+
+
+def _torchrun(name: str, workers: int, gpus_per_worker: int, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What torchrun and torch.distributed read. What the user has set himself stays as it is."""
+    rank = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}}
+    address = f"{name}-0.{name}"
+    values: dict[str, Any] = {
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(MASTER_PORT),
+        "WORLD_SIZE": str(workers * gpus_per_worker),
+        "NODE_RANK": rank,
+        "PET_NNODES": str(workers),
+        "PET_NPROC_PER_NODE": str(gpus_per_worker),
+        "PET_NODE_RANK": rank,
+        "PET_MASTER_ADDR": address,
+        "PET_MASTER_PORT": str(MASTER_PORT),
+    }
+    set_already = {e.get("name") for e in given}
+    added = [
+        {"name": key, "valueFrom": value} if isinstance(value, dict) else {"name": key, "value": value}
+        for key, value in values.items()
+        if key not in set_already
+    ]
+    return [*given, *added]
+
+
+def release_patch(uid: str, node: str, affinity: bytes) -> dict[str, Any]:
+    """Pin a gated pod to a node and open our gate, in one strategic-merge patch.
+
+    The terms that are there are sent again with our requirement appended to each (the API server allows nothing
+    else on a gated pod); other controllers' gates stay. The uid makes sure that it is still the same pod.
+    """
+    pin = {"key": "metadata.name", "operator": "In", "values": [node]}
+    known = msgspec.json.decode(affinity) or {}
+    required = (known.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or [{}]
+    pinned = [{**term, "matchFields": [*term.get("matchFields", []), pin]} for term in terms]
+    return {
+        "metadata": {"uid": uid},
+        "spec": {
+            "affinity": {
+                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": pinned}}
+            },
+            "schedulingGates": [{"$patch": "delete", "name": GATE}],
+        },
+    }

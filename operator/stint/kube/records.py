@@ -1,0 +1,302 @@
+"""Nodes, pods and Jobs with the few fields that matter: as they come over the wire, and as we keep them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+from kubernetes.utils.quantity import parse_quantity
+
+from stint.model.market import Taint
+from stint.model.resources import Resources
+
+GIB = 2**30
+GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
+
+# What our own objects carry.
+GATE = "stint.dev/placement"
+JOB_LABEL = "stint.dev/trainingjob"
+PLAN_ANNOTATION = "stint.dev/plan"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+
+
+@functools.lru_cache(maxsize=4096)
+def quantity(text: str) -> float:
+    """Of a Kubernetes quantity ("500m", "64Gi")."""
+    return float(parse_quantity(text))  # type: ignore[no-untyped-call]
+
+
+def resources(amounts: Mapping[str, str]) -> Resources:
+    """Of a container's requests or a node's allocatable."""
+    return Resources(
+        gpus=int(sum(quantity(amounts[name]) for name in GPU_RESOURCES if name in amounts)),
+        cpu=quantity(amounts["cpu"]) if "cpu" in amounts else 0.0,
+        memory_gib=quantity(amounts["memory"]) / GIB if "memory" in amounts else 0.0,
+        pods=int(quantity(amounts["pods"])) if "pods" in amounts else 0,
+    )
+
+
+class WireMeta(msgspec.Struct, rename="camel"):
+    """metadata"""
+
+    name: str
+    uid: str
+    resource_version: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    generation: int = 0
+
+
+class WireCondition(msgspec.Struct, rename="camel"):
+    """status.conditions[]"""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+class _WireTaint(msgspec.Struct):
+    key: str
+    effect: str
+    value: str = ""
+
+
+class _NodeSpec(msgspec.Struct):
+    taints: list[_WireTaint] = []
+    unschedulable: bool = False
+
+
+class _NodeStatus(msgspec.Struct):
+    allocatable: dict[str, str] = {}
+    conditions: list[WireCondition] = []
+
+
+class WireNode(msgspec.Struct):
+    """core/v1 Node"""
+
+    metadata: WireMeta
+    spec: _NodeSpec = msgspec.field(default_factory=_NodeSpec)
+    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+
+class NodeRecord(msgspec.Struct, frozen=True):
+    """A node as we keep it."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+    annotations: dict[str, str]  # only our own
+    taints: tuple[Taint, ...]
+    allocatable: Resources
+    unschedulable: bool
+    ready: bool
+    ready_since: datetime | None  # or not ready since
+    created: datetime | None
+    deleting: bool
+
+
+def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
+    """For `Informer`."""
+    meta = node.metadata
+    ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
+    record = NodeRecord(
+        name=meta.name,
+        uid=meta.uid,
+        labels=meta.labels,
+        annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
+        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
+        allocatable=resources(node.status.allocatable),
+        unschedulable=node.spec.unschedulable,
+        ready=ready is not None and ready.status == "True",
+        ready_since=ready.last_transition_time if ready else None,
+        created=meta.creation_timestamp,
+        deleting=meta.deletion_timestamp is not None,
+    )
+    return meta.uid, meta.resource_version, record
+
+
+class _Resources(msgspec.Struct):
+    requests: dict[str, str] = {}
+
+
+class _Container(msgspec.Struct, rename="camel"):
+    resources: _Resources = msgspec.field(default_factory=_Resources)
+    restart_policy: str = ""
+
+
+class _Gate(msgspec.Struct):
+    name: str
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    containers: list[_Container] = []
+    init_containers: list[_Container] = []
+    overhead: dict[str, str] = {}
+    node_name: str = ""
+    scheduling_gates: list[_Gate] = []
+    affinity: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _PodStatus(msgspec.Struct):
+    phase: str = ""
+    reason: str = ""
+    conditions: list[WireCondition] = []
+
+
+class WirePod(msgspec.Struct):
+    """core/v1 Pod"""
+
+    metadata: WireMeta
+    spec: _PodSpec
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class PodRecord(msgspec.Struct, frozen=True, gc=False):
+    """Any pod as we keep it: where it is and what it takes. `gang` has the rest for pods of ours."""
+
+    uid: str
+    node: str
+    phase: str
+    requests: Resources
+    gang: GangPod | None
+
+
+class GangPod(msgspec.Struct, frozen=True):
+    """What else we need to know of a pod of a gang."""
+
+    namespace: str
+    name: str
+    job: str  # the TrainingJob's name
+    batch_job: str  # the batch/v1 Job's name
+    index: int
+    gated: bool
+    scheduled: bool
+    ready: bool
+    unschedulable: bool
+    deleting: bool
+    created: datetime | None
+    affinity: bytes  # as JSON, to which the release adds
+
+
+_NO_REQUESTS = Resources(pods=1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _requests(key: tuple[tuple[tuple[str, str], ...], ...]) -> Resources:
+    return functools.reduce(lambda a, b: a + b, (resources(dict(items)) for items in key), _NO_REQUESTS)
+
+
+def pod_requests(spec: _PodSpec) -> Resources:
+    """What the scheduler counts: containers and sidecars, or the largest init container, plus overhead."""
+    sidecars = [c for c in spec.init_containers if c.restart_policy == "Always"]
+    parts = [c.resources.requests for c in [*spec.containers, *sidecars]] + [spec.overhead]
+    total = _requests(tuple(tuple(sorted(p.items())) for p in parts if p))
+    for container in spec.init_containers:
+        if container.restart_policy != "Always" and container.resources.requests:
+            first = resources(container.resources.requests)
+            total = Resources(
+                gpus=max(total.gpus, first.gpus),
+                cpu=max(total.cpu, first.cpu),
+                memory_gib=max(total.memory_gib, first.memory_gib),
+                pods=1,
+            )
+    return total
+
+
+def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
+    """For `Informer`."""
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    job = meta.labels.get(JOB_LABEL)
+    gang = None
+    if job is not None:
+        conditions = {c.type: c for c in status.conditions}
+        scheduled = conditions.get("PodScheduled")
+        ready = conditions.get("Ready")
+        gang = GangPod(
+            namespace=meta.namespace,
+            name=meta.name,
+            job=job,
+            batch_job=meta.labels.get(JOB_NAME_LABEL, ""),
+            index=int(meta.annotations.get(INDEX_ANNOTATION, "-1")),
+            gated=any(g.name == GATE for g in spec.scheduling_gates),
+            scheduled=bool(spec.node_name),
+            ready=ready is not None and ready.status == "True",
+            unschedulable=scheduled is not None and scheduled.reason == "Unschedulable",
+            deleting=meta.deletion_timestamp is not None,
+            created=meta.creation_timestamp,
+            affinity=bytes(spec.affinity),
+        )
+    record = PodRecord(uid=meta.uid, node=spec.node_name, phase=status.phase, requests=pod_requests(spec), gang=gang)
+    return meta.uid, meta.resource_version, record
+
+
+class _JobSpec(msgspec.Struct):
+    suspend: bool = False
+    completions: int = 0
+
+
+class _JobStatus(msgspec.Struct, rename="camel"):
+    active: int = 0
+    ready: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    terminating: int = 0
+    conditions: list[WireCondition] = []
+
+
+class WireJob(msgspec.Struct):
+    """batch/v1 Job"""
+
+    metadata: WireMeta
+    spec: _JobSpec = msgspec.field(default_factory=_JobSpec)
+    status: _JobStatus = msgspec.field(default_factory=_JobStatus)
+
+
+class JobRecord(msgspec.Struct, frozen=True):
+    """A batch/v1 Job of ours as we keep it."""
+
+    namespace: str
+    name: str
+    uid: str
+    job: str  # the TrainingJob's name
+    plan: str  # the annotation, JSON
+    suspended: bool
+    completions: int
+    active: int
+    succeeded: int
+    failed_message: str | None
+    complete: bool
+    deleting: bool
+    ended: datetime | None
+
+
+def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
+    """For `Informer`."""
+    meta, status = job.metadata, job.status
+    conditions = {c.type: c for c in status.conditions if c.status == "True"}
+    failed, complete = conditions.get("Failed"), conditions.get("Complete")
+    end = failed or complete
+    record = JobRecord(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        job=meta.labels.get(JOB_LABEL, ""),
+        plan=meta.annotations.get(PLAN_ANNOTATION, ""),
+        suspended=job.spec.suspend,
+        completions=job.spec.completions,
+        active=status.active,
+        succeeded=status.succeeded,
+        failed_message=None if failed is None else f"{failed.reason}: {failed.message}",
+        complete=complete is not None,
+        deleting=meta.deletion_timestamp is not None,
+        ended=end.last_transition_time if end else None,
+    )
+    return meta.uid, meta.resource_version, record
