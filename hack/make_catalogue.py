@@ -308,7 +308,7 @@ def price_rows(rows: Iterable[Row]) -> list[tuple[str, ...]]:
     out = []
     for row in rows:
         source = price_source(row["source"])
-        if source is None:
+        if source is None or not (row["on_demand_usd_h"] or row["spot_usd_h"]):
             continue
         region = "*" if row["region"] == UNIFORM else row["region"]
         on_demand = number(row["on_demand_usd_h"])

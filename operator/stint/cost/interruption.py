@@ -38,7 +38,7 @@ def expected_wall_hours(
         interruptions_per_hour: of the whole gang, not of one node.
         checkpoint_every_hours: work between checkpoints; inf for a job that never writes one.
         checkpoint_hours: the pause while one is written.
-        restart_hours: from an interruption until work goes on; finite, as all but the first and the third are.
+        restart_hours: from an interruption until work goes on.
     Returns:
         hours, at least `work_hours`; inf where the run is not expected to end.
     Raises:
