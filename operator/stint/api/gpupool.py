@@ -1,0 +1,152 @@
+"""GPUPool: nodes that are resized as one. Only needed to resize nodes, or to say what their labels do not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from stint.api.schema import doc
+from stint.api.trainingjob import Camel, Condition, Meta
+from stint.model.offering import CapacityType
+
+_NAME = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class Adapter(StrEnum):
+    """How a pool is resized."""
+
+    SCALE = "Scale"  # any object with a scale subresource
+    KWOK = "Kwok"  # fake nodes, for tests and demos
+
+
+class Mode(StrEnum):
+    """What Stint does with its decisions about a pool."""
+
+    ADVISE = "Advise"
+    ACT = "Act"
+
+
+class PoolOffering(Camel, kw_only=True):
+    """spec.offerings[]"""
+
+    provider: Annotated[str, doc("Who sells it: aws, gcp, azure, ..., or on-premises.", min_length=1, max_length=64)]
+    region: Annotated[str, doc("The provider's region.", max_length=64)] = ""
+    zone: Annotated[str, doc("The provider's zone; the region may be left out then.", max_length=64)] = ""
+    instance_type: Annotated[
+        str, doc("The provider's instance type, or a name of your own.", min_length=1, max_length=64)
+    ]
+    capacity_type: Annotated[CapacityType, doc("on-demand, spot, reserved or owned.")] = CapacityType.ON_DEMAND
+    gpu_model: Annotated[str, doc("Where the catalogue does not know the instance type.", max_length=64)] = ""
+    gpus: Annotated[int, doc("GPUs of a node, where the catalogue does not know.", ge=0, le=64)] = 0
+    gpu_memory_gib: Annotated[float, doc("Memory of one GPU in GiB, likewise.", ge=0, le=4096)] = msgspec.field(
+        default=0.0, name="gpuMemoryGiB"
+    )
+    cpu: Annotated[float, doc("Allocatable CPU cores of a node, likewise.", ge=0, le=4096)] = 0.0
+    memory_gib: Annotated[float, doc("Allocatable memory of a node in GiB, likewise.", ge=0, le=65_536)] = (
+        msgspec.field(default=0.0, name="memoryGiB")
+    )
+
+
+class ScaleRef(Camel, kw_only=True):
+    """spec.scaler.target"""
+
+    api_version: Annotated[str, doc("As cluster.x-k8s.io/v1beta2.", min_length=1, max_length=128)]
+    resource: Annotated[str, doc("Plural name of the resource, as machinedeployments.", min_length=1, max_length=63)]
+    namespace: Annotated[str, doc("Its namespace; empty for cluster-wide ones.", max_length=63)] = ""
+    name: Annotated[str, doc("Its name.", min_length=1, max_length=253)]
+
+
+class Scaler(Camel, kw_only=True):
+    """spec.scaler"""
+
+    adapter: Annotated[Adapter, doc("Scale: the target's scale subresource. Kwok: fake nodes.")]
+    mode: Annotated[Mode, doc("Advise: write recommendations into status, change nothing. Act: do it.")] = Mode.ADVISE
+    target: Annotated[ScaleRef | None, doc("What the Scale adapter scales.")] = None
+
+
+class Limits(Camel, kw_only=True):
+    """spec.limits"""
+
+    min_nodes: Annotated[int, doc("Nodes that are never given back.", ge=0, le=10_000)] = 0
+    max_nodes: Annotated[int, doc("Never more nodes than this.", ge=0, le=10_000)]
+
+
+class Spec(Camel, kw_only=True):
+    """spec"""
+
+    node_selector: Annotated[
+        dict[str, Annotated[str, msgspec.Meta(max_length=63)]],
+        doc("Labels of the nodes that belong to it.", min_length=1, max_length=16),
+    ]
+    offerings: Annotated[
+        list[PoolOffering], doc("What its new nodes are. With one offering, existing nodes are it too.", max_length=16)
+    ] = []
+    limits: Annotated[Limits | None, doc("How far it may shrink and grow.")] = None
+    scaler: Annotated[Scaler | None, doc("How it is resized; without it, never.")] = None
+    cold_start_seconds: Annotated[float, doc("From the order to a ready node.", ge=0, le=86_400)] = 300.0
+    give_back_after_seconds: Annotated[
+        float, doc("How long a node may stand empty before it is given back.", ge=0, le=604_800)
+    ] = 600.0
+
+
+SPEC_RULES = (
+    ("!has(self.scaler) || has(self.limits)", "spec.scaler without spec.limits: say how many nodes there may be"),
+    ("!has(self.scaler) || size(self.offerings) > 0", "spec.scaler without spec.offerings: say what a new node is"),
+    (
+        "!has(self.scaler) || self.scaler.adapter != 'Scale' || (has(self.scaler.target) && size(self.offerings) == 1)",
+        "the Scale adapter needs spec.scaler.target, and exactly one offering because the target has one kind of node",
+    ),
+    (
+        "!has(self.limits) || self.limits.minNodes <= self.limits.maxNodes",
+        "spec.limits.minNodes must not be larger than maxNodes",
+    ),
+    (
+        "self.offerings.all(o, o.region != '' || o.zone != '' || o.capacityType == 'owned')",
+        "every offering needs a region or a zone, so that it has a price; owned ones do not",
+    ),
+)
+
+
+class Recommendation(Camel, kw_only=True):
+    """status.recommendation"""
+
+    nodes: Annotated[int, doc("How many nodes there should be.")]
+    usd_per_hour: Annotated[str, doc("What that adds to the bill, in US dollars.")] = ""
+    message: Annotated[str, doc("Why.", max_length=1024)] = ""
+
+
+class Status(Camel, kw_only=True):
+    """status"""
+
+    observed_generation: Annotated[int, doc("Of the spec that this status speaks of.")] = 0
+    gpu_model: Annotated[str, doc("GPU model of its nodes.")] = ""
+    nodes: Annotated[int, doc("Nodes there are.")] = 0
+    nodes_text: Annotated[str, doc("Nodes there are, of nodes there may be.")] = ""
+    wanted_nodes: Annotated[int | None, doc("Nodes last asked for.")] = None
+    gpus: Annotated[int, doc("GPUs of its nodes.")] = 0
+    free_gpus: Annotated[int, doc("GPUs nobody has.")] = 0
+    usd_per_gpu_hour: Annotated[str, doc("In US dollars.")] = ""
+    price_source: Annotated[str, doc("Where the price is from.")] = ""
+    price_date: Annotated[str, doc("Since when it holds.")] = ""
+    scaler: Annotated[str, doc("Adapter and mode.")] = ""
+    recommendation: Annotated[Recommendation | None, doc("In mode Advise: what Stint would do.")] = None
+    ordered_at: Annotated[datetime | None, doc("When nodes were last asked for.")] = None
+    conditions: Annotated[
+        list[Condition],
+        doc(
+            "What machines read.",
+            max_length=16,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = []
+
+
+class GPUPool(Camel, kw_only=True):
+    """One object as the API server hands it over."""
+
+    metadata: Meta
+    spec: Spec
+    status: Status = msgspec.field(default_factory=Status)

@@ -1,0 +1,394 @@
+"""TrainingJob: one gang of workers that should finish for the least money."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from stint.api.schema import PRESERVE, doc
+from stint.model.job import OnExceed, OnMiss
+from stint.model.offering import CapacityType
+
+_GPU = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_LABEL = Annotated[str, msgspec.Meta(max_length=317)]
+_ANY = dict[str, Any]
+
+
+class Camel(msgspec.Struct, rename="camel", omit_defaults=True):
+    """Fields are spelled as Kubernetes spells them."""
+
+
+class Elastic(Camel, kw_only=True):
+    """spec.elastic"""
+
+    min: Annotated[int, doc("Fewest workers that the job can run with.", ge=1, le=4096)]
+    max: Annotated[int, doc("Most workers that it can use.", ge=1, le=4096)]
+
+
+class Gpu(Camel, kw_only=True):
+    """spec.gpu"""
+
+    per_worker: Annotated[int, doc("GPUs of each worker; all on one node.", ge=1, le=16)] = 1
+    models: Annotated[
+        list[_GPU],
+        doc(
+            "GPU models that will do, in any order; empty: every model that spec.work.unitsPerSecond has a speed for. "
+            "Names as in `stint prices --gpus`: A100-80GB, H100, L40S, ...",
+            max_length=32,
+            extra={"x-kubernetes-list-type": "set"},
+        ),
+    ] = []
+    memory_gi_b: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=4096)] | None,
+        doc("The least memory that a single GPU must have, in GiB."),
+    ] = msgspec.field(default=None, name="memoryGiB")
+    resource: Annotated[
+        str,
+        doc("The extended resource that a worker asks for.", max_length=128, pattern="^[a-z0-9.-]+/[A-Za-z0-9._-]+$"),
+    ] = "nvidia.com/gpu"
+
+
+class Work(Camel, kw_only=True):
+    """spec.work"""
+
+    units: Annotated[float, doc("How much there is to do, in units of your choice.", gt=0, le=1e18)]
+    unit: Annotated[str, doc("What a unit is: step, epoch, sample, token.", min_length=1, max_length=32)] = "step"
+    units_per_second: Annotated[
+        dict[str, Annotated[float, msgspec.Meta(gt=0, le=1e15)]],
+        doc(
+            "How fast the whole job goes on each GPU model, with spec.workers workers. Stint compares dollars to "
+            "finish, so a model without a speed is not considered.",
+            min_length=1,
+            max_length=32,
+        ),
+    ]
+    scaling_exponent: Annotated[
+        float,
+        doc(
+            "How speed grows with workers in an elastic job: speed(w) = speed(workers) x (w / workers)^this. "
+            "1 is perfect scaling.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.9
+
+
+class Checkpoint(Camel, kw_only=True):
+    """spec.checkpoint"""
+
+    every_minutes: Annotated[float, doc("How often the job writes a checkpoint, in minutes.", gt=0, le=100_000)]
+    takes_seconds: Annotated[float, doc("How long it stands still for that, in seconds.", ge=0, le=86_400)] = 0.0
+    restart_seconds: Annotated[
+        float, doc("From new nodes until it works again from a checkpoint, in seconds.", ge=0, le=86_400)
+    ] = 120.0
+
+
+class Budget(Camel, kw_only=True):
+    """spec.budget"""
+
+    usd: Annotated[float, doc("US dollars that the job may cost, from the first attempt to the end.", gt=0, le=1e9)]
+    on_exceed: Annotated[
+        OnExceed,
+        doc(
+            "When it is spent while the job runs: Warn sets condition AtRisk; CheckpointAndStop takes the workers "
+            "back (they get SIGTERM) and holds the job until the budget is raised."
+        ),
+    ] = OnExceed.CHECKPOINT_AND_STOP
+
+
+class Objective(Camel, kw_only=True):
+    """spec.objective"""
+
+    performance: Annotated[float, doc("Alpha: weight of time, valued at usdPerHour.", ge=0, le=1000)] = 1.0
+    cost: Annotated[float, doc("Beta: weight of the dollars that finishing costs.", ge=0, le=1000)] = 1.0
+    usd_per_hour: Annotated[
+        float, doc("What having the result an hour sooner is worth, in US dollars.", ge=0, le=1e6)
+    ] = 1.0
+    lateness_usd_per_hour: Annotated[
+        float, doc("What each hour past the deadline costs in addition, in US dollars.", ge=0, le=1e6)
+    ] = 0.0
+
+
+class Data(Camel, kw_only=True):
+    """spec.data"""
+
+    gi_b: Annotated[float, doc("Size of the training data, in GiB.", ge=0, le=1e9)] = msgspec.field(
+        default=0.0, name="gib"
+    )
+    at: Annotated[
+        str,
+        doc("Where it lies: provider/region, as aws/us-east-1.", max_length=128, pattern="^([a-z0-9-]+/[a-z0-9-]+)?$"),
+    ] = ""
+    may_leave_region: Annotated[bool, doc("False: the job runs only where its data lies.")] = True
+    scratch_gi_b: Annotated[float, doc("Block storage rented while the job runs, in GiB.", ge=0, le=1e7)] = (
+        msgspec.field(default=0.0, name="scratchGiB")
+    )
+
+
+class EnvVar(Camel, kw_only=True):
+    """A container's environment variable."""
+
+    name: Annotated[str, doc("Name of the variable.", min_length=1, max_length=253)]
+    value: Annotated[Annotated[str, msgspec.Meta(max_length=32_768)] | None, doc("Its value.")] = None
+    value_from: Annotated[_ANY | None, doc("Where its value comes from, as in core/v1 EnvVar.")] = None
+
+
+class ContainerResources(Camel, kw_only=True):
+    """requests and limits"""
+
+    requests: Annotated[dict[str, Any], doc("As in core/v1; the GPUs are added.", extra=PRESERVE)] = {}
+    limits: Annotated[dict[str, Any], doc("As in core/v1; the GPUs are added.", extra=PRESERVE)] = {}
+
+
+class Container(Camel, kw_only=True):
+    """One container of a worker."""
+
+    name: Annotated[str, doc("Name of the container.", max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+    image: Annotated[str, doc("Container image.", min_length=1, max_length=1024)]
+    image_pull_policy: Annotated[str | None, doc("Always, IfNotPresent or Never.")] = None
+    command: Annotated[list[Annotated[str, msgspec.Meta(max_length=32_768)]], doc("Entry point.", max_length=256)] = []
+    args: Annotated[list[Annotated[str, msgspec.Meta(max_length=32_768)]], doc("Arguments.", max_length=256)] = []
+    working_dir: Annotated[str | None, doc("Working directory.")] = None
+    env: Annotated[
+        list[EnvVar],
+        doc(
+            "Environment. MASTER_ADDR, MASTER_PORT, WORLD_SIZE, NODE_RANK and PET_* for torchrun are added.",
+            max_length=256,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    resources: Annotated[ContainerResources, doc("What each worker needs besides its GPUs.")] = msgspec.field(
+        default_factory=ContainerResources
+    )
+    volume_mounts: Annotated[list[_ANY], doc("As in core/v1.", max_length=64)] = []
+    security_context: Annotated[_ANY | None, doc("As in core/v1.")] = None
+
+
+class WorkerSpec(Camel, kw_only=True):
+    """spec.template.spec: what most workers need of a pod."""
+
+    containers: Annotated[
+        list[Container],
+        doc("Containers of a worker; the first one gets the GPUs.", min_length=1, max_length=16),
+    ]
+    volumes: Annotated[list[_ANY], doc("As in core/v1.", max_length=64)] = []
+    node_selector: Annotated[dict[str, _LABEL], doc("Labels that a node must have.", max_length=32)] = {}
+    tolerations: Annotated[list[_ANY], doc("As in core/v1. That of the GPU taint is added.", max_length=32)] = []
+    service_account_name: Annotated[str | None, doc("As in core/v1.")] = None
+    image_pull_secrets: Annotated[list[_ANY], doc("As in core/v1.", max_length=16)] = []
+    priority_class_name: Annotated[str | None, doc("As in core/v1.")] = None
+    runtime_class_name: Annotated[str | None, doc("As in core/v1.")] = None
+    security_context: Annotated[_ANY | None, doc("As in core/v1.")] = None
+    termination_grace_period_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None,
+        doc("Time for a last checkpoint between SIGTERM and SIGKILL."),
+    ] = None
+
+
+class TemplateMeta(Camel, kw_only=True):
+    """spec.template.metadata"""
+
+    labels: Annotated[dict[str, _LABEL], doc("Labels of the pods.", max_length=64)] = {}
+    annotations: Annotated[
+        dict[str, Annotated[str, msgspec.Meta(max_length=16_384)]], doc("Annotations of the pods.", max_length=64)
+    ] = {}
+
+
+class Template(Camel, kw_only=True):
+    """spec.template"""
+
+    metadata: Annotated[TemplateMeta, doc("Labels and annotations of the pods.")] = msgspec.field(
+        default_factory=TemplateMeta
+    )
+    spec: Annotated[WorkerSpec, doc("One worker.")]
+
+
+_SPEC_RULES = (
+    ("has(self.template) != has(self.podTemplate)", "give exactly one of spec.template and spec.podTemplate"),
+    ("!(has(self.deadline) && has(self.within))", "give either spec.deadline or spec.within, not both"),
+    ("!has(self.elastic) || self.elastic.min <= self.elastic.max", "spec.elastic.min must not be larger than max"),
+    (
+        "!has(self.elastic) || (self.elastic.min <= self.workers && self.workers <= self.elastic.max)",
+        "spec.workers is the size that the speeds are meant at; it must lie between spec.elastic.min and max",
+    ),
+    (
+        "size(self.gpu.models) == 0 || self.gpu.models.exists(m, m in self.work.unitsPerSecond)",
+        "no model of spec.gpu.models has a speed in spec.work.unitsPerSecond; add one, so that finishing has a price",
+    ),
+    (
+        "!has(self.data) || self.data.gib == 0.0 || self.data.at != ''",
+        "spec.data.gib without spec.data.at: say where the data lies, as aws/us-east-1",
+    ),
+    (
+        "!has(self.data) || self.data.mayLeaveRegion || self.data.at != ''",
+        "spec.data.mayLeaveRegion is false: say in spec.data.at which region it must not leave",
+    ),
+)
+
+
+class Spec(Camel, kw_only=True):
+    """spec"""
+
+    workers: Annotated[int, doc("Pods of the gang; they start together or not at all.", ge=1, le=4096)] = 1
+    elastic: Annotated[Elastic | None, doc("The job also runs with fewer or more workers.")] = None
+    gpu: Annotated[Gpu, doc("What each worker needs.")] = msgspec.field(default_factory=Gpu)
+    work: Annotated[Work, doc("How much there is to do and how fast it goes on what.")]
+    checkpoint: Annotated[
+        Checkpoint | None, doc("How it survives losing its nodes. Without it an interruption loses everything.")
+    ] = None
+    capacity_types: Annotated[
+        list[CapacityType],
+        doc(
+            "What it may run on.",
+            min_length=1,
+            max_length=4,
+            extra={"x-kubernetes-list-type": "set", "default": [c.value for c in CapacityType]},
+        ),
+    ] = msgspec.field(default_factory=lambda: list(CapacityType))
+    deadline: Annotated[datetime | None, doc("When it must be finished.")] = None
+    within: Annotated[
+        Annotated[str, msgspec.Meta(max_length=16, pattern=r"^[1-9][0-9]*(s|m|h|d)$")] | None,
+        doc("Instead of deadline: so long after its creation, as 90m, 24h or 3d."),
+    ] = None
+    on_deadline_miss: Annotated[
+        OnMiss, doc("When nothing can meet the deadline any more: Run it late and say so, or Hold it.")
+    ] = OnMiss.RUN
+    budget: Annotated[Budget | None, doc("What it may cost.")] = None
+    objective: Annotated[
+        Objective, doc("J = performance x usdPerHour x hours + cost x dollars; the smallest J wins.")
+    ] = msgspec.field(default_factory=Objective)
+    data: Annotated[Data | None, doc("Where its data lies: moving it costs money too.")] = None
+    licences: Annotated[
+        list[Annotated[str, msgspec.Meta(min_length=1, max_length=63)]],
+        doc(
+            "Licences it uses while it runs, by their names in a PriceBook.",
+            max_length=16,
+            extra={"x-kubernetes-list-type": "set"},
+        ),
+    ] = []
+    priority: Annotated[int, doc("Higher is served first.", ge=-1000, le=1000)] = 0
+    queue: Annotated[str, doc("A name to select jobs by.", max_length=63)] = "default"
+    suspend: Annotated[bool, doc("True: give the nodes back and wait until this is false again.")] = False
+    retries: Annotated[int, doc("How often a gang with a failed worker starts again.", ge=0, le=100)] = 3
+    placement_timeout_seconds: Annotated[
+        int, doc("How long released workers may take to start before all are taken back.", ge=5, le=3600)
+    ] = 120
+    template: Annotated[Template | None, doc("The worker pod.")] = None
+    pod_template: Annotated[_ANY | None, doc("Instead of template: any core/v1 PodTemplateSpec, unchecked here.")] = (
+        None
+    )
+
+
+class Condition(Camel, kw_only=True):
+    """As metav1.Condition."""
+
+    type: Annotated[str, doc("Which condition.", max_length=64)]
+    status: Annotated[str, doc("True, False or Unknown.")]
+    reason: Annotated[str, doc("One word for machines.", max_length=128)]
+    message: Annotated[str, doc("A sentence for people, with what to do.", max_length=4096)] = ""
+    last_transition_time: Annotated[datetime, doc("When the status changed.")]
+    observed_generation: Annotated[int, doc("Of the spec that it speaks of.")] = 0
+
+
+class Rejected(Camel, kw_only=True):
+    """Why not there."""
+
+    offering: Annotated[str, doc("Where.")]
+    reason: Annotated[str, doc("The first constraint in the way.")]
+    message: Annotated[str, doc("What it says.", max_length=1024)] = ""
+
+
+class NextBest(Camel, kw_only=True):
+    """The runner-up."""
+
+    offering: Annotated[str, doc("Where it would have run instead.")]
+    usd: Annotated[float, doc("What finishing would have cost there, in US dollars.")]
+    usd_per_hour: Annotated[float, doc("While it runs, in US dollars.")] = 0.0
+
+
+class Usage(Camel, kw_only=True):
+    """What Prometheus measured."""
+
+    gpu_ratio: Annotated[float | None, doc("Mean utilisation of its GPUs, 0 to 1; absent: unknown.")] = None
+    watts: Annotated[float | None, doc("What its GPUs draw together; absent: unknown.")] = None
+    idle_gpus: Annotated[int | None, doc("GPUs that did nothing lately; absent: unknown.")] = None
+
+
+class Progress(Camel, kw_only=True):
+    """How far it is."""
+
+    units_done: Annotated[float, doc("Units that survived so far, before the present run.")] = 0.0
+    estimate: Annotated[float, doc("Units done by now, as estimated from its speed.")] = 0.0
+    running_since: Annotated[datetime | None, doc("Since when the present run works.")] = None
+
+
+class Status(Camel, kw_only=True):
+    """status"""
+
+    observed_generation: Annotated[int, doc("Of the spec that this status speaks of.")] = 0
+    phase: Annotated[str, doc("A summary for people; machines read the conditions.")] = ""
+    reason: Annotated[str, doc("Why it is in this phase, in one word.")] = ""
+    message: Annotated[str, doc("Why, in a sentence, with money.", max_length=4096)] = ""
+    pool: Annotated[str, doc("Node pool that it runs in or waits for.")] = ""
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")] = ""
+    gpu_model: Annotated[str, doc("GPU model that it runs on or waits for.")] = ""
+    gpus: Annotated[int, doc("GPUs that it holds or waits for.")] = 0
+    workers: Annotated[int, doc("Workers that it runs with or waits for.")] = 0
+    ready_workers: Annotated[int, doc("Workers that run.")] = 0
+    selector: Annotated[str, doc("Label selector of its pods, for the scale subresource.")] = ""
+    nodes: Annotated[dict[str, str], doc("Nodes it holds, with the ranks on each.", max_length=4096)] = {}
+    usd_per_hour: Annotated[str, doc("While it runs, in US dollars.")] = ""
+    spent_usd: Annotated[str, doc("So far, in US dollars.")] = ""
+    estimated_usd: Annotated[str, doc("From the beginning to the end, in US dollars.")] = ""
+    budget_usd: Annotated[str, doc("spec.budget.usd, for the column.")] = ""
+    saved_usd: Annotated[str, doc("Against the next best place, in US dollars.")] = ""
+    energy_kwh: Annotated[str, doc("To finish, as estimated.")] = ""
+    carbon_kg: Annotated[str, doc("CO2-equivalent to finish, as estimated, in kilograms.")] = ""
+    finish: Annotated[datetime | None, doc("When it will be finished, as estimated.")] = None
+    deadline: Annotated[datetime | None, doc("spec.deadline, or creation plus spec.within.")] = None
+    slack: Annotated[str, doc("From the estimated finish to the deadline; negative: late.")] = ""
+    next_best: Annotated[NextBest | None, doc("The runner-up.")] = None
+    rejected: Annotated[list[Rejected], doc("Why not elsewhere: the ten that came nearest.", max_length=10)] = []
+    usage: Annotated[Usage | None, doc("What Prometheus measured last.")] = None
+    progress: Annotated[Progress, doc("How far it is.")] = msgspec.field(default_factory=Progress)
+    spent_through: Annotated[datetime | None, doc("Until when spentUsd is booked.")] = None
+    spent_exactly: Annotated[float, doc("spentUsd before it was rounded.")] = 0.0
+    retries: Annotated[int, doc("How often the gang started again after a worker failed.")] = 0
+    rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
+    not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
+    avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
+    conditions: Annotated[
+        list[Condition],
+        doc(
+            "What machines read.",
+            max_length=16,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = []
+
+
+class Meta(Camel, kw_only=True):
+    """metadata, as far as we read it."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    annotations: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class TrainingJob(Camel, kw_only=True):
+    """One object as the API server hands it over."""
+
+    metadata: Meta
+    spec: Spec
+    status: Status = msgspec.field(default_factory=Status)
+
+
+SPEC_RULES = _SPEC_RULES
