@@ -52,7 +52,7 @@ def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], 
     for job in waiting:
         if job.not_before is not None and job.not_before > situation.now:
             seconds = (job.not_before - situation.now).total_seconds()
-            text = f"tries again in {seconds:.0f} s, after its last start did not hold"
+            text = f"its last start did not hold or its last pods are leaving; next try in {seconds:.0f} s"
             holds.append(Hold(job=job.id, reason=Reason.BACKING_OFF, message=text))
         else:
             rest.append(job)

@@ -12,10 +12,10 @@ from datetime import date
 from typing import TypeVar
 
 from stint.catalogue import names
-from stint.catalogue.figure import Confidence, Figure
 from stint.catalogue.hardware import GpuFacts, InstanceType
 from stint.catalogue.layer import ANY, INTERNET, CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
+from stint.model.figure import Confidence, Figure
 from stint.model.offering import CapacityType
 
 HOURS_PER_YEAR = 8760.0

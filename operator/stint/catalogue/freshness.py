@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from stint.catalogue.figure import Confidence, Figure
+from stint.model.figure import Confidence, Figure
 
 SPOT_LIMIT_DAYS = 7.0  # spot prices move within days
 LIST_LIMIT_DAYS = 180.0  # list prices move a few times a year

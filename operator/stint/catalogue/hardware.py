@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stint.catalogue.figure import Figure
+from stint.model.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from stint.catalogue.figure import Figure
+from stint.model.figure import Figure
 from stint.model.offering import CapacityType
 
 ANY = "*"  # all regions, instance types or destinations that no other entry names

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import TypeVar
 
-from stint.catalogue.figure import Confidence, Figure
 from stint.catalogue.layer import CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
+from stint.model.figure import Confidence, Figure
 
 Key = TypeVar("Key")
 

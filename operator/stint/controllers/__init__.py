@@ -1,0 +1,1 @@
+"""The operator: watches, one cycle for everybody, status, wiring."""

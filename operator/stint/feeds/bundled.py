@@ -13,9 +13,9 @@ from functools import cache
 from importlib import resources
 
 from stint.catalogue.catalogue import Assumptions, Catalogue
-from stint.catalogue.figure import Confidence, Figure
 from stint.catalogue.hardware import GpuFacts, InstanceType
 from stint.catalogue.layer import CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
+from stint.model.figure import Confidence, Figure
 from stint.model.offering import CapacityType
 
 _UNVERIFIED = frozenset({"vendor-unverified", "stint-assumption"})

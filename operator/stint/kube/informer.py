@@ -158,10 +158,15 @@ class Informer(Generic[WireT, RecordT]):
             self._store(item)
         self._version = version
 
+    def absorb(self, payload: bytes) -> None:
+        """Take in the answer to a write of ours, so that the next look at the cache does not come too early."""
+        self._store(self._object.decode(payload))
+
     def _store(self, item: WireT) -> str:
         uid, version, record = self._reduce(item)
-        if self._versions.get(uid) == version:
-            return uid  # told again
+        known = self._versions.get(uid)
+        if known is not None and not _newer(version, known):
+            return uid  # told again, or overtaken by `absorb`
         old = self.records.get(uid)
         self.records[uid] = record
         self._versions[uid] = version
@@ -177,6 +182,13 @@ class Informer(Generic[WireT, RecordT]):
     def __iter__(self) -> Iterator[RecordT]:
         """The records there are."""
         return iter(self.records.values())
+
+
+def _newer(version: str, known: str) -> bool:
+    """Resource versions are numbers that grow, as Kubernetes 1.35 made official; any other are only told apart."""
+    if version.isdigit() and known.isdigit():
+        return int(version) > int(known)
+    return version != known
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

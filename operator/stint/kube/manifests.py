@@ -23,6 +23,7 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
     """The plan as the Job's annotation tells it."""
 
     offering: str
+    gpu_model: str
     nodes: tuple[str, ...]  # by rank
     since: datetime
     usd_per_hour: float

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from kubernetes.utils.quantity import parse_quantity
 
+from stint.api.quantity import resources
 from stint.model.market import Taint
 from stint.model.resources import Resources
-
-GIB = 2**30
-GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
 
 # What our own objects carry.
 GATE = "stint.dev/placement"
@@ -21,22 +17,6 @@ JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-
-
-@functools.lru_cache(maxsize=4096)
-def quantity(text: str) -> float:
-    """Of a Kubernetes quantity ("500m", "64Gi")."""
-    return float(parse_quantity(text))  # type: ignore[no-untyped-call]
-
-
-def resources(amounts: Mapping[str, str]) -> Resources:
-    """Of a container's requests or a node's allocatable."""
-    return Resources(
-        gpus=int(sum(quantity(amounts[name]) for name in GPU_RESOURCES if name in amounts)),
-        cpu=quantity(amounts["cpu"]) if "cpu" in amounts else 0.0,
-        memory_gib=quantity(amounts["memory"]) / GIB if "memory" in amounts else 0.0,
-        pods=int(quantity(amounts["pods"])) if "pods" in amounts else 0,
-    )
 
 
 class WireMeta(msgspec.Struct, rename="camel"):
@@ -69,7 +49,8 @@ class _WireTaint(msgspec.Struct):
     value: str = ""
 
 
-class _NodeSpec(msgspec.Struct):
+class _NodeSpec(msgspec.Struct, rename="camel"):
+    provider_id: str = msgspec.field(name="providerID", default="")
     taints: list[_WireTaint] = []
     unschedulable: bool = False
 
@@ -92,6 +73,7 @@ class NodeRecord(msgspec.Struct, frozen=True):
 
     name: str
     uid: str
+    provider_id: str
     labels: dict[str, str]
     annotations: dict[str, str]  # only our own
     taints: tuple[Taint, ...]
@@ -110,6 +92,7 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
     record = NodeRecord(
         name=meta.name,
         uid=meta.uid,
+        provider_id=node.spec.provider_id,
         labels=meta.labels,
         annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
         taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),

@@ -1,31 +1,37 @@
-"""A number somebody vouches for: where it comes from, how old it is, how far to trust it."""
+"""A number that says where it comes from, how old it is and how far to trust it."""
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 
 class Confidence(StrEnum):
-    """How far a figure can be trusted."""
+    """What kind of knowledge a figure is. Not an order: a measurement elsewhere may be worse than a list price here."""
 
-    LIST_PRICE = "list-price"  # published by the seller
-    MEASURED = "measured"
-    DERIVED = "derived"  # computed from other figures
-    ESTIMATE = "estimate"
-    OVERRIDE = "override"  # a person of this cluster said so
+    LIST_PRICE = "list-price"  # a provider's public price, before tax and without negotiated discounts
+    PUBLISHED = "published"  # a data sheet or an annual report of whoever should know
+    MEASURED = "measured"  # somebody's instrument
+    DERIVED = "derived"  # computed from other figures, all of them known
+    ESTIMATE = "estimate"  # an assumption; good for a first answer, not for a bill
+    OVERRIDE = "override"  # the user's own number, which beats all of the above
+    DEFINITION = "by-definition"  # true by what the word means, so it cannot be out of date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A value with its source, its date and the confidence it deserves."""
+    """One number. Its unit is in the name of whatever returned it.
+
+    `as_of` is the oldest day that the source allows for: a table "of 2026" is taken to be of the first of January. So
+    an age may be overstated, never understated. None: nobody knows.
+    """
 
     value: float
     source: str
-    as_of: datetime.date | None
+    as_of: date | None
     confidence: Confidence
 
-    def age_days(self, today: datetime.date) -> float | None:
-        """Days since it was true; None where nobody knows since when it is."""
+    def age_days(self, today: date) -> float | None:
+        """Days since `as_of`; None if that is unknown."""
         return None if self.as_of is None else float((today - self.as_of).days)

@@ -58,7 +58,7 @@ STEPS: Mapping[Phase, frozenset[Phase]] = {
     Phase.QUEUED: _ALIVE | ENDED,
     Phase.PROVISIONING: _ALIVE | ENDED,
     Phase.STARTING: _ALIVE | ENDED,
-    Phase.RUNNING: _ALIVE - {Phase.PROVISIONING} | ENDED,
+    Phase.RUNNING: _ALIVE | ENDED,
     Phase.SUSPENDED: _ALIVE | ENDED,
     Phase.INVALID: _ALIVE | ENDED,
     Phase.SUCCEEDED: frozenset({Phase.SUCCEEDED}),

@@ -33,6 +33,9 @@ class Reason(StrEnum):
     NODES_ON_THE_WAY = "NodesOnTheWay"
     ADVICE_ONLY = "AdviceOnly"
     DEARER = "Dearer"  # feasible, but something else costs less
+    REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
+    DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
+    WORKER_FAILED = "WorkerFailed"
     NODE_LOST = "NodeLost"
     NODE_INTERRUPTED = "NodeInterrupted"
 

@@ -1,0 +1,1 @@
+"""How pools are resized: one adapter a file, all behind one protocol."""

@@ -5,10 +5,10 @@ from datetime import date
 import pytest
 
 from stint.catalogue.catalogue import Assumptions, Catalogue
-from stint.catalogue.figure import Confidence, Figure
 from stint.catalogue.hardware import GpuFacts, InstanceType
 from stint.catalogue.layer import ANY, INTERNET, CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
+from stint.model.figure import Confidence, Figure
 from stint.model.offering import CapacityType
 
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND

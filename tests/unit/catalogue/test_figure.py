@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from stint.catalogue.figure import Confidence, Figure
 from stint.catalogue.freshness import stale
+from stint.model.figure import Confidence, Figure
 
 TODAY = date(2026, 5, 11)
 

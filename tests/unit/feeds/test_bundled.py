@@ -7,9 +7,9 @@ from importlib import resources
 
 import pytest
 
-from stint.catalogue.figure import Confidence
 from stint.catalogue.layer import CarbonSignal
 from stint.feeds import bundled
+from stint.model.figure import Confidence
 from stint.model.offering import CapacityType
 
 CATALOGUE = bundled.load()

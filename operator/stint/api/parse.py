@@ -1,0 +1,279 @@
+"""From resources as people write them to the core's nouns. Every mistake of an object is told at once.
+
+What the CRD's schema and CEL rules refuse never gets here; what is left needs the catalogue, the clock or a second
+field: a GPU model that nobody knows, a quantity that is none, a name too long for that many workers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from stint.api.pricebook import PriceBook, as_of
+from stint.api.quantity import duration, resources
+from stint.api.trainingjob import Spec, TrainingJob
+from stint.catalogue.catalogue import Catalogue
+from stint.catalogue.layer import Place, PriceKey, Route, SpotKey
+from stint.catalogue.overrides import Overrides
+from stint.catalogue.quote import FreshnessLimits
+from stint.errors import InvalidInputError, Mistake
+from stint.model.job import (
+    Assignment,
+    Checkpoint,
+    Data,
+    Job,
+    NodeName,
+    Objective,
+    OnExceed,
+    Toleration,
+    Work,
+    job_id,
+)
+from stint.model.resources import Resources
+
+HOST_NAME_LIMIT = 63
+GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a job beside its spec: where it is, what it did, what it cost."""
+
+    assignment: Assignment | None = None
+    units_done: float = 0.0
+    spent_usd: float = 0.0
+    not_before: datetime | None = None
+    avoid: tuple[NodeName, ...] = ()
+
+
+def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created: datetime) -> Job:
+    """The core's noun for a TrainingJob.
+
+    Args:
+        created: when it was submitted, on the clock that decisions use.
+    Raises:
+        InvalidInputError: with every mistake.
+    """
+    spec, meta = resource.spec, resource.metadata
+    mistakes: list[Mistake] = []
+    speeds = _speeds(spec, catalogue, mistakes)
+    models = _models(spec, catalogue, mistakes)
+    template = worker_template(spec)
+    per_worker = _per_worker(spec, template, mistakes)
+    widest = spec.elastic.max if spec.elastic else spec.workers
+    _check_name(meta.name, widest, mistakes)
+    deadline = deadline_of(spec, created)
+    if spec.deadline is not None and spec.deadline <= created:
+        mistakes.append(
+            Mistake("spec.deadline", spec.deadline.isoformat(), "lies before the job was created; give a later one")
+        )
+    if models and not set(models) & set(speeds) and not mistakes:
+        text = f"none of them has a speed in spec.work.unitsPerSecond, which has {sorted(speeds)}; add one"
+        mistakes.append(Mistake("spec.gpu.models", str(list(models)), text))
+    if mistakes:
+        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
+    data = spec.data
+    provider, _, region = (data.at if data else "").partition("/")
+    checkpoint = spec.checkpoint
+    return Job(
+        id=job_id(meta.namespace, meta.name),
+        uid=meta.uid,
+        created=created,
+        workers=spec.workers,
+        min_workers=spec.elastic.min if spec.elastic else spec.workers,
+        max_workers=widest,
+        per_worker=per_worker,
+        gpu_models=models,
+        gpu_memory_gib=spec.gpu.memory_gi_b or 0.0,
+        work=Work(
+            units=spec.work.units,
+            unit=spec.work.unit,
+            units_per_second=speeds,
+            scaling_exponent=spec.work.scaling_exponent,
+            units_done=known.units_done,
+        ),
+        checkpoint=Checkpoint()
+        if checkpoint is None
+        else Checkpoint(
+            every=timedelta(minutes=checkpoint.every_minutes),
+            takes=timedelta(seconds=checkpoint.takes_seconds),
+            restart=timedelta(seconds=checkpoint.restart_seconds),
+        ),
+        capacity_types=tuple(spec.capacity_types),
+        priority=spec.priority,
+        deadline=deadline,
+        on_deadline_miss=spec.on_deadline_miss,
+        budget_usd=spec.budget.usd if spec.budget else None,
+        on_exceed=spec.budget.on_exceed if spec.budget else OnExceed.WARN,
+        spent_usd=known.spent_usd,
+        objective=Objective(
+            performance=spec.objective.performance,
+            cost=spec.objective.cost,
+            usd_per_hour=spec.objective.usd_per_hour,
+            lateness_usd_per_hour=spec.objective.lateness_usd_per_hour,
+        ),
+        data=Data()
+        if data is None
+        else Data(
+            gib=data.gi_b,
+            provider=provider,
+            region=region,
+            may_leave_region=data.may_leave_region,
+            scratch_gib=data.scratch_gi_b,
+        ),
+        licences=tuple(spec.licences),
+        node_selector=dict(template.get("spec", {}).get("nodeSelector") or {}),
+        tolerations=_tolerations(template, spec.gpu.resource),
+        suspended=spec.suspend,
+        assignment=known.assignment,
+        not_before=known.not_before,
+        avoid=known.avoid,
+    )
+
+
+def deadline_of(spec: Spec, created: datetime) -> datetime | None:
+    """spec.deadline, or the creation plus spec.within."""
+    if spec.deadline is not None:
+        return spec.deadline
+    return created + duration(spec.within) if spec.within else None
+
+
+def worker_template(spec: Spec) -> dict[str, Any]:
+    """The PodTemplateSpec that a person wrote, in either of its two forms."""
+    if spec.pod_template is not None:
+        return spec.pod_template
+    built: dict[str, Any] = msgspec.to_builtins(spec.template) if spec.template else {}
+    return built
+
+
+def _suggest(model: str, catalogue: Catalogue) -> str:
+    near = difflib.get_close_matches(model.upper(), catalogue.gpus, n=3, cutoff=0.4)
+    return f"is no GPU that the catalogue knows; did you mean {' or '.join(near) if near else 'H100'}?"
+
+
+def _speeds(spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> dict[str, float]:
+    speeds = {}
+    for name, speed in spec.work.units_per_second.items():
+        model = catalogue.canonical_gpu(name)
+        where = f"spec.work.unitsPerSecond[{name}]"
+        if model is None:
+            mistakes.append(Mistake(where, repr(name), _suggest(name, catalogue)))
+        elif not (math.isfinite(speed) and speed > 0):
+            mistakes.append(Mistake(where, str(speed), "must be a finite number greater than 0"))
+        else:
+            speeds[model] = speed
+    return speeds
+
+
+def _models(spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> tuple[str, ...]:
+    models = []
+    for i, name in enumerate(spec.gpu.models):
+        model = catalogue.canonical_gpu(name)
+        if model is None:
+            mistakes.append(Mistake(f"spec.gpu.models[{i}]", repr(name), _suggest(name, catalogue)))
+        else:
+            models.append(model)
+    return tuple(dict.fromkeys(models))
+
+
+def _per_worker(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> Resources:
+    where = "spec.podTemplate" if spec.pod_template is not None else "spec.template"
+    containers = (template.get("spec") or {}).get("containers") or []
+    if not containers or not all(isinstance(c, dict) for c in containers):
+        mistakes.append(Mistake(f"{where}.spec.containers", str(containers), "needs at least one container"))
+        return Resources(gpus=spec.gpu.per_worker, pods=1)
+    total = Resources(gpus=spec.gpu.per_worker, pods=1)
+    for i, container in enumerate(containers):
+        asked = container.get("resources") or {}
+        path = f"{where}.spec.containers[{i}].resources"
+        amounts = {**(asked.get("limits") or {}), **(asked.get("requests") or {})}
+        try:
+            mine = resources({k: str(v) for k, v in amounts.items()}, gpu_resources=(spec.gpu.resource,))
+        except ValueError as error:
+            mistakes.append(Mistake(path, str(dict(amounts)), f"is no quantity ({error}); write 500m, 4 or 64Gi"))
+            continue
+        if mine.gpus not in (0, spec.gpu.per_worker):
+            text = f"contradicts spec.gpu.perWorker {spec.gpu.per_worker}; leave {spec.gpu.resource} out here"
+            mistakes.append(Mistake(path, f"{mine.gpus} GPUs", text))
+        if mine.cpu < 0 or mine.memory_gib < 0:
+            mistakes.append(Mistake(path, str(dict(amounts)), "must not be negative"))
+        total += Resources(cpu=mine.cpu, memory_gib=mine.memory_gib)
+    return total
+
+
+def _check_name(name: str, workers: int, mistakes: list[Mistake]) -> None:
+    room = HOST_NAME_LIMIT - 1 - len(str(workers - 1))
+    if len(name) > room:
+        text = f"has {len(name)} characters; with {workers} workers it may have {room}, as host names end at 63"
+        mistakes.append(Mistake("metadata.name", name, text))
+
+
+def _tolerations(template: Mapping[str, Any], gpu_resource: str) -> tuple[Toleration, ...]:
+    given = (template.get("spec") or {}).get("tolerations") or []
+    own = Toleration(key=gpu_resource, operator="Exists", effect="NoSchedule")
+    read = [
+        Toleration(
+            key=t.get("key") or "",
+            operator=t.get("operator") or "Equal",
+            value=t.get("value") or "",
+            effect=t.get("effect") or "",
+        )
+        for t in given
+        if isinstance(t, dict)
+    ]
+    return (*read, own)
+
+
+def to_overrides(book: PriceBook) -> Overrides:
+    """The catalogue's noun for a PriceBook.
+
+    Raises:
+        InvalidInputError: a date or a number that cannot be.
+    """
+    spec = book.spec
+    if spec.as_of and as_of(book) is None:
+        text = "is no date; write it as 2026-11-01"
+        raise InvalidInputError(f"PriceBook {book.metadata.name}", [Mistake("spec.asOf", spec.as_of, text)])
+    energy, carbon = spec.energy, spec.carbon
+    return Overrides(
+        name=book.metadata.name,
+        as_of=as_of(book),
+        prices={
+            PriceKey(p.provider, p.region, p.instance_type, p.capacity_type, p.zone): p.usd_per_node_hour
+            for p in spec.prices
+        },
+        egress={Route(*e.source.split("/"), *e.to.split("/")): e.usd_per_gb for e in spec.egress},
+        storage={Place(*s.at.split("/")): s.usd_per_gb_month for s in spec.storage},
+        carbon={Place(*i.at.split("/")): i.g_per_kwh for i in carbon.intensities} if carbon else {},
+        pue={Place(*p.at.split("/")): p.ratio for p in energy.pue} if energy else {},
+        tariffs={t.region: t.usd_per_kwh for t in energy.tariffs} if energy else {},
+        interruptions={SpotKey(i.provider, i.region, i.what, i.zone): i.per_hour for i in spec.interruptions},
+        licences={entry.name: entry.usd_per_gpu_hour for entry in spec.licences},
+        labour_usd_per_job_hour=spec.labour.usd_per_job_hour if spec.labour else None,
+        carbon_usd_per_tonne=carbon.usd_per_tonne if carbon else None,
+    )
+
+
+def with_books(catalogue: Catalogue, books: Iterable[PriceBook]) -> Catalogue:
+    """The catalogue with every valid book on top; higher precedence wins, then the later name."""
+    for book in sorted(books, key=lambda b: (b.spec.precedence, b.metadata.name)):
+        try:
+            catalogue = catalogue.with_overrides(to_overrides(book))
+        except (InvalidInputError, ValueError):
+            continue  # its own status says what is wrong
+    return catalogue
+
+
+def freshness(books: Iterable[PriceBook]) -> FreshnessLimits:
+    """The limits of the book that comes last; the usual ones where none says anything."""
+    said = [b for b in sorted(books, key=lambda b: (b.spec.precedence, b.metadata.name)) if b.spec.freshness]
+    if not said or said[-1].spec.freshness is None:
+        return FreshnessLimits()
+    last = said[-1].spec.freshness
+    return FreshnessLimits(list_price_days=last.list_price_days, spot_price_days=last.spot_price_days)

@@ -1,0 +1,112 @@
+"""Situations and plans as files: written by the operator, read by `stint plan`, `stint explain` and the replay.
+
+A file is JSON (or YAML by hand). Reading one tells every mistake at once, each with its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jsonschema
+import msgspec
+
+from stint.errors import InvalidInputError, Mistake
+from stint.model.plan import Plan
+from stint.model.situation import Situation
+
+FORMAT = "stint.dev/situation/v1"
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """One stored decision. `plan` is absent in a situation that was written by hand."""
+
+    format: str
+    situation: Situation
+    plan: Plan | None = None
+
+
+def encode(situation: Situation, plan: Plan | None) -> bytes:
+    """As canonical JSON: the same decision gives the same bytes."""
+    record = Record(format=FORMAT, situation=situation, plan=plan)
+    return msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1) + b"\n"
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """A plan alone, canonical."""
+    return msgspec.json.format(msgspec.json.encode(plan, order="sorted"), indent=1) + b"\n"
+
+
+def decode(text: bytes | str, *, name: str) -> Record:
+    """Read a file.
+
+    Raises:
+        InvalidInputError: with every mistake, each with its path in the file.
+    """
+    try:
+        data = msgspec.yaml.decode(text) if text.strip()[:1] not in (b"{", "{") else msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(name, [Mistake("the file", str(error), "must be JSON or YAML")]) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise InvalidInputError(name, [Mistake("format", repr(found), f"must be {FORMAT!r}")])
+    schema = msgspec.json.schema(Record)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(data)
+    if mistakes := sorted(_mistakes(errors), key=lambda m: m.path):
+        raise InvalidInputError(name, mistakes)
+    try:
+        record = msgspec.convert(data, Record)
+    except msgspec.ValidationError as error:
+        text_, _, path = str(error).partition(" - at `")
+        raise InvalidInputError(name, [Mistake(path.strip("`$.") or "the file", text_, "see the message")]) from error
+    if mistakes := list(_dangling(record.situation)):
+        raise InvalidInputError(name, mistakes)
+    return record
+
+
+def _mistakes(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
+    for error in errors:
+        if error.validator in ("anyOf", "oneOf") and error.context:
+            deepest = max(error.context, key=lambda e: len(e.absolute_path))
+            if len(deepest.absolute_path) > len(error.absolute_path):
+                yield from _mistakes([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
+                continue
+        yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
+
+
+def _path(parts: Iterable[Any]) -> str:
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
+    return text.removeprefix(".") or "the file"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _dangling(situation: Situation) -> Iterable[Mistake]:
+    """References that lead nowhere, and figures that cannot be."""
+    offerings = {o.id for o in situation.offerings}
+    pools = {p.name for p in situation.pools}
+    for i, offering in enumerate(situation.offerings):
+        path = f"situation.offerings[{i}]"
+        if offering.pool not in pools:
+            yield Mistake(f"{path}.pool", repr(offering.pool), f"is no pool of this file; there are {sorted(pools)}")
+        price = offering.usd_per_node_hour
+        if price is not None and not price.value >= 0:
+            yield Mistake(f"{path}.usd_per_node_hour.value", str(price.value), "must be 0 or more")
+    for i, node in enumerate(situation.nodes):
+        if node.offering not in offerings:
+            yield Mistake(f"situation.nodes[{i}].offering", repr(node.offering), "is no offering of this file")
+    seen: set[str] = set()
+    for i, job in enumerate(situation.jobs):
+        path = f"situation.jobs[{i}]"
+        if job.id in seen:
+            yield Mistake(f"{path}.id", repr(job.id), "is there twice")
+        seen.add(job.id)
+        if not 1 <= job.min_workers <= job.max_workers:
+            yield Mistake(f"{path}.min_workers", str(job.min_workers), "must be from 1 to max_workers")
+        if job.work.units <= 0:
+            yield Mistake(f"{path}.work.units", str(job.work.units), "must be more than 0")
+    if situation.now.tzinfo is None:
+        yield Mistake("situation.now", situation.now.isoformat(), "must have a time zone, as 2026-11-23T12:00:00Z")

@@ -1,0 +1,329 @@
+"""One cycle for everybody: observe, decide, act, tell. Woken by whatever knocks, never by one job for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import aiohttp
+import msgspec
+
+from stint.api.trainingjob import Progress, Status
+from stint.catalogue.catalogue import Catalogue
+from stint.controllers import status as told
+from stint.controllers.clock import Clock
+from stint.controllers.pool_status import PoolWriter
+from stint.controllers.recorder import DecisionRecorder
+from stint.decide import decide
+from stint.errors import UnsoundAssignmentError
+from stint.estimate.runtime import hours_between, units_kept
+from stint.kube.apply import Actuator
+from stint.kube.client import Api, ApiError
+from stint.kube.events import About, Recorder
+from stint.kube.gang import GangState
+from stint.kube.manifests import PlanNote
+from stint.kube.observe import Caches, Observation, Seen, observe
+from stint.metrics.exporter import Metrics
+from stint.model.cluster import Utilisation
+from stint.model.job import ENDED, JobId, Phase
+from stint.model.plan import Hold, Placement, Plan, Reason, Recall
+from stint.model.situation import Settings
+from stint.placement.greedy import Greedy
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 0.03  # nobody has knocked for so long
+PATIENCE_S = 1.0  # then go anyway
+TICK_S = 5.0  # time passes although nobody knocks
+ROLLING_EVERY_S = 10.0  # how often figures that always move are written
+BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0
+
+
+@dataclass(slots=True)
+class Knocker:
+    """Something has changed."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def knock(self) -> None:
+        """Ask for a cycle."""
+        self.event.set()
+
+    async def heard(self) -> None:
+        """Wait for a knock, then for quiet, but not for ever."""
+        try:
+            await asyncio.wait_for(self.event.wait(), TICK_S)
+        except TimeoutError:
+            return
+        first = time.monotonic()
+        while self.event.is_set() and time.monotonic() - first < PATIENCE_S:
+            self.event.clear()
+            await asyncio.sleep(QUIET_S)
+        self.event.clear()
+
+
+@dataclass(kw_only=True)
+class Cycle:
+    """The loop, with all that it reads and writes handed in."""
+
+    api: Api
+    actuator: Actuator
+    pools: PoolWriter
+    events: Recorder
+    metrics: Metrics
+    clock: Clock
+    catalogue: Catalogue
+    settings: Settings
+    caches: Callable[[], Caches]
+    may_act: Callable[[], bool]
+    notes: Callable[[], tuple[str, ...]]
+    recorder: DecisionRecorder | None = None
+    knocker: Knocker = field(default_factory=Knocker)
+    usage: Mapping[JobId, Utilisation] = field(default_factory=dict)
+    last_finished: float = field(default_factory=time.monotonic)
+    observation: Observation | None = None
+    _empty_since: dict[str, datetime] = field(default_factory=dict)
+    _written: dict[str, float] = field(default_factory=dict)  # uid -> when its status was written, monotonic
+
+    async def run(self) -> None:
+        """Until cancelled. A cycle that fails is logged and tried again at the next knock or tick."""
+        while True:
+            await self.knocker.heard()
+            if not self.may_act():
+                continue
+            try:
+                await self.once()
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                log.warning("cycle broken off: %s", error or type(error).__name__)
+                await asyncio.sleep(QUIET_S)
+                self.knocker.knock()
+
+    async def once(self) -> None:
+        """One pass."""
+        started = time.monotonic()
+        seen_before = self.observation
+        observation = self._observe()
+        self.observation = observation
+        await self._release(observation)
+        decide_started = time.monotonic()
+        plan = await asyncio.to_thread(self._decide, observation)
+        decide_s = time.monotonic() - decide_started
+        if self.recorder is not None:
+            self.recorder.keep(observation.situation, plan)
+        outcomes = told.outcomes(plan)
+        await self._take_back(observation, outcomes)
+        await self._place(observation, plan, outcomes)
+        await self.pools.act(observation, plan, now=observation.situation.now)
+        await self._tell(observation, outcomes)
+        await self.pools.tell(observation, plan)
+        self._count(seen_before, observation)
+        self.last_finished = time.monotonic()
+        self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
+
+    def _observe(self) -> Observation:
+        caches, now = self.caches(), self.clock.now()
+        created = {
+            t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
+            for t in caches.trainingjobs
+        }
+        busy = {p.node for p in caches.pods if p.requests.gpus and p.phase not in ("Succeeded", "Failed")}
+        for node in caches.nodes:
+            if node.name in busy or not node.ready:
+                self._empty_since.pop(node.name, None)
+            else:
+                self._empty_since.setdefault(node.name, now)
+        return observe(
+            caches,
+            self.catalogue,
+            self.settings,
+            now=now,
+            created=created,
+            empty_since=self._empty_since,
+            notes=self.notes(),
+        )
+
+    def _decide(self, observation: Observation) -> Plan:
+        try:
+            return decide(observation.situation)
+        except UnsoundAssignmentError:
+            log.exception("the solver's answer was unsound; greedy decides this cycle")
+            self.metrics.unsound_plan()
+            return decide(observation.situation, solver=Greedy())
+
+    async def _release(self, observation: Observation) -> None:
+        """Carry on with what was decided before: gangs whose pods have all appeared are let go."""
+        usable = {n.name for n in observation.situation.nodes if n.usable}
+        ready = [
+            s.gang
+            for s in observation.seen.values()
+            if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
+        ]
+        await self.actuator.release(ready)
+
+    async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> None:
+        """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes."""
+        now = observation.situation.now
+        lost = frozenset(p.node for s in observation.seen.values() for p in s.gang.pods) - {
+            n.name for n in observation.situation.nodes if n.ready
+        }
+        for key, seen in observation.seen.items():
+            if seen.job is None:
+                continue
+            recall = self._why_back(seen, outcomes.get(key), now)
+            if recall is None:
+                continue
+            outcomes[key] = recall
+            status = self._after_recall(seen, recall, now)
+            await self._write(
+                replace(seen, resource=msgspec.structs.replace(seen.resource, status=status)), recall, observation
+            )
+            if recall.reason is Reason.WORKER_FAILED:
+                await self.actuator.discard(seen.gang)
+            else:
+                await self.actuator.park(seen.gang, lost=lost, pods=seen.gang.pods)
+            if recall.reason is Reason.DID_NOT_START:
+                self.metrics.rolled_back(recall.reason.value)
+            outcomes[key] = None if seen.job.suspended else recall
+
+    def _why_back(self, seen: Seen, outcome: told.Outcome, now: datetime) -> Recall | None:
+        """Why a gang's objects must go, if they must."""
+        job, gang, spec = seen.job, seen.gang, seen.resource.spec
+        if job is None:
+            return None
+        if gang.state is GangState.FAILED:
+            text = f"a worker failed ({gang.failure}); the gang starts again from its last checkpoint"
+            return Recall(job=job.id, reason=Reason.WORKER_FAILED, message=text)
+        if gang.state is not GangState.PLACED or gang.plan is None:
+            return None
+        if job.suspended:
+            return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
+        if isinstance(outcome, Recall):
+            return outcome
+        waited = self.clock.wall_seconds(now - gang.plan.since)
+        if gang.running or seen.progress.running_since or waited <= spec.placement_timeout_seconds:
+            return None
+        stuck = sorted({gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang})
+        there = f"{gang.ready_workers} of {len(gang.plan.nodes)} workers ran after {waited:.0f} s"
+        where = f"; none started on {', '.join(stuck)}" if stuck else ""
+        return Recall(job=job.id, reason=Reason.DID_NOT_START, message=f"{there}{where}; the gang was taken back whole")
+
+    def _after_recall(self, seen: Seen, recall: Recall, now: datetime) -> Status:
+        """The bookkeeping of a recall: what survives of the work, whom to blame, when to try again."""
+        old, gang, job = seen.resource.status, seen.gang, seen.job
+        assert job is not None
+        kept = seen.progress.units_done
+        if gang.plan is not None and seen.progress.running_since is not None:
+            before = replace(job, work=replace(job.work, units_done=seen.progress.units_done))
+            ran = hours_between(seen.progress.running_since, now)
+            kept = units_kept(before, gang.plan.gpu_model, len(gang.plan.nodes), ran_hours=ran)
+        status = msgspec.structs.replace(old, progress=Progress(units_done=kept, estimate=kept))
+        if recall.reason is Reason.WORKER_FAILED and gang.plan is not None:
+            return msgspec.structs.replace(status, retries=max(old.retries, gang.plan.attempt + 1))
+        if recall.reason is not Reason.DID_NOT_START:
+            return status
+        pause = min(BACKOFF_S * 2**old.rollbacks, MOST_BACKOFF_S) * self.clock.pace
+        blamed = [gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang] if gang.plan else []
+        return msgspec.structs.replace(
+            status,
+            rollbacks=old.rollbacks + 1,
+            not_before=now + timedelta(seconds=pause),
+            avoid=sorted(set(blamed))[:64],
+        )
+
+    async def _place(self, observation: Observation, plan: Plan, outcomes: dict[str, told.Outcome]) -> None:
+        now = observation.situation.now
+        for placement in plan.placements:
+            seen = observation.seen[placement.job]
+            try:
+                await self.actuator.place(seen, self._note(observation, placement, seen, now))
+            except ApiError as error:
+                if error.status not in (400, 403, 404, 409, 422):
+                    raise
+                text = f"the API server refuses its Job: {error.message}"
+                outcomes[placement.job] = Hold(job=placement.job, reason=Reason.REFUSED, message=text)
+        if plan.placements:
+            self.knocker.knock()
+
+    def _note(self, observation: Observation, placement: Placement, seen: Seen, now: datetime) -> PlanNote:
+        chosen = placement.chosen
+        return PlanNote(
+            offering=chosen.offering,
+            gpu_model=observation.inventory.offerings[chosen.offering].gpu_model,
+            nodes=tuple(placement.nodes),
+            since=now,
+            usd_per_hour=chosen.usd_per_hour,
+            finish=chosen.finish,
+            cost_usd=chosen.cost.usd,
+            attempt=seen.resource.status.retries,
+        )
+
+    async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> None:
+        """Every status that has changed, side by side."""
+        writes = []
+        for key, seen in observation.seen.items():
+            old = seen.resource.status
+            if old.phase and Phase(old.phase) in ENDED:
+                continue
+            writes.append(self._write(seen, outcomes.get(key), observation))
+        await asyncio.gather(*writes)
+
+    async def _write(self, seen: Seen, outcome: told.Outcome, observation: Observation) -> None:
+        context = told.Context(
+            now=observation.situation.now,
+            offerings=observation.inventory.offerings,
+            utilisation=self.usage,
+        )
+        resource, old = seen.resource, seen.resource.status
+        new = told.build(seen, outcome, context)
+        uid, loud = resource.metadata.uid, told.significant(old, new)
+        recent = time.monotonic() - self._written.get(uid, -ROLLING_EVERY_S) < ROLLING_EVERY_S
+        if new == old or (recent and not loud):
+            return
+        meta = resource.metadata
+        path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
+        try:
+            await self.api.apply_status(path, told.body(resource, new))
+        except ApiError as error:
+            if error.status == 404:
+                return
+            raise
+        self._written[uid] = time.monotonic()
+        if (old.phase, old.reason) != (new.phase, new.reason):
+            about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
+            await self.events.tell(
+                about, new.reason or new.phase, new.message, action=new.phase, warning=_worrying(new)
+            )
+            log.info("%s/%s: %s %s: %s", meta.namespace, meta.name, new.phase, new.reason, new.message)
+
+    def _count(self, before: Observation | None, now: Observation) -> None:
+        """Dollars that were spent since the last cycle, by where."""
+        if before is None:
+            return
+        for key, seen in now.seen.items():
+            earlier = before.seen.get(key)
+            plan = seen.gang.plan
+            if earlier is None or plan is None:
+                continue
+            dollars = seen.spent_usd - earlier.spent_usd
+            pool, _, rest = plan.offering.partition("/")
+            if dollars > 0:
+                self.metrics.spent(
+                    namespace=seen.resource.metadata.namespace,
+                    pool=pool,
+                    gpu_model=plan.gpu_model,
+                    capacity_type=rest.rpartition("/")[2],
+                    dollars=dollars,
+                )
+
+
+_WORRYING = frozenset(
+    {"NodeLost", "NodeInterrupted", "DidNotStart", "WorkerFailed", "InvalidSpec", "OverBudget", "Refused"}
+)
+
+
+def _worrying(status: Status) -> bool:
+    return status.phase == Phase.FAILED or status.reason in _WORRYING

@@ -1,0 +1,211 @@
+"""Pools: resizing them as the plan says, and telling people what they are and cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from stint.api import gpupool, pricebook
+from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation
+from stint.api.parse import to_overrides
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import Condition
+from stint.errors import InvalidInputError
+from stint.kube.client import Api, ApiError
+from stint.kube.events import About, Recorder
+from stint.kube.observe import Observation
+from stint.model.cluster import Node
+from stint.model.market import Offering, PoolName
+from stint.model.plan import Plan, Resize
+from stint.pools.adapter import PoolAdapter
+
+log = logging.getLogger(__name__)
+
+_API = "stint.dev/v1alpha1"
+
+
+class PoolWriter:
+    """Acts on pools that may be acted on, and writes the status of GPUPools and PriceBooks."""
+
+    def __init__(
+        self,
+        api: Api,
+        events: Recorder,
+        adapters: Mapping[Adapter, PoolAdapter],
+        pools: Callable[[], Sequence[GPUPool]],
+        books: Callable[[], Sequence[PriceBook]],
+    ) -> None:
+        self._api = api
+        self._events = events
+        self._adapters = adapters
+        self._pools = pools
+        self._books = books
+
+    async def act(self, observation: Observation, plan: Plan, *, now: datetime) -> None:
+        """Every resize that is more than advice. The order is noted first: a restart must not order again."""
+        pools = {PoolName(p.metadata.name): p for p in self._pools()}
+        for resize in plan.resizes:
+            pool = pools.get(resize.pool)
+            if resize.advise_only or pool is None or pool.spec.scaler is None:
+                continue
+            total = _wanted(pool, observation, resize)
+            status = msgspec.structs.replace(pool.status, wanted_nodes=total, ordered_at=now)
+            await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
+            offering = observation.inventory.offerings[resize.offering]
+            adapter = self._adapters[pool.spec.scaler.adapter]
+            try:
+                await adapter.resize(pool, offering, resize, now=now)
+            except ApiError as error:
+                await self._event(pool, "ResizeRefused", f"{resize.message}, but: {error}", warning=True)
+                continue
+            reason = "GivenBack" if resize.give_back else "Ordered"
+            await self._event(pool, reason, f"{resize.message} ({resize.usd_per_hour:+.2f} USD/h)")
+            log.info("pool %s: %s", pool.metadata.name, resize.message)
+
+    async def tell(self, observation: Observation, plan: Plan) -> None:
+        """Statuses that have changed."""
+        for pool in self._pools():
+            new = _pool_status(pool, observation, plan)
+            if new != pool.status:
+                await self._apply("GPUPool", "gpupools", pool.metadata.name, new)
+                if new.recommendation and new.recommendation != pool.status.recommendation:
+                    await self._event(pool, "Recommended", new.recommendation.message)
+        for book in self._books():
+            fresh = _book_status(book, observation)
+            if fresh != book.status:
+                await self._apply("PriceBook", "pricebooks", book.metadata.name, fresh)
+
+    async def _apply(self, kind: str, plural: str, name: str, status: msgspec.Struct) -> None:
+        body = {
+            "apiVersion": _API,
+            "kind": kind,
+            "metadata": {"name": name},
+            "status": msgspec.to_builtins(status),
+        }
+        try:
+            await self._api.apply_status(f"/apis/{_API}/{plural}/{name}", body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def _event(self, pool: GPUPool, reason: str, text: str, *, warning: bool = False) -> None:
+        about = About(_API, "GPUPool", "", pool.metadata.name, pool.metadata.uid)
+        await self._events.tell(about, reason, text, action="Resize", warning=warning)
+
+
+def _wanted(pool: GPUPool, observation: Observation, resize: Resize) -> int:
+    """Nodes of the whole pool after a resize of one of its offerings."""
+    have = sum(1 for n in _members(pool, observation))
+    return have - resize.from_nodes + resize.to_nodes
+
+
+def _members(pool: GPUPool, observation: Observation) -> list[Node]:
+    offerings = observation.inventory.offerings
+    return [n for n in observation.situation.nodes if offerings[n.offering].pool == pool.metadata.name]
+
+
+def _pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool.Status:
+    inventory, spec = observation.inventory, pool.spec
+    name = PoolName(pool.metadata.name)
+    offerings = [inventory.offerings[o] for o in inventory.pools[name].offerings]
+    nodes = _members(pool, observation)
+    advice = [r for r in plan.resizes if r.pool == name and r.advise_only]
+    priced = [o for o in offerings if o.usd_per_node_hour is not None and o.per_node.gpus]
+    prices = sorted({_per_gpu(o) for o in priced})
+    sources = sorted({o.usd_per_node_hour.source for o in priced if o.usd_per_node_hour})
+    dates = sorted({str(o.usd_per_node_hour.as_of or "unknown") for o in priced if o.usd_per_node_hour})
+    most = f"/{spec.limits.max_nodes}" if spec.limits else ""
+    scaler = f"{spec.scaler.adapter.value}/{spec.scaler.mode.value}" if spec.scaler else "none"
+    return msgspec.structs.replace(
+        pool.status,
+        observed_generation=pool.metadata.generation,
+        gpu_model=",".join(sorted({o.gpu_model for o in offerings})),
+        nodes=len(nodes),
+        nodes_text=f"{len(nodes)}{most}",
+        gpus=sum(n.allocatable.gpus for n in nodes),
+        free_gpus=sum(max(0, n.allocatable.gpus - n.used.gpus) for n in nodes if n.usable),
+        usd_per_gpu_hour="-".join(f"{p:.2f}" for p in sorted({prices[0], prices[-1]})) if prices else "unknown",
+        price_source=",".join(sources)[:120],
+        price_date=dates[0] if dates else "",
+        scaler=scaler,
+        recommendation=_recommendation(advice) if spec.scaler and spec.scaler.mode is Mode.ADVISE else None,
+        conditions=_pool_conditions(pool, offerings, observation),
+    )
+
+
+def _recommendation(advice: Sequence[Resize]) -> Recommendation | None:
+    if not advice:
+        return None
+    return Recommendation(
+        nodes=sum(r.to_nodes for r in advice),
+        usd_per_hour=f"{sum(r.usd_per_hour for r in advice):+.2f}",
+        message="; ".join(r.message for r in advice)[:1024],
+    )
+
+
+def _per_gpu(offering: Offering) -> float:
+    assert offering.usd_per_node_hour is not None
+    return round(offering.usd_per_node_hour.value / offering.per_node.gpus, 2)
+
+
+def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: Observation) -> list[Condition]:
+    name = pool.metadata.name
+    unpriced = [o.id for o in offerings if o.usd_per_node_hour is None]
+    stale = [o.id for o in offerings if o.stale]
+    mine = [p for p in observation.inventory.problems if f"GPUPool {name} " in p.about or name in p.message.split()]
+    priced = ("True", "Priced", "")
+    if unpriced:
+        priced = ("False", "NoPrice", f"no price for {', '.join(unpriced)}; add it to a PriceBook under spec.prices")
+    elif stale:
+        priced = ("True", "StalePrice", f"older than the price book allows: {', '.join(stale)}; confirm in a PriceBook")
+    elif not offerings:
+        priced = ("Unknown", "NoOffering", "it has neither nodes nor spec.offerings, so there is nothing to price")
+    valid = (
+        ("False", mine[0].reason, "; ".join(f"{p.about}: {p.message}" for p in mine)) if mine else ("True", "Valid", "")
+    )
+    return [
+        _condition(pool.status.conditions, kind, *fact, observation.situation.now, pool.metadata.generation)
+        for kind, fact in (("Priced", priced), ("Valid", valid))
+    ]
+
+
+def _condition(
+    old: Sequence[Condition], kind: str, status: str, reason: str, message: str, now: datetime, generation: int
+) -> Condition:
+    before = next((c for c in old if c.type == kind and c.status == status), None)
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:4096],
+        last_transition_time=before.last_transition_time if before else now,
+        observed_generation=generation,
+    )
+
+
+def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
+    spec, offerings = book.spec, observation.situation.offerings
+    try:
+        to_overrides(book)
+        valid = ("True", "Valid", "")
+    except (InvalidInputError, ValueError) as error:
+        valid = ("False", "Invalid", f"none of it is used: {error}")
+    entries = len(spec.prices) + len(spec.egress) + len(spec.storage) + len(spec.interruptions) + len(spec.licences)
+    if spec.energy:
+        entries += len(spec.energy.tariffs) + len(spec.energy.pue)
+    if spec.carbon:
+        entries += len(spec.carbon.intensities)
+    now, generation = observation.situation.now, book.metadata.generation
+    return msgspec.structs.replace(
+        book.status,
+        observed_generation=generation,
+        entries=entries + (spec.labour is not None),
+        offerings=len(offerings),
+        stale=sum(1 for o in offerings if o.stale),
+        unpriced=sum(1 for o in offerings if o.usd_per_node_hour is None),
+        updated=spec.as_of,
+        conditions=[_condition(book.status.conditions, "Valid", *valid, now, generation)],
+    )

@@ -1,0 +1,326 @@
+"""What people read with kubectl: phase, money, conditions. Built from what was seen and decided; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from stint.api.parse import deadline_of
+from stint.api.trainingjob import Condition, NextBest, Rejected, Status, TrainingJob, Usage
+from stint.kube.gang import GangState
+from stint.kube.observe import Seen
+from stint.kube.records import JOB_LABEL
+from stint.model.cluster import Utilisation
+from stint.model.job import ENDED, STEPS, JobId, Phase
+from stint.model.market import Offering
+from stint.model.offering import OfferingId
+from stint.model.plan import Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
+
+MOST_REJECTED = 10
+Outcome = Placement | Hold | Stay | Recall | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What is the same for every job of a cycle."""
+
+    now: datetime
+    offerings: Mapping[OfferingId, Offering]
+    utilisation: Mapping[JobId, Utilisation]
+
+
+def usd(amount: float) -> str:
+    """As in every column."""
+    return f"{amount:.2f}"
+
+
+def span(delta: timedelta) -> str:
+    """-1h12m, 3d4h, 45s: two units at the most."""
+    seconds = round(abs(delta.total_seconds()))
+    sign = "-" if delta.total_seconds() <= -1 else ""
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return sign + "".join(parts[:2])
+
+
+def outcomes(plan: Plan) -> dict[str, Outcome]:
+    """Each job's part of a plan."""
+    every: list[Placement | Hold | Stay | Recall] = [*plan.placements, *plan.holds, *plan.stays, *plan.recalls]
+    return {o.job: o for o in every}
+
+
+def phase_of(seen: Seen, outcome: Outcome) -> Phase:
+    """Where a job stands. The table in `stint.model.job` says which steps there are."""
+    if seen.phase is not None:
+        return seen.phase
+    if seen.resource.spec.suspend:
+        return Phase.SUSPENDED
+    if isinstance(outcome, Placement):
+        return Phase.STARTING
+    if isinstance(outcome, Recall):
+        return Phase.QUEUED
+    if seen.gang.state is GangState.PLACED:
+        return Phase.RUNNING if seen.gang.running else Phase.STARTING
+    if isinstance(outcome, Hold) and outcome.reason is Reason.NODES_ON_THE_WAY:
+        return Phase.PROVISIONING
+    return Phase.QUEUED
+
+
+def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
+    """The whole status of one TrainingJob, from what it was and what is new."""
+    resource, old = seen.resource, seen.resource.status
+    phase = phase_of(seen, outcome)
+    if old.phase and phase not in STEPS[Phase(old.phase)]:
+        raise AssertionError(f"{resource.metadata.name}: no step leads from {old.phase} to {phase}")
+    status = msgspec.structs.replace(
+        old,
+        observed_generation=resource.metadata.generation,
+        phase=phase.value,
+        ready_workers=seen.gang.ready_workers if phase in (Phase.STARTING, Phase.RUNNING) else 0,
+        selector=f"{JOB_LABEL}={resource.metadata.name}",
+        spent_exactly=seen.spent_usd,
+        spent_usd=usd(seen.spent_usd),
+        spent_through=seen.spent_through,
+        budget_usd=usd(resource.spec.budget.usd) if resource.spec.budget else "",
+        deadline=deadline_of(resource.spec, seen.created),
+        progress=seen.progress,
+        usage=_usage(context.utilisation.get(seen.job.id)) if seen.job else old.usage,
+    )
+    status = _told(status, seen, outcome, context, phase)
+    late = status.deadline - status.finish if status.deadline and status.finish else None
+    status = msgspec.structs.replace(status, slack=span(late) if late is not None and phase not in ENDED else old.slack)
+    return msgspec.structs.replace(status, conditions=_conditions(status, seen, outcome, context))
+
+
+def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase: Phase) -> Status:
+    """The part that depends on what was decided."""
+    change = msgspec.structs.replace
+    if seen.invalid is not None:
+        text = "; ".join(str(m) for m in seen.invalid.mistakes)
+        return change(status, reason="InvalidSpec", message=text[:4096])
+    if phase is Phase.SUCCEEDED:
+        total = usd(seen.spent_usd)
+        text = f"finished for {total} USD"
+        return change(
+            status,
+            reason="Finished",
+            message=text,
+            estimated_usd=total,
+            usd_per_hour=usd(0),
+            nodes={},
+            finish=context.now,
+        )
+    if phase is Phase.FAILED:
+        text = f"gave up after {seen.resource.spec.retries} retries and {usd(seen.spent_usd)} USD: {seen.gang.failure}"
+        return change(status, reason="WorkerFailed", message=text[:4096], usd_per_hour=usd(0), nodes={})
+    if isinstance(outcome, Placement):
+        chosen = outcome.chosen
+        text = placed_message(outcome, context.offerings[chosen.offering])
+        placed = _where(status, chosen, seen, context, outcome.explanation)
+        return change(placed, reason="Placed", message=text, nodes=ranks(outcome.nodes))
+    if isinstance(outcome, Stay):
+        text = status.message if status.reason in ("Placed", "Running") else ""
+        return change(
+            status,
+            reason="Running" if phase is Phase.RUNNING else "Placed",
+            message=text,
+            usd_per_hour=usd(outcome.usd_per_hour),
+            estimated_usd=usd(seen.spent_usd + outcome.cost_to_finish_usd),
+            finish=outcome.finish,
+            nodes=ranks(seen.gang.plan.nodes) if seen.gang.plan else {},
+        )
+    if isinstance(outcome, Recall):
+        return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
+    if isinstance(outcome, Hold):
+        if outcome.chosen is not None:
+            status = _where(status, outcome.chosen, seen, context, outcome.explanation)
+        else:
+            status = change(
+                status,
+                pool="",
+                offering="",
+                gpu_model="",
+                usd_per_hour="",
+                estimated_usd="",
+                finish=None,
+                next_best=None,
+                rejected=_rejected(outcome.explanation),
+            )
+        return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
+    if phase is Phase.SUSPENDED:
+        text = "spec.suspend is true; its nodes are given back and its last checkpoint is kept"
+        return change(status, reason="Suspended", message=text, nodes={}, usd_per_hour="", finish=None)
+    return status
+
+
+def _where(status: Status, chosen: Candidate, seen: Seen, context: Context, why: Explanation) -> Status:
+    offering = context.offerings[chosen.offering]
+    best = why.runner_up
+    saved = max(0.0, best.cost.usd - chosen.cost.usd) if best else 0.0
+    return msgspec.structs.replace(
+        status,
+        pool=offering.pool,
+        offering=offering.id,
+        gpu_model=offering.gpu_model,
+        workers=chosen.workers,
+        gpus=chosen.workers * (seen.job.per_worker.gpus if seen.job else 0),
+        usd_per_hour=usd(chosen.usd_per_hour),
+        estimated_usd=usd(seen.spent_usd + chosen.cost.usd),
+        energy_kwh=f"{chosen.cost.energy_kwh:.1f}",
+        carbon_kg=f"{chosen.cost.carbon_g / 1000:.2f}",
+        finish=chosen.finish,
+        next_best=NextBest(
+            offering=best.offering, usd=round(best.cost.usd, 2), usd_per_hour=round(best.usd_per_hour, 2)
+        )
+        if best
+        else None,
+        saved_usd=usd(saved) if best else "",
+        rejected=_rejected(why),
+    )
+
+
+def _rejected(why: Explanation) -> list[Rejected]:
+    """The ones that came nearest, which are the last in order of precedence."""
+    nearest = why.rejected[-MOST_REJECTED:]
+    return [Rejected(offering=r.offering, reason=r.reason.value, message=r.message[:1024]) for r in nearest]
+
+
+def placed_message(placement: Placement, offering: Offering) -> str:
+    """The event's sentence, with money in it."""
+    chosen, best = placement.chosen, placement.explanation.runner_up
+    text = (
+        f"placed on {chosen.workers} x {offering.gpu_model} {offering.capacity_type} in pool {offering.pool} at "
+        f"{chosen.usd_per_hour:.2f} USD/h, {chosen.cost.usd:.2f} USD to finish"
+    )
+    if best is not None:
+        text += f"; next best {best.offering}: {best.usd_per_hour:.2f} USD/h, {best.cost.usd:.2f} USD"
+    return text
+
+
+def ranks(nodes: Iterable[str]) -> dict[str, str]:
+    """Node to ranks, as 0-7,9."""
+    held: dict[str, list[int]] = {}
+    for rank, node in enumerate(nodes):
+        held.setdefault(node, []).append(rank)
+    return {node: _ranges(r) for node, r in held.items()}
+
+
+def _ranges(numbers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _usage(found: Utilisation | None) -> Usage | None:
+    if found is None:
+        return None
+    return Usage(
+        gpu_ratio=None if found.gpu_ratio is None else round(found.gpu_ratio, 3),
+        watts=None if found.watts is None else round(found.watts, 1),
+        idle_gpus=found.idle_gpus,
+    )
+
+
+def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) -> list[Condition]:
+    phase = Phase(status.phase)
+    old = {c.type: c for c in seen.resource.status.conditions}
+    placed = phase in (Phase.STARTING, Phase.RUNNING)
+    why, text = status.reason or phase.value, status.message
+    facts: dict[str, tuple[str, str, str]] = {}
+    if seen.invalid is not None:
+        facts["Admitted"] = ("False", "InvalidSpec", text)
+    elif phase not in ENDED:
+        facts["Admitted"] = ("True", "Placed", text) if placed else ("False", why, text)
+        facts["Priced"] = _priced(status, outcome, context)
+        facts["CapacityReady"] = ("True", "Placed", "") if placed else ("False", why, text)
+        facts["Placed"] = ("True", "Placed", text) if placed else ("False", why, text)
+        facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
+        facts["AtRisk"] = _at_risk(status, seen)
+        if isinstance(outcome, Recall):
+            facts["Interrupted"] = ("True", outcome.reason.value, outcome.message)
+        elif phase is Phase.RUNNING and "Interrupted" in old:
+            facts["Interrupted"] = ("False", "RunsAgain", old["Interrupted"].message)
+    if phase in ENDED:
+        facts["Finished"] = ("True", phase.value, text)
+        facts["Running"] = ("False", phase.value, "")
+    kept = [c for t, c in old.items() if t not in facts]
+    built = [_condition(old.get(t), t, *fact, context.now, status.observed_generation) for t, fact in facts.items()]
+    return sorted(kept + built, key=lambda c: c.type)
+
+
+def _condition(
+    old: Condition | None, kind: str, status: str, reason: str, message: str, now: datetime, generation: int
+) -> Condition:
+    since = old.last_transition_time if old is not None and old.status == status else now
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message[:4096],
+        last_transition_time=since,
+        observed_generation=generation,
+    )
+
+
+def _priced(status: Status, outcome: Outcome, context: Context) -> tuple[str, str, str]:
+    if isinstance(outcome, Hold) and outcome.reason is Reason.NO_PRICE:
+        return "False", "NoPrice", outcome.message
+    offering = context.offerings.get(OfferingId(status.offering))
+    if offering is None:
+        return "Unknown", "NotPlacedYet", "there is nothing to price yet"
+    price = offering.usd_per_node_hour
+    if price is None:
+        return "False", "NoPrice", f"nobody gives a price for {offering.id}; add it to a PriceBook"
+    dated = f"{price.value:.2f} USD/h a node from {price.source}, {price.as_of or 'of unknown date'}"
+    if offering.stale:
+        return "True", "StalePrice", f"{dated}: older than the price book allows; confirm it in a PriceBook"
+    return "True", "Priced", dated
+
+
+def _at_risk(status: Status, seen: Seen) -> tuple[str, str, str]:
+    budget = seen.resource.spec.budget
+    if budget is not None and status.estimated_usd and float(status.estimated_usd) > budget.usd:
+        text = f"is expected to cost {status.estimated_usd} USD, spec.budget.usd is {budget.usd:.2f}"
+        return "True", "OverBudget", text
+    if status.deadline and status.finish and status.finish > status.deadline:
+        text = f"is expected to finish {span(status.finish - status.deadline)} after its deadline"
+        return "True", "MissesDeadline", text
+    return "False", "OnTrack", ""
+
+
+_ROLLING = ("spent_usd", "spent_exactly", "spent_through", "estimated_usd", "slack", "finish", "progress", "usage")
+
+
+def significant(old: Status, new: Status) -> bool:
+    """Whether more changed than the figures that always move."""
+    still = {name: getattr(old, name) for name in _ROLLING}
+    quiet = msgspec.structs.replace(new, **still)
+    if old.progress.running_since != new.progress.running_since or old.progress.units_done != new.progress.units_done:
+        return True
+    return _without_times(quiet) != _without_times(old)
+
+
+def _without_times(status: Status) -> Status:
+    return msgspec.structs.replace(
+        status, conditions=[msgspec.structs.replace(c, message="") for c in status.conditions], message=""
+    )
+
+
+def body(resource: TrainingJob, status: Status) -> dict[str, object]:
+    """For server-side apply."""
+    return {
+        "apiVersion": "stint.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": resource.metadata.name, "namespace": resource.metadata.namespace},
+        "status": msgspec.to_builtins(status),
+    }

@@ -1,0 +1,61 @@
+"""Our own resources as last seen. kopf's events fill it; a regular list mends what events have missed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from stint.api.trainingjob import Meta
+
+log = logging.getLogger(__name__)
+
+ResourceT = TypeVar("ResourceT")
+
+
+class _Head(msgspec.Struct):
+    metadata: Meta
+
+
+class Store(Generic[ResourceT]):
+    """One kind, by uid, typed. An object that cannot be read is left out and named in the log."""
+
+    def __init__(self, kind: type[ResourceT]) -> None:
+        self.kind = kind
+        self.items: dict[str, ResourceT] = {}
+        self._versions: dict[str, str] = {}
+
+    def put(self, body: Mapping[str, Any]) -> bool:
+        """True if anything changed but what we wrote ourselves into status."""
+        head = msgspec.convert(body, _Head).metadata
+        if self._versions.get(head.uid) == head.resource_version:
+            return False
+        try:
+            item = msgspec.convert(body, self.kind)
+        except msgspec.ValidationError as error:
+            log.warning("%s %s/%s cannot be read: %s", self.kind.__name__, head.namespace, head.name, error)
+            return False
+        old = self.items.get(head.uid)
+        self.items[head.uid] = item
+        self._versions[head.uid] = head.resource_version
+        return old is None or _wish(old) != _wish(item)
+
+    def drop(self, uid: str) -> bool:
+        """True if it was there."""
+        self._versions.pop(uid, None)
+        return self.items.pop(uid, None) is not None
+
+    def replace_all(self, bodies: list[dict[str, Any]]) -> bool:
+        """Take over a whole list; True if anything changed."""
+        uids = {b["metadata"]["uid"] for b in bodies}
+        gone = [self.drop(uid) for uid in [u for u in self.items if u not in uids]]
+        changed = [self.put(b) for b in bodies]
+        return any(gone) or any(changed)
+
+
+def _wish(item: object) -> tuple[object, object, object]:
+    """What people write: spec, and metadata that is not bookkeeping."""
+    meta: Meta = item.metadata  # type: ignore[attr-defined]
+    return item.spec, meta.annotations, meta.deletion_timestamp  # type: ignore[attr-defined]

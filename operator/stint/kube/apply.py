@@ -1,0 +1,136 @@
+"""Carrying a plan out, one idempotent write after the other. Killed between any two, the next cycle goes on.
+
+The write that makes a placement durable is the creation of the Job with the plan in its annotation (or, for a parked
+Job, the patch that resumes it). What follows, one patch a pod, only carries that plan out and can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from stint.api.parse import worker_template
+from stint.kube.client import MERGE, STRATEGIC, Api, ApiError
+from stint.kube.gang import Gang, GangState
+from stint.kube.informer import Informer
+from stint.kube.manifests import PlanNote, indexed_job, note, release_patch, service
+from stint.kube.observe import Seen
+from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, WireJob, WirePod
+
+log = logging.getLogger(__name__)
+
+
+def _core(namespace: str, plural: str, name: str = "") -> str:
+    return f"/api/v1/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
+
+
+def _batch(namespace: str, name: str = "") -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs" + (f"/{name}" if name else "")
+
+
+class Actuator:
+    """Writes Jobs, Services and pods."""
+
+    def __init__(self, api: Api, jobs: Informer[WireJob, JobRecord], pods: Informer[WirePod, PodRecord]) -> None:
+        self._api = api
+        self._jobs = jobs
+        self._pods = pods
+
+    async def place(self, seen: Seen, plan: PlanNote) -> bool:
+        """Give a gang its place. False: not yet, an earlier Job has to go first.
+
+        Raises:
+            ApiError: the API server refuses the Job; its message says why.
+        """
+        meta, spec, gang = seen.resource.metadata, seen.resource.spec, seen.gang
+        if gang.state is GangState.PARKED and gang.job is not None:
+            if gang.job.completions != len(plan.nodes):
+                await self._api.delete(_batch(meta.namespace, meta.name), uid=gang.job.uid)
+                return False
+            body = {
+                "metadata": {"uid": gang.job.uid, "annotations": {PLAN_ANNOTATION: note(plan)}},
+                "spec": {"suspend": False},
+            }
+            answer = await self._api.raw("PATCH", _batch(meta.namespace, meta.name), body=body, content_type=MERGE)
+            self._jobs.absorb(answer)
+            return True
+        job = indexed_job(
+            meta.name,
+            meta.uid,
+            worker_template(spec),
+            workers=len(plan.nodes),
+            gpus_per_worker=spec.gpu.per_worker,
+            gpu_resource=spec.gpu.resource,
+            plan=plan,
+        )
+        await self._create(_core(meta.namespace, "services"), service(meta.name, meta.uid))
+        answer_ = await self._create(_batch(meta.namespace), job)
+        if answer_ is not None:
+            self._jobs.absorb(answer_)
+        return answer_ is not None
+
+    async def _create(self, path: str, body: object) -> bytes | None:
+        """None where it was there already."""
+        try:
+            return await self._api.raw("POST", path, body=body, params={"fieldManager": "stint"})
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return None
+            raise
+
+    async def release(self, gangs: Iterable[Gang]) -> int:
+        """Let go every gated pod of complete gangs, each onto its node, in one patch a pod. Returns how many."""
+        patches = [
+            self._let_go(pod, gang.plan.nodes[pod.gang.index])
+            for gang in gangs
+            if gang.plan is not None
+            for pod in gang.to_release()
+            if pod.gang is not None and 0 <= pod.gang.index < len(gang.plan.nodes)
+        ]
+        results = await asyncio.gather(*patches)
+        return sum(results)
+
+    async def _let_go(self, pod: PodRecord, node: str) -> int:
+        assert pod.gang is not None
+        path = _core(pod.gang.namespace, "pods", pod.gang.name)
+        patch = release_patch(pod.uid, node, pod.gang.affinity)
+        try:
+            answer = await self._api.raw("PATCH", path, body=patch, content_type=STRATEGIC)
+        except ApiError as error:
+            # Gone, or another pod of the same name by now (422 on the uid): the next look at the cache will tell.
+            if error.status in (404, 409, 422):
+                log.warning("pod %s/%s was not released: %s", pod.gang.namespace, pod.gang.name, error)
+                return 0
+            raise
+        self._pods.absorb(answer)
+        return 1
+
+    async def park(self, gang: Gang, *, lost: frozenset[str] = frozenset(), pods: Iterable[PodRecord] = ()) -> None:
+        """Take a whole gang back: suspend its Job, and do not wait for pods on nodes that are gone."""
+        if gang.job is None:
+            return
+        body = {"metadata": {"uid": gang.job.uid}, "spec": {"suspend": True}}
+        path = _batch(gang.job.namespace, gang.job.name)
+        try:
+            self._jobs.absorb(await self._api.raw("PATCH", path, body=body, content_type=MERGE))
+        except ApiError as error:
+            if error.status not in (404, 409, 422):
+                raise
+        for pod in pods:
+            if pod.gang is not None and pod.node in lost:
+                await self._forget(pod)
+
+    async def _forget(self, pod: PodRecord) -> None:
+        assert pod.gang is not None
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid}}
+        try:
+            await self._api.raw("DELETE", _core(pod.gang.namespace, "pods", pod.gang.name), body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def discard(self, gang: Gang) -> None:
+        """Delete a Job whose gang is to start afresh."""
+        if gang.job is not None and not gang.job.deleting:
+            await self._api.delete(_batch(gang.job.namespace, gang.job.name), uid=gang.job.uid)

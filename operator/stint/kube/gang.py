@@ -1,0 +1,111 @@
+"""What the cluster shows of one TrainingJob: its batch Job and its pods, read as one state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from stint.kube.manifests import PlanNote, read_note
+from stint.kube.records import JobRecord, PodRecord
+from stint.model.job import Assignment, NodeName
+from stint.model.offering import OfferingId
+
+_TERMINAL = ("Succeeded", "Failed")
+
+
+class GangState(StrEnum):
+    """Where the gang's objects stand."""
+
+    ABSENT = "absent"  # no Job
+    LEAVING = "leaving"  # pods of an earlier place are still there, or the Job is being deleted
+    PARKED = "parked"  # a suspended Job without pods
+    PLACED = "placed"  # a Job with a plan
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gang:
+    """One TrainingJob's objects."""
+
+    state: GangState
+    job: JobRecord | None = None
+    plan: PlanNote | None = None
+    pods: tuple[PodRecord, ...] = ()  # alive, by rank
+    failure: str = ""
+    ended: datetime | None = None
+
+    @property
+    def released(self) -> bool:
+        """Every worker is there and none is gated."""
+        return self._complete and not any(p.gang.gated for p in self.pods if p.gang)
+
+    @property
+    def running(self) -> bool:
+        """Every worker runs, or has finished what it had to do."""
+        if self.plan is None or self.job is None:
+            return False
+        ready = sum(1 for p in self.pods if p.phase == "Running")
+        return ready + self.job.succeeded >= len(self.plan.nodes) and ready > 0
+
+    @property
+    def ready_workers(self) -> int:
+        """Workers that run."""
+        return sum(1 for p in self.pods if p.phase == "Running")
+
+    @property
+    def _complete(self) -> bool:
+        return self.plan is not None and len(self.pods) >= len(self.plan.nodes)
+
+    def to_release(self) -> tuple[PodRecord, ...]:
+        """Gated pods, once all of the gang are there: it is let go whole or not at all."""
+        if self.state is not GangState.PLACED or not self._complete:
+            return ()
+        return tuple(p for p in self.pods if p.gang and p.gang.gated)
+
+    def stuck(self) -> tuple[PodRecord, ...]:
+        """Released workers that have no node."""
+        return tuple(p for p in self.pods if p.gang and not p.gang.gated and not p.gang.scheduled)
+
+    def assignment(self) -> Assignment | None:
+        """The gang's place, as its Job's annotation has it."""
+        if self.state is not GangState.PLACED or self.plan is None:
+            return None
+        return Assignment(
+            offering=OfferingId(self.plan.offering),
+            nodes=tuple(NodeName(n) for n in self.plan.nodes),
+            since=self.plan.since,
+            released=self.released,
+            running=self.running,
+            usd_per_hour=self.plan.usd_per_hour,
+            finish=self.plan.finish,
+        )
+
+
+def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
+    """Read one gang's state.
+
+    Pods on nodes that are gone or not ready do not count as alive: nobody will ever hear from them, and waiting for
+    the garbage collector would take a minute.
+    """
+    alive = sorted(
+        (p for p in pods if p.gang and p.phase not in _TERMINAL and p.node not in lost_nodes),
+        key=lambda p: (p.gang.index if p.gang else 0, p.uid),
+    )
+    if job is None:
+        return Gang(state=GangState.LEAVING if alive else GangState.ABSENT, pods=tuple(alive))
+    plan = read_note(job.plan)
+    if job.complete:
+        return Gang(state=GangState.SUCCEEDED, job=job, plan=plan, ended=job.ended)
+    if job.failed_message is not None:
+        return Gang(
+            state=GangState.FAILED, job=job, plan=plan, pods=tuple(alive), failure=job.failed_message, ended=job.ended
+        )
+    if job.deleting:
+        return Gang(state=GangState.LEAVING, job=job, plan=plan, pods=tuple(alive))
+    if job.suspended or plan is None:
+        return Gang(state=GangState.LEAVING if alive else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
+    staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
+    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying)

@@ -1,0 +1,327 @@
+"""From caches to one frozen Situation. Reads, decides nothing, writes nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from stint.api.gpupool import Adapter, GPUPool
+from stint.api.parse import Known, freshness, to_job, with_books
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import Progress, TrainingJob
+from stint.catalogue.catalogue import Catalogue
+from stint.cost.spending import accrue
+from stint.errors import InvalidInputError
+from stint.estimate.runtime import hours_between, units_after
+from stint.kube.gang import Gang, GangState, look
+from stint.kube.inventory import (
+    INTERRUPTED_TAINTS,
+    LEAVING_TAINTS,
+    UNREADY_TAINTS,
+    Inventory,
+    passing,
+    take_inventory,
+)
+from stint.kube.records import JobRecord, NodeRecord, PodRecord
+from stint.model.cluster import Node
+from stint.model.job import ENDED, Job, JobId, NodeName, Phase, job_id
+from stint.model.market import EgressRate, Offering, PoolName
+from stint.model.offering import OfferingId
+from stint.model.resources import Resources
+from stint.model.situation import Rates, Settings, Situation
+
+ORDERED_AT = "stint.dev/ordered-at"
+BOUGHT_BY = "stint.dev/bought-by"
+_TERMINAL = ("Succeeded", "Failed")
+_ENDED = frozenset(p.value for p in ENDED)
+_COSTS = frozenset({GangState.PLACED, GangState.SUCCEEDED, GangState.FAILED})
+_BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
+_STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
+_GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Everything known about one TrainingJob."""
+
+    resource: TrainingJob
+    created: datetime  # on the deciding clock
+    gang: Gang
+    job: Job | None  # None: it has ended, or its spec is unusable
+    invalid: InvalidInputError | None = None
+    phase: Phase | None = None  # where the cluster alone tells it: ended, invalid
+    spent_usd: float = 0.0
+    spent_through: datetime | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A situation, and what the writers need to know besides."""
+
+    situation: Situation
+    seen: Mapping[JobId, Seen]
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """What the informers and the stores hold at one moment."""
+
+    trainingjobs: Sequence[TrainingJob]
+    gpu_pools: Sequence[GPUPool]
+    price_books: Sequence[PriceBook]
+    nodes: Sequence[NodeRecord]
+    pods: Sequence[PodRecord]
+    jobs: Sequence[JobRecord]
+
+
+def observe(
+    caches: Caches,
+    catalogue: Catalogue,
+    settings: Settings,
+    *,
+    now: datetime,
+    created: Mapping[str, datetime],
+    empty_since: Mapping[str, datetime],
+    notes: tuple[str, ...] = (),
+) -> Observation:
+    """Pure: the same caches at the same time give the same observation.
+
+    Args:
+        created: when each TrainingJob was submitted on the deciding clock, by uid.
+        empty_since: since when each node has had no GPU pod, by name.
+    """
+    books = caches.price_books
+    catalogue = with_books(catalogue, books)
+    inventory = take_inventory(caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=freshness(books))
+    lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
+    gangs = _gangs(caches, lost)
+    seen = {}
+    for resource in caches.trainingjobs:
+        key = job_id(resource.metadata.namespace, resource.metadata.name)
+        seen[key] = _see(resource, gangs[key], catalogue, created[resource.metadata.uid], now)
+    nodes = _nodes(caches, inventory, seen, now=now, empty_since=empty_since)
+    jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
+    return Observation(
+        situation=Situation(
+            now=now,
+            jobs=jobs,
+            nodes=tuple(nodes),
+            offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
+            pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
+            rates=_rates(jobs, inventory.offerings.values(), catalogue),
+            settings=settings,
+            notes=notes,
+        ),
+        seen=seen,
+        inventory=inventory,
+    )
+
+
+def _gone(caches: Caches) -> frozenset[str]:
+    """Nodes that pods still name and that are no more."""
+    there = {n.name for n in caches.nodes}
+    return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
+
+
+def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
+    pods: dict[JobId, list[PodRecord]] = defaultdict(list)
+    for pod in caches.pods:
+        if pod.gang:
+            pods[job_id(pod.gang.namespace, pod.gang.job)].append(pod)
+    jobs = {job_id(j.namespace, j.job): j for j in caches.jobs if j.job}
+    keys = [job_id(t.metadata.namespace, t.metadata.name) for t in caches.trainingjobs]
+    return {k: look(jobs.get(k), pods.get(k, ()), lost_nodes=lost) for k in keys}
+
+
+def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
+    """One TrainingJob: what it is, where it stands, what it has cost until now."""
+    status = resource.status
+    seen = Seen(
+        resource=resource,
+        created=created,
+        gang=gang,
+        job=None,
+        spent_usd=status.spent_exactly,
+        spent_through=status.spent_through,
+        progress=status.progress,
+    )
+    if status.phase in _ENDED:
+        return replace(seen, phase=Phase(status.phase))
+    if gang.plan is not None and gang.state in _COSTS:
+        since = max(status.spent_through, gang.plan.since) if status.spent_through else gang.plan.since
+        spent, through = accrue(status.spent_exactly, since, gang.plan.usd_per_hour, max(now, since))
+        seen = replace(seen, spent_usd=spent, spent_through=through)
+    blamed = status.not_before is not None and now < status.not_before + _BLAME_LASTS
+    known = Known(
+        assignment=gang.assignment(),
+        units_done=status.progress.units_done,
+        spent_usd=seen.spent_usd,
+        not_before=_not_before(gang, status.not_before, now),
+        avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
+    )
+    try:
+        job = to_job(resource, catalogue, known, created=created)
+    except InvalidInputError as error:
+        return replace(seen, invalid=error, phase=Phase.INVALID)
+    if gang.state is GangState.SUCCEEDED:
+        done = Progress(units_done=job.work.units, estimate=job.work.units)
+        return replace(seen, phase=Phase.SUCCEEDED, progress=done)
+    if gang.state is GangState.FAILED and gang.plan is not None and gang.plan.attempt >= resource.spec.retries:
+        return replace(seen, phase=Phase.FAILED)
+    progress = _progress(job, gang, status.progress, now)
+    return replace(seen, job=replace(job, work=replace(job.work, units_done=progress.estimate)), progress=progress)
+
+
+def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> datetime | None:
+    """While pods of an earlier place are leaving, a job does not compete for a new one."""
+    if gang.state in (GangState.LEAVING, GangState.FAILED):
+        return max(backing_off or now, now + timedelta(seconds=1))
+    return backing_off
+
+
+def _progress(job: Job, gang: Gang, known: Progress, now: datetime) -> Progress:
+    """How far a job is by now, from its speed; what survived, while it does not run."""
+    if gang.plan is None or gang.state is not GangState.PLACED or not gang.running:
+        return Progress(units_done=known.units_done, estimate=known.units_done)
+    since = known.running_since or now
+    hours = hours_between(since, now)
+    estimate = units_after(job, gang.plan.gpu_model, len(gang.plan.nodes), hours=hours)
+    return Progress(units_done=known.units_done, estimate=estimate, running_since=since)
+
+
+def _nodes(
+    caches: Caches,
+    inventory: Inventory,
+    seen: Mapping[JobId, Seen],
+    *,
+    now: datetime,
+    empty_since: Mapping[str, datetime],
+) -> list[Node]:
+    """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
+    used: dict[str, Resources] = defaultdict(Resources)
+    placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
+    for pod in caches.pods:
+        mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
+        if pod.node and pod.phase not in _TERMINAL and not mine:
+            used[pod.node] += pod.requests
+    for job in placed.values():
+        if job.assignment is not None:
+            for node_name in job.assignment.nodes:
+                used[node_name] += job.per_worker
+    selected = {key for s in seen.values() if s.job for key in s.job.node_selector}
+    pools = {p.metadata.name: p for p in caches.gpu_pools}
+    nodes = []
+    for record in caches.nodes:
+        offering_id = inventory.offering_of.get(NodeName(record.name))
+        if offering_id is None:
+            continue
+        offering = inventory.offerings[offering_id]
+        nodes.append(_node(record, offering, pools.get(offering.pool), used[record.name], selected, empty_since, now))
+    present: dict[OfferingId, int] = defaultdict(int)
+    for node in nodes:
+        present[node.offering] += 1
+    for pool in caches.gpu_pools:
+        nodes += _ordered(pool, inventory, present, now)
+    return _removable_together(nodes, pools, inventory)
+
+
+def _node(
+    record: NodeRecord,
+    offering: Offering,
+    pool: GPUPool | None,
+    used: Resources,
+    selected: set[str],
+    empty_since: Mapping[str, datetime],
+    now: datetime,
+) -> Node:
+    taints = {t.key for t in record.taints}
+    coming = _coming(record, pool, now) if not record.ready or taints & UNREADY_TAINTS else None
+    return Node(
+        name=NodeName(record.name),
+        offering=offering.id,
+        allocatable=record.allocatable if record.allocatable.gpus else offering.per_node,
+        used=used,
+        ready=record.ready and not taints & UNREADY_TAINTS,
+        schedulable=not record.unschedulable and not taints & LEAVING_TAINTS and not record.deleting,
+        interrupted=bool(taints & INTERRUPTED_TAINTS),
+        ready_at=coming,
+        empty_since=empty_since.get(record.name) if used.gpus == 0 else None,
+        removable=BOUGHT_BY in record.annotations,
+        labels={k: v for k, v in record.labels.items() if k in selected},
+        taints=tuple(t for t in record.taints if not passing(t)),
+    )
+
+
+def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime | None:
+    """When a node that is not ready is expected: None for one that was ready before, or never will be."""
+    ordered = record.annotations.get(ORDERED_AT)
+    if ordered is None or pool is None:
+        return None
+    return _expected(datetime.fromisoformat(ordered), pool.spec.cold_start_seconds, now)
+
+
+def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime | None:
+    if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
+        return None
+    earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)
+    return max(ordered + timedelta(seconds=cold_start_s), earliest)
+
+
+def _ordered(pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, int], now: datetime) -> list[Node]:
+    """Nodes that a scale target was asked for and that have no Node object yet."""
+    status = pool.status
+    own = inventory.pools[PoolName(pool.metadata.name)].offerings
+    if pool.spec.scaler is None or pool.spec.scaler.adapter is not Adapter.SCALE or len(own) != 1:
+        return []
+    lacking = (status.wanted_nodes or 0) - present.get(own[0], 0)
+    expected = _expected(status.ordered_at, pool.spec.cold_start_seconds, now) if status.ordered_at else None
+    if lacking <= 0 or expected is None:
+        return []
+    empty = inventory.offerings[own[0]].per_node
+    return [
+        Node(
+            name=NodeName(f"{pool.metadata.name}/ordered-{i}"),
+            offering=own[0],
+            allocatable=empty,
+            ready=False,
+            ready_at=expected,
+        )
+        for i in range(lacking)
+    ]
+
+
+def _removable_together(nodes: list[Node], pools: Mapping[str, GPUPool], inventory: Inventory) -> list[Node]:
+    """A scale target chooses itself which nodes go: its nodes can be given back only when all of them are empty."""
+    scaled = {name for name, p in pools.items() if p.spec.scaler is not None and p.spec.scaler.adapter is Adapter.SCALE}
+    busy = {inventory.offerings[n.offering].pool for n in nodes if n.used.gpus or n.ready_at is not None}
+    return [
+        replace(n, removable=inventory.offerings[n.offering].pool not in busy)
+        if inventory.offerings[n.offering].pool in scaled
+        else n
+        for n in nodes
+    ]
+
+
+def _rates(jobs: Iterable[Job], offerings: Iterable[Offering], catalogue: Catalogue) -> Rates:
+    """The rates that these jobs on these offerings can meet."""
+    jobs = tuple(jobs)
+    homes = {(j.data.provider, j.data.region) for j in jobs if j.data.gib and j.data.provider}
+    places = {(o.provider, o.region) for o in offerings}
+    egress = [
+        EgressRate(from_provider=a[0], from_region=a[1], to_provider=b[0], to_region=b[1], usd_per_gb=figure)
+        for a in sorted(homes)
+        for b in sorted(places)
+        if a != b and (figure := catalogue.egress_usd_per_gb(*a, *b)) is not None
+    ]
+    names = sorted({name for j in jobs for name in j.licences})
+    licences = {n: f for n in names if (f := catalogue.licence_usd_per_gpu_hour(n)) is not None}
+    return Rates(
+        egress=tuple(egress),
+        licence_usd_per_gpu_hour=licences,
+        labour_usd_per_job_hour=catalogue.labour_usd_per_job_hour(),
+        carbon_usd_per_tonne=catalogue.carbon_usd_per_tonne(),
+    )
