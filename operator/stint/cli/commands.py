@@ -1,0 +1,130 @@
+"""What the commands do: find a situation, decide, show."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stint.api import snapshot
+from stint.api.gpupool import GPUPool
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import TrainingJob
+from stint.cli import show
+from stint.decide import decide
+from stint.errors import StintError
+from stint.feeds import bundled
+from stint.kube.client import Api, connect
+from stint.kube.observe import Caches, observe
+from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.model.plan import Plan, Reason
+from stint.model.situation import Settings, Situation
+from stint.placement.solvers import SOLVERS
+
+BROKEN_PROMISE = 3
+
+
+def plan(options: argparse.Namespace) -> int:
+    """`stint plan`"""
+    situation = _situation(options)
+    solver = SOLVERS[options.solver] if options.solver else None
+    made = decide(situation, solver=solver)
+    if options.output == "json":
+        sys.stdout.write(snapshot.encode_plan(made).decode())
+    else:
+        show.plan(situation, made)
+    return BROKEN_PROMISE if _breaks_a_promise(situation, made) else 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """`stint explain JOB`"""
+    situation = _situation(options)
+    made = decide(situation)
+    wanted = options.job if "/" in options.job else f"{options.namespace}/{options.job}"
+    matches = [
+        j for j in situation.jobs if j.id == wanted or ("/" not in options.job and j.id.endswith(f"/{options.job}"))
+    ]
+    if len(matches) != 1:
+        there = ", ".join(sorted(j.id for j in situation.jobs)) or "none"
+        which = "is no job that has yet to end" if not matches else "is the name of several jobs; give NAMESPACE/NAME"
+        raise StintError(f"{options.job} {which}; there are: {there}")
+    job = matches[0]
+    if options.output == "json":
+        parts = [p for p in (*made.placements, *made.holds, *made.stays, *made.recalls) if p.job == job.id]
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(parts[0], order="sorted"), indent=1).decode() + "\n")
+    else:
+        show.explanation(situation, made, job)
+    return 0
+
+
+def prices(options: argparse.Namespace) -> int:
+    """`stint prices`"""
+    catalogue = bundled.load()
+    show.prices(catalogue, options, today=datetime.now(UTC).date())
+    return 0
+
+
+def _breaks_a_promise(situation: Situation, made: Plan) -> bool:
+    late = any(p.late_by_hours > 0 for p in made.placements)
+    broken = any(h.reason in (Reason.OVER_BUDGET, Reason.MISSES_DEADLINE) for h in made.holds)
+    deadlines = {j.id: j.deadline for j in situation.jobs}
+    slow = any(s.finish and (d := deadlines.get(s.job)) and s.finish > d for s in made.stays)
+    return late or broken or slow
+
+
+def _situation(options: argparse.Namespace) -> Situation:
+    if options.file is None:
+        return asyncio.run(_from_cluster(options.kubeconfig))
+    if str(options.file) == "-":
+        return snapshot.decode(sys.stdin.buffer.read(), name="standard input").situation
+    try:
+        text = Path(options.file).read_bytes()
+    except OSError as error:
+        raise StintError(f"{options.file}: {error.strerror}") from error
+    return snapshot.decode(text, name=str(options.file)).situation
+
+
+async def _from_cluster(kubeconfig: Path | None) -> Situation:
+    """Look once, as the operator does all the time."""
+    async with Api(connect(kubeconfig)) as api:
+
+        async def items(path: str, kind: type[Any], params: Mapping[str, str] | None = None) -> list[Any]:
+            listed = await api.get(path, params)
+            return [msgspec.convert(item, kind) for item in listed["items"]]
+
+        own = "/apis/stint.dev/v1alpha1"
+        jobs, gpu_pools, books, nodes, pods, batch = await asyncio.gather(
+            items(f"{own}/trainingjobs", TrainingJob),
+            items(f"{own}/gpupools", GPUPool),
+            items(f"{own}/pricebooks", PriceBook),
+            _reduced(api, "/api/v1/nodes", WireNode, reduce_node),
+            _reduced(api, "/api/v1/pods", WirePod, reduce_pod),
+            _reduced(api, "/apis/batch/v1/jobs", WireJob, reduce_job, {"labelSelector": JOB_LABEL}),
+        )
+    now = datetime.now(UTC)
+    caches = Caches(trainingjobs=jobs, gpu_pools=gpu_pools, price_books=books, nodes=nodes, pods=pods, jobs=batch)
+    created = {j.metadata.uid: j.metadata.creation_timestamp or now for j in jobs}
+    seen = observe(caches, bundled.load(), Settings(), now=now, created=created, empty_since={})
+    return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
+
+
+async def _reduced(
+    api: Api,
+    path: str,
+    wire: type[Any],
+    reduce: Callable[[Any], tuple[str, str, Any]],
+    params: Mapping[str, str] | None = None,
+) -> list[Any]:
+    page = msgspec.defstruct("Page", [("items", list[wire])])  # type: ignore[valid-type]
+    decoded: Any = msgspec.json.decode(await api.raw("GET", path, params=params), type=page)
+    return [reduce(item)[2] for item in decoded.items]
+
+
+VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {"plan": plan, "explain": explain, "prices": prices}

@@ -1,0 +1,120 @@
+"""stint run | plan | explain | prices. Also `kubectl stint ...`, which is the same program under another name.
+
+Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
+not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stint import __version__
+from stint.cli import commands
+from stint.errors import InvalidInputError, StintError
+from stint.model.situation import Settings
+from stint.placement.solvers import SOLVERS
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog=_program(), description="GPU jobs where finishing costs least.")
+    top.add_argument("--version", action="version", version=f"stint {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    run = verbs.add_parser("run", help="be the operator")
+    run.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the Pod's own account")
+    run.add_argument("--namespace", default="stint-system", help="where the Lease lives (default: %(default)s)")
+    run.add_argument("--metrics-port", type=int, default=8080, help="0: a free one (default: %(default)s)")
+    run.add_argument("--health-port", type=int, default=8081, help="0: a free one (default: %(default)s)")
+    run.add_argument("--prometheus-url", default="", help="where DCGM metrics are; without it utilisation is unknown")
+    run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
+    run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
+    run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
+    run.add_argument("--solver", choices=sorted(SOLVERS), default="auto")
+    run.add_argument(
+        "--pace", type=float, default=1.0, help="for demos: seconds that pass on the deciding clock in a second"
+    )
+    run.add_argument("--log-format", choices=("text", "json"), default="text")
+
+    plan = verbs.add_parser("plan", help="what would be decided now, in money; changes nothing")
+    _source(plan)
+    plan.add_argument("--solver", choices=sorted(SOLVERS), help="instead of the one that is configured")
+
+    explain = verbs.add_parser("explain", help="why one job is where it is, or is not")
+    explain.add_argument("job", help="NAME or NAMESPACE/NAME")
+    _source(explain)
+
+    prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
+    prices.add_argument("--provider", help="only this one")
+    prices.add_argument("--gpu", help="only this model")
+    prices.add_argument("--region", help="only this one")
+    prices.add_argument("--gpus", action="store_true", help="list the GPU models instead")
+    prices.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    return top
+
+
+def _source(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-f", "--file", type=Path, help="a stored situation instead of a cluster; - for standard input")
+    verb.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the usual file")
+    verb.add_argument("-n", "--namespace", default="default", help="for a job named without one")
+    verb.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+
+def _program() -> str:
+    return "kubectl stint" if Path(sys.argv[0]).name.startswith("kubectl-") else "stint"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.verb == "run":
+            return _run(options)
+        return commands.VERBS[options.verb](options)
+    except InvalidInputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StintError as error:
+        print(f"stint: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    # The operator's numerics are small; more threads only get in each other's way.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from stint.controllers.logs import configure
+    from stint.controllers.run import Options, run
+    from stint.kube.lease import LeadershipLostError
+
+    configure(options.log_format)
+    chosen = Options(
+        kubeconfig=options.kubeconfig,
+        namespace=options.namespace,
+        metrics_port=options.metrics_port,
+        health_port=options.health_port,
+        prometheus_url=options.prometheus_url,
+        prometheus_window=options.prometheus_window,
+        prometheus_token_file=options.prometheus_token_file,
+        record_dir=options.record_dir,
+        pace=options.pace,
+        settings=Settings(solver=options.solver),
+    )
+    try:
+        asyncio.run(run(chosen))
+    except LeadershipLostError:
+        logging.getLogger(__name__).error("leadership lost; ending, so that nothing is written twice")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import date, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from stint.catalogue.catalogue import Catalogue
+from stint.model.job import Job
+from stint.model.offering import CapacityType
+from stint.model.plan import Candidate, Hold, Placement, Plan
+from stint.model.situation import Situation
+
+_WIDE = 160
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe, wide enough that nothing is cut off."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False)
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+def _usd(amount: float | None) -> str:
+    return "-" if amount is None else f"{amount:,.2f}"
+
+
+def _when(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return "-"
+    hours = (moment - now).total_seconds() / 3600
+    return "now" if abs(hours) < 0.01 else f"in {hours:.1f} h"
+
+
+def plan(situation: Situation, made: Plan) -> None:
+    """Everything that was decided."""
+    out, now = _console(), made.decided_at
+    table = _table(
+        "JOB",
+        "DECISION",
+        "WHERE",
+        "WORKERS",
+        "$/H",
+        "$ TO FINISH",
+        "STARTS",
+        "DONE",
+        "NEXT BEST $",
+        right=("WORKERS", "$/H", "$ TO FINISH", "NEXT BEST $"),
+    )
+    for p in made.placements:
+        _row(table, p.job, "place", p.chosen, now, p.explanation.runner_up)
+    for h in made.holds:
+        if h.chosen is not None:
+            _row(table, h.job, f"hold: {h.reason.value}", h.chosen, now, h.explanation.runner_up)
+        else:
+            table.add_row(h.job, f"hold: {h.reason.value}", "-", "-", "-", "-", "-", "-", "-")
+    for s in made.stays:
+        table.add_row(
+            s.job,
+            "stay",
+            _where(situation, s.job),
+            "",
+            _usd(s.usd_per_hour),
+            _usd(s.cost_to_finish_usd),
+            "runs",
+            _when(s.finish, now),
+            "",
+        )
+    for r in made.recalls:
+        table.add_row(r.job, f"recall: {r.reason.value}", "", "", "", "", "", "", "")
+    out.print(table if table.row_count else "No jobs.")
+    for h in made.holds:
+        out.print(f"{h.job}: {h.message}")
+    for resize in made.resizes:
+        verb = "advice" if resize.advise_only else "resize"
+        out.print(f"{verb}: pool {resize.pool}: {resize.message} ({resize.usd_per_hour:+.2f} USD/h)")
+    c = made.certificate
+    if c is not None and c.gap_ratio is not None:
+        left = f"; {c.left_out} without a place" if c.left_out else ""
+        out.print(
+            f"J = {_usd(c.objective_usd)} USD by {c.solver}, at most {c.gap_ratio:.1%} above the best possible{left}"
+        )
+    for note in situation.notes:
+        out.print(f"note: {note}")
+
+
+def _row(table: Table, job: str, decision: str, c: Candidate, now: datetime, best: Candidate | None) -> None:
+    new = f" (+{c.new_nodes} nodes)" if c.new_nodes else ""
+    table.add_row(
+        job,
+        decision,
+        c.offering + new,
+        str(c.workers),
+        _usd(c.usd_per_hour),
+        _usd(c.cost.usd),
+        _when(c.start, now),
+        _when(c.finish, now),
+        _usd(best.cost.usd if best else None),
+    )
+
+
+def _where(situation: Situation, job_id: str) -> str:
+    found = next((j for j in situation.jobs if j.id == job_id), None)
+    return found.assignment.offering if found is not None and found.assignment is not None else "-"
+
+
+def explanation(situation: Situation, made: Plan, job: Job) -> None:
+    """Why one job is where it is."""
+    out, now = _console(), made.decided_at
+    part: Placement | Hold | None = next((p for p in (*made.placements, *made.holds) if p.job == job.id), None)
+    if part is None:
+        stay = next((s for s in made.stays if s.job == job.id), None)
+        recall = next((r for r in made.recalls if r.job == job.id), None)
+        if stay is not None and job.assignment is not None:
+            out.print(
+                f"{job.id} runs on {job.assignment.offering} at {stay.usd_per_hour:.2f} USD/h; "
+                f"{_usd(job.spent_usd)} USD spent, {_usd(stay.cost_to_finish_usd)} USD to finish, done {_when(stay.finish, now)}"
+            )
+        elif recall is not None:
+            out.print(f"{job.id} is recalled: {recall.reason.value}: {recall.message}")
+        else:
+            out.print(f"{job.id} is suspended: spec.suspend is true")
+        return
+    if isinstance(part, Hold):
+        out.print(f"{job.id} is held: {part.reason.value}: {part.message}")
+    else:
+        late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
+        out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")
+    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
+    for verdict, c in (("chosen", part.chosen), ("runner-up", part.explanation.runner_up)):
+        if c is not None:
+            table.add_row(c.offering, verdict, _usd(c.usd_per_hour), _usd(c.cost.usd), _when(c.finish, now), _terms(c))
+    for r in reversed(part.explanation.rejected):
+        table.add_row(r.offering, r.reason.value, "", "", "", r.message)
+    out.print(table)
+
+
+def _terms(c: Candidate) -> str:
+    """The terms of a cost that are not nothing."""
+    names = ("hardware", "rework", "startup", "energy", "egress", "storage", "licence", "labour", "lateness", "carbon")
+    parts = [(n, getattr(c.cost, f"{n}_usd")) for n in names]
+    return " + ".join(f"{n} {_usd(v)}" for n, v in parts if v >= 0.005)
+
+
+def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) -> None:
+    """What the catalogue knows."""
+    if options.gpus:
+        rows = [
+            {
+                "model": g.model,
+                "memory_gib": g.memory_gib and g.memory_gib.value,
+                "tdp_watts": g.tdp_watts and g.tdp_watts.value,
+                "bf16_tflops": g.bf16_tflops and g.bf16_tflops.value,
+            }
+            for g in sorted(catalogue.gpus.values(), key=lambda g: g.model)
+        ]
+    else:
+        rows = _price_rows(catalogue, options, today)
+    if options.output == "json":
+        print(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        print("nothing that fits; try fewer filters")
+        return
+    table = _table(*(k.upper() for k in rows[0]))
+    for row in rows:
+        table.add_row(*("-" if v is None else str(v) for v in row.values()))
+    _console().print(table)
+
+
+def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) -> list[dict[str, object]]:
+    model = catalogue.canonical_gpu(options.gpu) if options.gpu else None
+    rows: list[dict[str, object]] = []
+    keys = sorted({k for layer in catalogue.layers for k in layer.prices if not k.zone}, key=str)
+    for key in keys:
+        machine = catalogue.instance_type(key.provider, key.instance_type)
+        figure = catalogue.price(key.provider, key.region, key.instance_type, key.capacity_type)
+        unwanted = (
+            machine is None
+            or figure is None
+            or key.capacity_type not in (CapacityType.ON_DEMAND, CapacityType.SPOT)
+            or (options.provider and key.provider != options.provider)
+            or (options.region and key.region != options.region)
+            or (options.gpu and machine.gpu_model != model)
+        )
+        if unwanted or machine is None or figure is None:
+            continue
+        age = figure.age_days(today)
+        rows.append(
+            {
+                "provider": key.provider,
+                "region": key.region,
+                "instance": key.instance_type,
+                "gpus": f"{machine.gpu_count:g} x {machine.gpu_model}",
+                "terms": key.capacity_type.value,
+                "usd/h": f"{figure.value:.4f}",
+                "usd/gpu-h": f"{figure.value / machine.gpu_count:.4f}",
+                "age": "unknown" if age is None else f"{age:.0f} d",
+                "source": figure.source,
+            }
+        )
+    return rows

@@ -1,0 +1,332 @@
+"""The process: everything wired together, ended when any part of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+
+import stint
+from stint.api.gpupool import Adapter, GPUPool
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import TrainingJob
+from stint.controllers.clock import Clock
+from stint.controllers.cycle import Cycle, Knocker
+from stint.controllers.pool_status import PoolWriter
+from stint.controllers.recorder import DecisionRecorder
+from stint.controllers.store import Store
+from stint.feeds import bundled
+from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
+from stint.kube.apply import Actuator
+from stint.kube.client import Api, ApiError, Connection, connect
+from stint.kube.events import Recorder
+from stint.kube.informer import Informer
+from stint.kube.lease import Leadership
+from stint.kube.observe import Caches
+from stint.kube.records import (
+    JOB_LABEL,
+    JobRecord,
+    NodeRecord,
+    PodRecord,
+    WireJob,
+    WireNode,
+    WirePod,
+    reduce_job,
+    reduce_node,
+    reduce_pod,
+)
+from stint.metrics.exporter import Metrics
+from stint.metrics.server import Checks, serve
+from stint.model.job import job_id
+from stint.model.situation import Settings
+from stint.pools.kwok import KwokAdapter
+from stint.pools.scale import ScaleAdapter
+
+log = logging.getLogger(__name__)
+
+GROUP, VERSION = "stint.dev", "v1alpha1"
+RELIST_EVERY_S = 120.0
+USAGE_EVERY_S = 15.0
+SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
+STUCK_AFTER_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    kubeconfig: Path | None = None
+    namespace: str = "stint-system"
+    metrics_port: int = 8080
+    health_port: int = 8081
+    prometheus_url: str = ""
+    prometheus_window: str = "5m"
+    prometheus_token_file: Path | None = None
+    record_dir: Path | None = None
+    pace: float = 1.0
+    settings: Settings = field(default_factory=Settings)
+
+
+class Operator:
+    """One process."""
+
+    def __init__(self, api: Api, options: Options) -> None:
+        self.options = options
+        self.api = api
+        self.knocker = Knocker()
+        self.metrics = Metrics(version=stint.__version__)
+        self.trainingjobs: Store[TrainingJob] = Store(TrainingJob)
+        self.gpu_pools: Store[GPUPool] = Store(GPUPool)
+        self.price_books: Store[PriceBook] = Store(PriceBook)
+        self.stores: Mapping[str, Store[Any]] = {
+            "trainingjobs": self.trainingjobs,
+            "gpupools": self.gpu_pools,
+            "pricebooks": self.price_books,
+        }
+        self.nodes: Informer[WireNode, NodeRecord] = Informer(
+            api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed
+        )
+        self.pods: Informer[WirePod, PodRecord] = Informer(
+            api, "/api/v1/pods", WirePod, reduce_pod, on_change=self._changed
+        )
+        self.jobs: Informer[WireJob, JobRecord] = Informer(
+            api,
+            "/apis/batch/v1/jobs",
+            WireJob,
+            reduce_job,
+            params={"labelSelector": JOB_LABEL},
+            on_change=self._changed,
+        )
+        self.informers: Mapping[str, Informer[Any, Any]] = {"nodes": self.nodes, "pods": self.pods, "jobs": self.jobs}
+        identity = f"{socket.gethostname()}_{os.getpid()}"
+        self.leadership = Leadership(api, namespace=options.namespace, name="stint", identity=identity)
+        events = Recorder(api, identity)
+        self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
+        self.prometheus = (
+            Prometheus(options.prometheus_url, options.prometheus_window, options.prometheus_token_file)
+            if options.prometheus_url
+            else None
+        )
+        self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
+        self._listed = False
+        self.cycle = Cycle(
+            api=api,
+            actuator=Actuator(api, self.jobs, self.pods),
+            pools=PoolWriter(
+                api,
+                events,
+                {
+                    Adapter.SCALE: ScaleAdapter(api),
+                    Adapter.KWOK: KwokAdapter(api, seconds_per_second=options.pace),
+                },
+                lambda: tuple(self.gpu_pools.items.values()),
+                lambda: tuple(self.price_books.items.values()),
+            ),
+            events=events,
+            metrics=self.metrics,
+            clock=self.clock,
+            catalogue=bundled.load(),
+            settings=options.settings,
+            caches=self._caches,
+            may_act=lambda: self.leadership.held.is_set() and self._synced() is None,
+            notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
+            knocker=self.knocker,
+        )
+
+    def _changed(self, old: object, new: object) -> None:
+        """A pod that is not ours knocks only when it comes or goes."""
+        if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
+            return
+        self.knocker.knock()
+
+    def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
+        """Heartbeats do not knock."""
+        if old is None or new is None or old != new:
+            self.knocker.knock()
+
+    def _caches(self) -> Caches:
+        return Caches(
+            trainingjobs=tuple(self.trainingjobs.items.values()),
+            gpu_pools=tuple(self.gpu_pools.items.values()),
+            price_books=tuple(self.price_books.items.values()),
+            nodes=tuple(self.nodes),
+            pods=tuple(self.pods),
+            jobs=tuple(self.jobs),
+        )
+
+    def _synced(self) -> str | None:
+        behind = [name for name, informer in self.informers.items() if not informer.synced.is_set()]
+        if not self._listed:
+            behind.append("our own resources; are the CRDs installed, and may we list them?")
+        return f"not yet listed: {', '.join(behind)}" if behind else None
+
+    def _silent(self) -> str | None:
+        now = time.monotonic()
+        ages = {n: now - i.last_heard for n, i in self.informers.items() if i.synced.is_set()}
+        for name, age in ages.items():
+            self.metrics.informer_age.labels(name).set(age)
+        silent = [n for n, age in ages.items() if age > SILENT_AFTER_S]
+        return f"nothing heard of {', '.join(silent)} for over {SILENT_AFTER_S:.0f} s" if silent else None
+
+    def _stuck(self) -> str | None:
+        age = time.monotonic() - self.cycle.last_finished
+        leading = self.leadership.held.is_set() and self._synced() is None
+        return f"no cycle has finished for {age:.0f} s" if leading and age > STUCK_AFTER_S else None
+
+    def checks(self) -> Checks:
+        """A standby that is synced is ready: it could take over."""
+        return Checks(
+            live={"watches": self._silent, "cycle": self._stuck},
+            ready={"caches": self._synced, "watches": self._silent},
+        )
+
+    def render(self) -> bytes:
+        """The metrics, with those that are only looked up when asked for."""
+        self.metrics.leader.set(self.leadership.held.is_set())
+        for (verb, code), count in self.api.requests.items():
+            self.metrics.requests.labels(verb, str(code)).set(count)
+        return self.metrics.render()
+
+    async def relist(self) -> None:
+        """List our own resources now and then: kopf does not tell what vanished while it was not watching."""
+        while True:
+            pause = RELIST_EVERY_S
+            try:
+                for plural, store in self.stores.items():
+                    listed = await self.api.get(f"/apis/{GROUP}/{VERSION}/{plural}")
+                    if store.replace_all(listed["items"]):
+                        self.knocker.knock()
+                if not self._listed:
+                    self._listed = True
+                    self.knocker.knock()
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                log.warning("listing our own resources: %s", error or type(error).__name__)
+                pause = 2.0
+            await asyncio.sleep(pause)
+
+    async def watch_usage(self) -> None:
+        """Read utilisation now and then; without it decisions go on, and say so."""
+        while self.prometheus is not None:
+            pods = {
+                (p.gang.namespace, p.gang.name): job_id(p.gang.namespace, p.gang.job)
+                for p in self.pods
+                if p.gang is not None and p.phase == "Running"
+            }
+            try:
+                found = await self.prometheus.usage(pods)
+                self.cycle.usage = {u.job: u for u in found}
+                self.metrics.usage(found)
+                self.metrics.prometheus_up.set(1)
+                self._usage_wrong = ""
+            except PrometheusUnavailableError as error:
+                if not self._usage_wrong:
+                    log.warning("utilisation is unknown: %s", error)
+                self._usage_wrong = f"utilisation is unknown: {error}"
+                self.metrics.prometheus_up.set(0)
+            await asyncio.sleep(USAGE_EVERY_S)
+        await asyncio.Event().wait()
+
+    def registry(self, connection: Connection) -> kopf.OperatorRegistry:
+        """kopf watches our own resources, and its events only knock."""
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return kopf.ConnectionInfo(
+                server=connection.server,
+                ca_path=connection.ca_path,
+                insecure=not connection.verify,
+                token=connection.token(),
+                certificate_path=connection.certificate_path,
+                private_key_path=connection.private_key_path,
+            )
+
+        for plural, store in self.stores.items():
+
+            @kopf.on.event(GROUP, VERSION, plural, registry=registry, param=store)
+            async def heed(*, event: Any, param: Any, **_: Any) -> None:
+                body = event["object"]
+                changed = param.drop(body["metadata"]["uid"]) if event["type"] == "DELETED" else param.put(body)
+                if changed:
+                    self.knocker.knock()
+
+        return registry
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """No finalizers, no annotations, no events, no peering: kopf only watches."""
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.watching.server_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = [1, 1, 2, 3, 5, 8]
+    settings.execution.max_workers = 4
+    settings.process.ultimate_exiting_timeout = 20
+    return settings
+
+
+async def run(options: Options) -> None:
+    """Until SIGTERM, SIGINT, or until a part of it breaks.
+
+    Raises:
+        StintError: there is no cluster to speak to.
+        LeadershipLostError: somebody else leads now.
+    """
+    connection = connect(options.kubeconfig)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Api(connection) as api:
+        operator = Operator(api, options)
+        serving = await serve(
+            operator.render, operator.checks(), metrics_port=options.metrics_port, health_port=options.health_port
+        )
+        log.info("metrics on port %s, probes on port %s", serving.metrics_port, serving.health_port)
+        kopf_stop = asyncio.Event()
+        parts: dict[str, Awaitable[object]] = {
+            **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
+            "leadership": operator.leadership.run(),
+            "cycle": operator.cycle.run(),
+            "relist": operator.relist(),
+            "utilisation": operator.watch_usage(),
+            "stop": stop.wait(),
+            "kopf": kopf.operator(
+                registry=operator.registry(connection),
+                settings=kopf_settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=kopf_stop,
+            ),
+        }
+        tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        kopf_stop.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(ApiError, aiohttp.ClientError, TimeoutError):
+            await operator.leadership.release()
+        await serving.stop()
+        for task in done:
+            if not stop.is_set():
+                log.error("%s ended; the process ends with it", tasks[task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
