@@ -1,4 +1,4 @@
-"""Write `crds/` from the typed resources: `python -m hack.gen_crds`."""
+"""Write `crds/`, and the chart's copy of it, from the typed resources: `python -m hack.gen_crds`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import yaml
 
 from stint.api.crds import GROUP, KINDS, definition
 
-FOLDER = Path(__file__).resolve().parent.parent / "crds"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = (ROOT / "crds", ROOT / "charts" / "stint" / "crd-bases")  # Helm reads nothing outside its chart
 
 
 def render() -> dict[str, str]:
@@ -21,10 +22,11 @@ def render() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write every file, and nothing else into the folder."""
-    FOLDER.mkdir(exist_ok=True)
-    for name, text in render().items():
-        (FOLDER / name).write_text(text)
+    """Write every file, for kubectl and for the chart."""
+    for folder in FOLDERS:
+        folder.mkdir(exist_ok=True)
+        for name, text in render().items():
+            (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -94,9 +94,12 @@ class Spec(Camel, kw_only=True):
 
 SPEC_RULES = (
     ("!has(self.scaler) || has(self.limits)", "spec.scaler without spec.limits: say how many nodes there may be"),
-    ("!has(self.scaler) || size(self.offerings) > 0", "spec.scaler without spec.offerings: say what a new node is"),
     (
-        "!has(self.scaler) || self.scaler.adapter != 'Scale' || (has(self.scaler.target) && size(self.offerings) == 1)",
+        "!has(self.scaler) || (has(self.offerings) && size(self.offerings) > 0)",
+        "spec.scaler without spec.offerings: say what a new node is",
+    ),
+    (
+        "!has(self.scaler) || self.scaler.adapter != 'Scale' || (has(self.scaler.target) && has(self.offerings) && size(self.offerings) == 1)",
         "the Scale adapter needs spec.scaler.target, and exactly one offering because the target has one kind of node",
     ),
     (
@@ -104,7 +107,7 @@ SPEC_RULES = (
         "spec.limits.minNodes must not be larger than maxNodes",
     ),
     (
-        "self.offerings.all(o, o.region != '' || o.zone != '' || o.capacityType == 'owned')",
+        "!has(self.offerings) || self.offerings.all(o, o.region != '' || o.zone != '' || o.capacityType == 'owned')",
         "every offering needs a region or a zone, so that it has a price; owned ones do not",
     ),
 )

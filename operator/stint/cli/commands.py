@@ -18,6 +18,7 @@ from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.cli import show
+from stint.controllers.status import outcomes
 from stint.decide import decide
 from stint.errors import StintError
 from stint.feeds import bundled
@@ -57,10 +58,10 @@ def explain(options: argparse.Namespace) -> int:
         raise StintError(f"{options.job} {which}; there are: {there}")
     job = matches[0]
     if options.output == "json":
-        parts = [p for p in (*made.placements, *made.holds, *made.stays, *made.recalls) if p.job == job.id]
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(parts[0], order="sorted"), indent=1).decode() + "\n")
+        part = outcomes(made).get(job.id)
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(part, order="sorted"), indent=1).decode() + "\n")
     else:
-        show.explanation(situation, made, job)
+        show.explanation(made, job)
     return 0
 
 

@@ -114,17 +114,19 @@ def _where(situation: Situation, job_id: str) -> str:
     return found.assignment.offering if found is not None and found.assignment is not None else "-"
 
 
-def explanation(situation: Situation, made: Plan, job: Job) -> None:
+def explanation(made: Plan, job: Job) -> None:
     """Why one job is where it is."""
     out, now = _console(), made.decided_at
-    part: Placement | Hold | None = next((p for p in (*made.placements, *made.holds) if p.job == job.id), None)
+    decided: list[Placement | Hold] = [*made.placements, *made.holds]
+    part = next((p for p in decided if p.job == job.id), None)
     if part is None:
         stay = next((s for s in made.stays if s.job == job.id), None)
         recall = next((r for r in made.recalls if r.job == job.id), None)
         if stay is not None and job.assignment is not None:
             out.print(
                 f"{job.id} runs on {job.assignment.offering} at {stay.usd_per_hour:.2f} USD/h; "
-                f"{_usd(job.spent_usd)} USD spent, {_usd(stay.cost_to_finish_usd)} USD to finish, done {_when(stay.finish, now)}"
+                f"{_usd(job.spent_usd)} USD spent, {_usd(stay.cost_to_finish_usd)} USD to finish, "
+                f"done {_when(stay.finish, now)}"
             )
         elif recall is not None:
             out.print(f"{job.id} is recalled: {recall.reason.value}: {recall.message}")
@@ -154,18 +156,7 @@ def _terms(c: Candidate) -> str:
 
 def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) -> None:
     """What the catalogue knows."""
-    if options.gpus:
-        rows = [
-            {
-                "model": g.model,
-                "memory_gib": g.memory_gib and g.memory_gib.value,
-                "tdp_watts": g.tdp_watts and g.tdp_watts.value,
-                "bf16_tflops": g.bf16_tflops and g.bf16_tflops.value,
-            }
-            for g in sorted(catalogue.gpus.values(), key=lambda g: g.model)
-        ]
-    else:
-        rows = _price_rows(catalogue, options, today)
+    rows = _gpu_rows(catalogue) if options.gpus else _price_rows(catalogue, options, today)
     if options.output == "json":
         print(json.dumps(rows, indent=1))
         return
@@ -209,4 +200,13 @@ def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) 
                 "source": figure.source,
             }
         )
+    return rows
+
+
+def _gpu_rows(catalogue: Catalogue) -> list[dict[str, object]]:
+    names = ("memory_gib", "tdp_watts", "bf16_tflops")
+    rows: list[dict[str, object]] = []
+    for gpu in sorted(catalogue.gpus.values(), key=lambda g: g.model):
+        figures = {n: getattr(gpu, n) for n in names}
+        rows.append({"model": gpu.model, **{n: None if f is None else f.value for n, f in figures.items()}})
     return rows

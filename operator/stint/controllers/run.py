@@ -257,7 +257,7 @@ class Operator:
         for plural, store in self.stores.items():
 
             @kopf.on.event(GROUP, VERSION, plural, registry=registry, param=store)
-            async def heed(*, event: Any, param: Any, **_: Any) -> None:
+            async def heed(*, event: Any, param: Any = None, **_: Any) -> None:
                 body = event["object"]
                 changed = param.drop(body["metadata"]["uid"]) if event["type"] == "DELETED" else param.put(body)
                 if changed:

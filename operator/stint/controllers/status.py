@@ -121,7 +121,8 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         return change(status, reason="WorkerFailed", message=text[:4096], usd_per_hour=usd(0), nodes={})
     if isinstance(outcome, Placement):
         chosen = outcome.chosen
-        text = placed_message(outcome, context.offerings[chosen.offering])
+        gpus = chosen.workers * seen.resource.spec.gpu.per_worker
+        text = placed_message(outcome, context.offerings[chosen.offering], gpus)
         placed = _where(status, chosen, seen, context, outcome.explanation)
         return change(placed, reason="Placed", message=text, nodes=ranks(outcome.nodes))
     if isinstance(outcome, Stay):
@@ -191,12 +192,12 @@ def _rejected(why: Explanation) -> list[Rejected]:
     return [Rejected(offering=r.offering, reason=r.reason.value, message=r.message[:1024]) for r in nearest]
 
 
-def placed_message(placement: Placement, offering: Offering) -> str:
+def placed_message(placement: Placement, offering: Offering, gpus: int) -> str:
     """The event's sentence, with money in it."""
     chosen, best = placement.chosen, placement.explanation.runner_up
     text = (
-        f"placed on {chosen.workers} x {offering.gpu_model} {offering.capacity_type} in pool {offering.pool} at "
-        f"{chosen.usd_per_hour:.2f} USD/h, {chosen.cost.usd:.2f} USD to finish"
+        f"placed on {gpus} {offering.gpu_model} ({chosen.workers} workers, {offering.capacity_type}) in pool "
+        f"{offering.pool} at {chosen.usd_per_hour:.2f} USD/h, {chosen.cost.usd:.2f} USD to finish"
     )
     if best is not None:
         text += f"; next best {best.offering}: {best.usd_per_hour:.2f} USD/h, {best.cost.usd:.2f} USD"

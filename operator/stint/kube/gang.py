@@ -34,6 +34,7 @@ class Gang:
     job: JobRecord | None = None
     plan: PlanNote | None = None
     pods: tuple[PodRecord, ...] = ()  # alive, by rank
+    done: int = 0  # workers that have finished what they had to do
     failure: str = ""
     ended: datetime | None = None
 
@@ -47,8 +48,7 @@ class Gang:
         """Every worker runs, or has finished what it had to do."""
         if self.plan is None or self.job is None:
             return False
-        ready = sum(1 for p in self.pods if p.phase == "Running")
-        return ready + self.job.succeeded >= len(self.plan.nodes) and ready > 0
+        return self.ready_workers + max(self.done, self.job.succeeded) >= len(self.plan.nodes)
 
     @property
     def ready_workers(self) -> int:
@@ -57,7 +57,7 @@ class Gang:
 
     @property
     def _complete(self) -> bool:
-        return self.plan is not None and len(self.pods) >= len(self.plan.nodes)
+        return self.plan is not None and len(self.pods) + self.done >= len(self.plan.nodes)
 
     def to_release(self) -> tuple[PodRecord, ...]:
         """Gated pods, once all of the gang are there: it is let go whole or not at all."""
@@ -108,4 +108,5 @@ def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozen
     if job.suspended or plan is None:
         return Gang(state=GangState.LEAVING if alive else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
     staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
-    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying)
+    done = sum(1 for p in pods if p.phase == "Succeeded")
+    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying, done=done)

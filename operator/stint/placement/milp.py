@@ -70,8 +70,8 @@ class _Programme:
         matrix = csr_matrix((value, (at_row, at_col)), shape=(len(self.rows), len(self.cost)))
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
-        highs = highspy.Highs()  # type: ignore[no-untyped-call]
-        options = {"output_flag": False, "threads": 1, "random_seed": 0, "mip_rel_gap": 1e-6}
+        highs = _Quiet()
+        options = {"threads": 1, "random_seed": 0, "mip_rel_gap": 1e-6}
         for name, setting in {**options, "mip_max_nodes": most_nodes}.items():
             highs.setOptionValue(name, setting)
         highs.passModel(lp)
@@ -79,6 +79,14 @@ class _Programme:
         if highs.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
             return None
         return np.array(highs.getSolution().col_value)
+
+
+class _Quiet(highspy.Highs):
+    """HiGHS without the banner that its constructor prints to standard output, where our JSON goes."""
+
+    def __init__(self) -> None:
+        super(highspy.Highs, self).__init__()
+        self.setOptionValue("output_flag", False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,223 @@
+"""A real cluster that anyone can start, for `make up`, the demo, the tests and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from hack.cluster import build
+from hack.cluster.embedded import Embedded, read_server, write_kubeconfig
+from hack.cluster.others import Current, Kind
+from hack.cluster.processes import Process, Processes, eventually, free_port
+
+__all__ = ["Cluster", "Operator", "eventually", "running_cluster"]
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE, ACCOUNT = "stint-system", "stint"
+
+
+class Provider(Protocol):
+    """Where a cluster comes from."""
+
+    owns_nodes: bool
+    version: str
+    kubeconfig: Path
+    processes: Processes
+
+    def start(self) -> None:
+        """Return when it can be used."""
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+
+
+PROVIDERS = {"embedded": Embedded, "kind": Kind, "current": Current}
+
+
+def provider(state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False) -> Provider:
+    """By CLUSTER= and K8S= unless given."""
+    chosen = name or os.environ.get("CLUSTER") or "embedded"
+    version = k8s or os.environ.get("K8S") or build.versions()["default_kubernetes"]
+    if chosen not in PROVIDERS:
+        raise build.BuildError(f"CLUSTER={chosen}: choose one of {', '.join(PROVIDERS)}")
+    state.mkdir(parents=True, exist_ok=True)
+    made: Provider = PROVIDERS[chosen](state, version, audit=audit)
+    return made
+
+
+def get(url: str, timeout: float = 2) -> str | None:
+    """The body of a successful answer; None: there was none."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            text: str = answer.read().decode()
+            return text
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+@dataclass
+class Operator:
+    """The operator as a process beside the cluster."""
+
+    process: Process
+    processes: Processes
+    metrics_port: int
+    health_port: int
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus scrapes."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    @property
+    def health_url(self) -> str:
+        """Where probes ask."""
+        return f"http://127.0.0.1:{self.health_port}"
+
+    def ready(self) -> bool:
+        """Whether it may act."""
+        if not self.process.alive:
+            raise build.BuildError(f"the operator ended:\n{self.process.tail(30)}")
+        return get(f"{self.health_url}/readyz") is not None
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self.processes.end(self.process)
+
+
+class Cluster:
+    """One that runs."""
+
+    def __init__(self, source: Provider, state: Path) -> None:
+        self.provider = source
+        self.state = state
+        self.kubeconfig = source.kubeconfig
+        self._kubectl = str(self._find_kubectl())
+
+    def _find_kubectl(self) -> Path:
+        version = self.provider.version or build.versions()["default_kubernetes"]
+        return build.control_plane(version) / "kubectl"
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Its standard output.
+
+        Raises:
+            RuntimeError: with what it said.
+        """
+        return _run([self._kubectl, *arguments], self.kubeconfig, stdin)
+
+    def get(self, *arguments: str) -> Any:
+        """An object or a list, decoded."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def apply(self, objects: str | Sequence[dict[str, Any]]) -> str:
+        """kubectl apply."""
+        text = objects if isinstance(objects, str) else yaml.safe_dump_all(objects)
+        return self.kubectl("apply", "-f", "-", stdin=text)
+
+    def helm(self, *arguments: str) -> str:
+        """Its standard output."""
+        return _run([str(build.helm()), *arguments], self.kubeconfig, None)
+
+    def install_chart(self, *sets: str) -> None:
+        """The chart, with the operator itself left to run as a process; CRDs come with it."""
+        chart = str(ROOT / "charts" / "stint")
+        values = [part for s in ("replicaCount=0", "pools.kwok.enabled=true", *sets) for part in ("--set", s)]
+        self.helm("upgrade", "--install", "stint", chart, "-n", NAMESPACE, "--create-namespace", *values)
+        self.kubectl("wait", "--for=condition=Established", "crd", "trainingjobs.stint.dev", "--timeout=30s")
+
+    def account_kubeconfig(self) -> Path:
+        """A kubeconfig with the operator's own ServiceAccount, so that its RBAC is what is tested."""
+        body = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400}})
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token"
+        token = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=body))["status"]["token"]
+        server, entry = read_server(self.kubeconfig)
+        target = self.state / "operator.kubeconfig"
+        authority = entry.get("certificate-authority")
+        if authority is None:
+            authority = str(self.state / "ca.crt")
+            import base64
+
+            Path(authority).write_bytes(base64.b64decode(entry["certificate-authority-data"]))
+        write_kubeconfig(target, server, Path(authority), {"token": token})
+        return target
+
+    def start_operator(self, *extra: str, name: str = "operator", env: dict[str, str] | None = None) -> Operator:
+        """`stint run` with the chart's ServiceAccount; returns when it is ready."""
+        metrics_port, health_port = free_port(), free_port()
+        command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={self.account_kubeconfig()}"]
+        command += [f"--namespace={NAMESPACE}", f"--metrics-port={metrics_port}", f"--health-port={health_port}", *extra]
+        path = {"PYTHONPATH": f"{ROOT / 'operator'}", **(env or {})}
+        process = self.provider.processes.start(name, command, env=path)
+        operator = Operator(process, self.provider.processes, metrics_port, health_port)
+        eventually(operator.ready, timeout=60, what="the operator to be ready")
+        return operator
+
+    def start_monitoring(self, operator: Operator | None = None, *, interval_s: int = 1, honor_labels: bool = False) -> str:
+        """The fake DCGM exporter and a real Prometheus; returns its URL."""
+        exporter_port, port = free_port(), free_port()
+        start = self.provider.processes.start
+        command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
+        start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+        targets = {"dcgm-exporter": (f"127.0.0.1:{exporter_port}", honor_labels)}
+        if operator is not None:
+            targets["stint"] = (f"127.0.0.1:{operator.metrics_port}", False)
+        jobs = [
+            {"job_name": job, "honor_labels": honor, "static_configs": [{"targets": [t], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}]}
+            for job, (t, honor) in targets.items()
+        ]
+        config = self.state / "prometheus.yaml"
+        config.write_text(yaml.safe_dump({"global": {"scrape_interval": f"{interval_s}s"}, "scrape_configs": jobs}))
+        data = self.state / "prometheus"
+        process = start(
+            "prometheus",
+            [
+                str(build.prometheus()),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={data}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--log.level=warn",
+            ],
+        )
+        url = f"http://127.0.0.1:{port}"
+
+        def up() -> bool:
+            if not process.alive:
+                raise build.BuildError(f"Prometheus ended:\n{process.tail()}")
+            return get(f"{url}/-/ready") is not None
+
+        eventually(up, timeout=30, what="Prometheus to be ready")
+        return url
+
+
+def _run(command: list[str], kubeconfig: Path, stdin: str | None) -> str:
+    done = subprocess.run(
+        command, input=stdin, env={**os.environ, "KUBECONFIG": str(kubeconfig)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{Path(command[0]).name} {' '.join(command[1:5])}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def running_cluster(
+    state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False
+) -> Iterator[Cluster]:
+    """A cluster for as long as the block runs; whatever happens, nothing of it is left running."""
+    source = provider(state, name=name, k8s=k8s, audit=audit)
+    try:
+        source.start()
+        yield Cluster(source, state)
+    finally:
+        source.stop()

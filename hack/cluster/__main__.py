@@ -1,0 +1,96 @@
+"""`python -m hack.cluster up | down | status`: what `make up` and its companions do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from hack import fleet
+from hack.cluster import Cluster, Provider, build, provider
+from hack.cluster.build import step
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hack.cluster", description=__doc__)
+    parser.add_argument("verb", choices=("up", "down", "status", "build"))
+    parser.add_argument("--state", type=Path, default=build.cache_folder() / "cluster")
+    options = parser.parse_args()
+    try:
+        return {"up": up, "down": down, "status": status, "build": make}[options.verb](options.state)
+    except (build.BuildError, RuntimeError) as error:
+        print(f"hack.cluster: {error}", file=sys.stderr)
+        return 1
+
+
+def _remembered(state: Path) -> Provider:
+    note = state / "provider.json"
+    known = json.loads(note.read_text()) if note.exists() else {}
+    return provider(state, name=known.get("name"), k8s=known.get("k8s"))
+
+
+def make(_: Path) -> int:
+    """Build everything, start nothing."""
+    build.control_plane(os.environ.get("K8S") or build.versions()["default_kubernetes"])
+    for tool in (build.kwok, build.kwok_stages, build.helm, build.prometheus):
+        tool()
+    return 0
+
+
+def up(state: Path) -> int:
+    """Cluster, chart, operator, monitoring, sample fleet; then return."""
+    source = provider(state)
+    build.prometheus()
+    try:
+        with step("starting the cluster"):
+            source.start()
+            note = {"name": os.environ.get("CLUSTER") or "embedded", "k8s": os.environ.get("K8S")}
+            (state / "provider.json").write_text(json.dumps(note))
+        cluster = Cluster(source, state)
+        with step("installing the chart"):
+            cluster.install_chart()
+        with step("starting operator and Prometheus"):
+            url = cluster.start_monitoring()
+            operator = cluster.start_operator(f"--prometheus-url={url}", f"--record-dir={state / 'decisions'}")
+        if source.owns_nodes:
+            with step("adding a sample fleet of fake GPU nodes"):
+                cluster.apply(fleet.sample())
+    except BaseException:
+        source.stop()
+        raise
+    print(f"""
+export KUBECONFIG={cluster.kubeconfig}
+export PATH={Path(sys.executable).parent}:{build.control_plane(source.version or "1.36.3")}:$PATH
+
+kubectl get gp,nodes                       # the fleet
+kubectl apply -f hack/samples/first.yaml   # a job
+kubectl get tj -w                          # where it runs and what it costs
+stint explain ct-scan-unet                 # why
+make down                                  # stop all of it
+
+operator: {operator.metrics_url}  log: {operator.process.log}   Prometheus: {url}""")
+    return 0
+
+
+def down(state: Path) -> int:
+    """Stop all of it."""
+    _remembered(state).stop()
+    print("stopped")
+    return 0
+
+
+def status(state: Path) -> int:
+    """What runs."""
+    source = _remembered(state)
+    alive = [p for p in source.processes.noted() if p.alive]
+    for process in alive:
+        print(f"{process.name:26} pid {process.pid:7} log {process.log}")
+    print(f"export KUBECONFIG={source.kubeconfig}" if alive else "nothing runs; make up")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""A real control plane as plain processes on this machine, with KWOK for nodes. No root, no containers, seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+from hack.cluster import build, certificates
+from hack.cluster.kwok import start_kwok
+from hack.cluster.processes import Processes, eventually, free_port
+
+_MEMORY = {"GOMEMLIMIT": "1GiB"}
+_AUDIT_POLICY = """apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata, verbs: [create, update, patch, delete]}]
+"""
+
+
+class Embedded:
+    """etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok, in one state folder."""
+
+    owns_nodes = True
+
+    def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
+        self.state = state
+        self.version = version
+        self.audit = audit
+        self.kubeconfig = state / "kubeconfig"
+        self.processes = Processes(state)
+
+    def start(self) -> None:
+        """Start it, and return when it can be used. What an earlier start left behind is cleared away first."""
+        binaries = build.control_plane(self.version)
+        build.kwok()
+        self.processes.end_all()
+        shutil.rmtree(self.state / "etcd", ignore_errors=True)
+        certs = self.state / "certificates"
+        certificates.make(certs)
+        etcd_port, peer_port, api_port = (free_port() for _ in range(3))
+        etcd_url = f"http://127.0.0.1:{etcd_port}"
+        server = f"https://127.0.0.1:{api_port}"
+        write_kubeconfig(
+            self.kubeconfig,
+            server,
+            certs / "ca.crt",
+            {"client-certificate": str(certs / "admin.crt"), "client-key": str(certs / "admin.key")},
+        )
+        start = self.processes.start
+        start(
+            "etcd",
+            [
+                str(binaries / "etcd"),
+                f"--data-dir={self.state / 'etcd'}",
+                f"--listen-client-urls={etcd_url}",
+                f"--advertise-client-urls={etcd_url}",
+                f"--listen-peer-urls=http://127.0.0.1:{peer_port}",
+                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}",
+                f"--initial-cluster=default=http://127.0.0.1:{peer_port}",
+                "--unsafe-no-fsync",
+                "--quota-backend-bytes=4294967296",
+            ],
+            env=_MEMORY,
+        )
+        start(
+            "kube-apiserver",
+            [str(binaries / "kube-apiserver"), *self._apiserver(certs, etcd_url, api_port)],
+            env=_MEMORY,
+        )
+        eventually(lambda: self._answers(server, certs), timeout=60, what="the API server to be ready")
+        common = [f"--kubeconfig={self.kubeconfig}", "--leader-elect=false"]
+        start(
+            "kube-controller-manager",
+            [
+                str(binaries / "kube-controller-manager"),
+                *common,
+                f"--service-account-private-key-file={certs / 'sa.key'}",
+                f"--root-ca-file={certs / 'ca.crt'}",
+                "--use-service-account-credentials=true",
+                "--node-monitor-grace-period=120s",
+                "--concurrent-job-syncs=20",
+                "--kube-api-qps=300",
+                "--kube-api-burst=600",
+                f"--secure-port={free_port()}",
+                "--bind-address=127.0.0.1",
+            ],
+            env=_MEMORY,
+        )
+        start(
+            "kube-scheduler",
+            [
+                str(binaries / "kube-scheduler"),
+                *common,
+                "--kube-api-qps=300",
+                "--kube-api-burst=600",
+                f"--secure-port={free_port()}",
+                "--bind-address=127.0.0.1",
+            ],
+            env=_MEMORY,
+        )
+        start_kwok(self.processes, self.state, self.kubeconfig)
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        eventually(lambda: self._answers(server, certs, path), timeout=60, what="the default ServiceAccount")
+
+    def _apiserver(self, certs: Path, etcd_url: str, port: int) -> list[str]:
+        flags = [
+            f"--etcd-servers={etcd_url}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={port}",
+            f"--tls-cert-file={certs / 'apiserver.crt'}",
+            f"--tls-private-key-file={certs / 'apiserver.key'}",
+            f"--client-ca-file={certs / 'ca.crt'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={certs / 'sa.pub'}",
+            f"--service-account-signing-key-file={certs / 'sa.key'}",
+            "--service-cluster-ip-range=10.0.0.0/16",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            "--endpoint-reconciler-type=none",
+            "--max-requests-inflight=2000",
+            "--max-mutating-requests-inflight=1000",
+        ]
+        if self.version.startswith("1.34"):
+            flags += [
+                "--feature-gates=MutatingAdmissionPolicy=true",
+                "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+            ]
+        if self.audit:
+            policy = self.state / "audit-policy.yaml"
+            policy.write_text(_AUDIT_POLICY)
+            flags += [f"--audit-policy-file={policy}", f"--audit-log-path={self.state / 'audit.log'}"]
+        return flags
+
+    def _answers(self, server: str, certs: Path, path: str = "/readyz") -> bool:
+        for process in self.processes.noted():
+            if not process.alive:
+                raise build.BuildError(f"{process.name} ended:\n{process.tail()}")
+        context = ssl.create_default_context(cafile=str(certs / "ca.crt"))
+        context.load_cert_chain(str(certs / "admin.crt"), str(certs / "admin.key"))
+        try:
+            with urllib.request.urlopen(server + path, context=context, timeout=2) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.URLError:
+            return False
+
+    def stop(self) -> None:
+        """End everything that was started from this state folder."""
+        self.processes.end_all()
+
+
+def write_kubeconfig(path: Path, server: str, ca: Path, user: dict[str, str]) -> None:
+    """One cluster, one user."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "stint",
+        "clusters": [{"name": "stint", "cluster": {"server": server, "certificate-authority": str(ca)}}],
+        "users": [{"name": "stint", "user": user}],
+        "contexts": [{"name": "stint", "context": {"cluster": "stint", "user": "stint"}}],
+    }
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+
+
+def read_server(kubeconfig: Path) -> tuple[str, dict[str, str]]:
+    """Server and cluster entry of the current context."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
+    cluster = next(c["cluster"] for c in config["clusters"] if c["name"] == context["cluster"])
+    return cluster["server"], json.loads(json.dumps(cluster))
