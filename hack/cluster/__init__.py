@@ -139,7 +139,9 @@ class Cluster:
 
     def account_kubeconfig(self) -> Path:
         """A kubeconfig with the operator's own ServiceAccount, so that its RBAC is what is tested."""
-        body = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400}})
+        body = json.dumps(
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400}}
+        )
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token"
         token = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=body))["status"]["token"]
         server, entry = read_server(self.kubeconfig)
@@ -157,14 +159,21 @@ class Cluster:
         """`stint run` with the chart's ServiceAccount; returns when it is ready."""
         metrics_port, health_port = free_port(), free_port()
         command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={self.account_kubeconfig()}"]
-        command += [f"--namespace={NAMESPACE}", f"--metrics-port={metrics_port}", f"--health-port={health_port}", *extra]
+        command += [
+            f"--namespace={NAMESPACE}",
+            f"--metrics-port={metrics_port}",
+            f"--health-port={health_port}",
+            *extra,
+        ]
         path = {"PYTHONPATH": f"{ROOT / 'operator'}", **(env or {})}
         process = self.provider.processes.start(name, command, env=path)
         operator = Operator(process, self.provider.processes, metrics_port, health_port)
         eventually(operator.ready, timeout=60, what="the operator to be ready")
         return operator
 
-    def start_monitoring(self, operator: Operator | None = None, *, interval_s: int = 1, honor_labels: bool = False) -> str:
+    def start_monitoring(
+        self, operator: Operator | None = None, *, interval_s: int = 1, honor_labels: bool = False
+    ) -> str:
         """The fake DCGM exporter and a real Prometheus; returns its URL."""
         exporter_port, port = free_port(), free_port()
         start = self.provider.processes.start
@@ -174,7 +183,11 @@ class Cluster:
         if operator is not None:
             targets["stint"] = (f"127.0.0.1:{operator.metrics_port}", False)
         jobs = [
-            {"job_name": job, "honor_labels": honor, "static_configs": [{"targets": [t], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}]}
+            {
+                "job_name": job,
+                "honor_labels": honor,
+                "static_configs": [{"targets": [t], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}],
+            }
             for job, (t, honor) in targets.items()
         ]
         config = self.state / "prometheus.yaml"
@@ -203,10 +216,17 @@ class Cluster:
 
 def _run(command: list[str], kubeconfig: Path, stdin: str | None) -> str:
     done = subprocess.run(
-        command, input=stdin, env={**os.environ, "KUBECONFIG": str(kubeconfig)}, capture_output=True, text=True, check=False
+        command,
+        input=stdin,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{Path(command[0]).name} {' '.join(command[1:5])}: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(
+            f"{Path(command[0]).name} {' '.join(command[1:5])}: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return done.stdout
 
 

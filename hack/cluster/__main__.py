@@ -11,6 +11,7 @@ from pathlib import Path
 from hack import fleet
 from hack.cluster import Cluster, Provider, build, provider
 from hack.cluster.build import step
+from hack.cluster.processes import HopelessError, NotYetError
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return {"up": up, "down": down, "status": status, "build": make}[options.verb](options.state)
-    except (build.BuildError, RuntimeError) as error:
+    except (HopelessError, NotYetError, RuntimeError) as error:
         print(f"hack.cluster: {error}", file=sys.stderr)
         return 1
 

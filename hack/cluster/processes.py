@@ -20,6 +20,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class HopelessError(Exception):
+    """It makes no sense to wait any longer."""
+
+
 class NotYetError(Exception):
     """What is waited for has not happened in time."""
 
@@ -37,6 +41,8 @@ def eventually(check: Callable[[], T], *, timeout: float = 30, what: str = "", e
             last = found = check()
             if found:
                 return found
+        except HopelessError:
+            raise
         except Exception as error:
             last = error
         if time.monotonic() > end:

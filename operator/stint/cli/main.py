@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiohttp
+
 from stint import __version__
 from stint.cli import commands
 from stint.errors import InvalidInputError, StintError
@@ -82,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except StintError as error:
         print(f"stint: {error}", file=sys.stderr)
+        return 1
+    except aiohttp.ClientConnectionError as error:
+        print(f"stint: the API server does not answer: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 0

@@ -61,7 +61,7 @@ class Connection:
 
     def token(self) -> str | None:
         """The bearer token as it is now; the library renews it when it is about to expire."""
-        header: str | None = self.configuration.get_api_key_with_prefix("authorization")
+        header: str | None = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
         return header.removeprefix("Bearer ") if header else None
 
     def ssl_context(self) -> ssl.SSLContext:

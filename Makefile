@@ -1,0 +1,53 @@
+# make demo, make test: everything else is fetched or built into a cache folder.
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status demo test check unit e2e crds bench clean
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stint
+UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
+PY := PYTHONPATH=.:operator .venv/bin/python
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(CACHE)/uv/bin/uv:
+	@echo "  fetching uv ..." >&2
+	@python3 -m venv $(CACHE)/uv && $(CACHE)/uv/bin/pip install --quiet uv
+
+.venv/.synced: uv.lock pyproject.toml | $(UV)
+	@echo "  setting up .venv ..." >&2
+	@$(UV) sync --frozen --quiet && touch $@
+
+setup: .venv/.synced ## the Python environment, in .venv
+
+up: setup ## a cluster with Stint and a sample fleet; CLUSTER=embedded|kind|current, K8S=1.36.3
+	@$(PY) -m hack.cluster up
+
+down: setup ## stop all of it
+	@$(PY) -m hack.cluster down
+
+status: setup ## what runs
+	@$(PY) -m hack.cluster status
+
+demo: setup ## the whole story in a minute or two
+	@$(PY) -m hack.demo
+
+check: setup ## linters, types, the contracts between floors
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+unit: setup ## the tests that need no cluster
+	$(PY) -m pytest -q tests/unit tests/property tests/golden tests/shell
+
+e2e: setup ## the tests on a real control plane
+	$(PY) -m pytest -q tests/e2e
+
+test: check ## everything
+	$(PY) -m pytest -q
+
+crds: setup ## write crds/ from operator/stint/api
+	$(PY) -m hack.gen_crds
+
+bench: setup ## every benchmark
+	$(PY) -m hack.bench all

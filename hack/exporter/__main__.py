@@ -1,0 +1,47 @@
+"""`python -m hack.exporter --kubeconfig FILE --port N`: serves /metrics until it is ended."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from hack.exporter.series import render
+from stint.kube.client import Api, ApiError, connect
+
+
+async def serve(kubeconfig: Path, port: int, host_label: str) -> None:
+    """Look at the API server whenever Prometheus asks."""
+    async with Api(connect(kubeconfig)) as api:
+
+        async def metrics(_: web.Request) -> web.Response:
+            try:
+                nodes, pods = await asyncio.gather(api.get("/api/v1/nodes"), api.get("/api/v1/pods"))
+            except (ApiError, aiohttp.ClientError) as error:
+                return web.Response(status=503, text=str(error))
+            text = render(nodes["items"], pods["items"], host_label=host_label)
+            return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+        app = web.Application()
+        app.router.add_get("/metrics", metrics)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Parse and serve."""
+    parser = argparse.ArgumentParser(prog="python -m hack.exporter")
+    parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=9400)
+    parser.add_argument("--host-label", choices=("hostname", "Hostname"), default="hostname")
+    options = parser.parse_args()
+    asyncio.run(serve(options.kubeconfig, options.port, options.host_label))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Fake GPU nodes of real instance types, labelled as GPU feature discovery, the clouds and Karpenter label theirs.
+
+`python -m hack.fleet` prints the sample fleet: two clouds, spot and on-demand, and a few machines of our own.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import yaml
+
+from stint.feeds import bundled
+from stint.kube.inventory import region_of
+
+_CATALOGUE = bundled.load()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Like nodes."""
+
+    pool: str
+    provider: str
+    instance_type: str
+    zone: str
+    capacity: str = "on-demand"  # on-demand, spot, reserved or owned
+    nodes: int = 1
+    most: int = 0  # with a limit it is a GPUPool that grows and shrinks
+    gpu_model: str = ""  # for machines that no provider sells
+    gpus: int = 0
+    cold_start_s: float = 300
+    give_back_s: float = 600
+
+
+_spot = partial(Group, capacity="spot")
+
+SAMPLE = (
+    Group(
+        pool="a100-onprem",
+        provider="on-premises",
+        instance_type="dgx-a100",
+        zone="dc1",
+        capacity="owned",
+        nodes=2,
+        gpu_model="A100-80GB",
+        gpus=8,
+    ),
+    Group(pool="l40s-eks", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1a", nodes=2),
+    _spot(pool="l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=6),
+    Group(pool="h100-eks", provider="aws", instance_type="p5.48xlarge", zone="us-east-1a", nodes=1, most=4),
+    _spot(pool="h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
+    Group(pool="a100-gke", provider="gcp", instance_type="a2-ultragpu-8g", zone="us-central1-a", nodes=1, most=4),
+    _spot(pool="l4-gke-spot", provider="gcp", instance_type="g2-standard-48", zone="us-central1-a", nodes=2, most=6),
+)
+
+
+def sample() -> list[dict[str, Any]]:
+    """Nodes, and GPUPools for those that grow."""
+    return objects(SAMPLE)
+
+
+def objects(groups: tuple[Group, ...], *, mode: str = "Act") -> list[dict[str, Any]]:
+    """Manifests of some groups."""
+    made = [pool(g, mode) for g in groups if g.most]
+    return made + [node(g, i) for g in groups for i in range(g.nodes)]
+
+
+def _size(g: Group) -> tuple[str, int, float, float, float]:
+    """Model, GPUs, GiB of one GPU, allocatable cores and GiB."""
+    machine = _CATALOGUE.instance_type(g.provider, g.instance_type)
+    model = _CATALOGUE.canonical_gpu(g.gpu_model) if g.gpu_model else machine and machine.gpu_model
+    if model is None:
+        raise SystemExit(f"{g.provider}/{g.instance_type} is not in the catalogue; give gpu_model and gpus")
+    facts = _CATALOGUE.gpus[model]
+    memory = facts.memory_gib.value if facts.memory_gib else 0.0
+    if machine is None:
+        return model, g.gpus, memory, 16.0 * g.gpus, 128.0 * g.gpus
+    cores, gib = machine.vcpu or 8.0 * machine.gpu_count, machine.memory_gib or 64.0 * machine.gpu_count
+    return model, int(machine.gpu_count), machine.gpu_memory_gib or memory, cores * 0.97, gib * 0.94
+
+
+def node(g: Group, index: int) -> dict[str, Any]:
+    """One fake node."""
+    model, gpus, memory, cores, gib = _size(g)
+    region = region_of(g.provider, g.zone) or g.zone
+    name = f"{g.pool}-{index}"
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/os": "linux",
+        "node.kubernetes.io/instance-type": g.instance_type,
+        "topology.kubernetes.io/zone": g.zone,
+        "topology.kubernetes.io/region": region,
+        "stint.dev/pool": g.pool,
+        "stint.dev/provider": g.provider,
+        "stint.dev/capacity-type": g.capacity,
+        "nvidia.com/gpu.product": _CATALOGUE.gfd_product(model),
+        "nvidia.com/gpu.count": str(gpus),
+        "nvidia.com/gpu.memory": str(int(memory * 1024)),
+    }
+    if g.provider == "aws":
+        labels["karpenter.sh/capacity-type"] = g.capacity
+    if g.provider == "gcp":
+        labels |= {"cloud.google.com/gke-nodepool": g.pool}
+        labels |= {"cloud.google.com/gke-spot": "true"} if g.capacity == "spot" else {}
+    amounts = {"cpu": f"{cores:.2f}", "memory": f"{int(gib * 1024)}Mi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    scheme = {"aws": "aws", "gcp": "gce", "azure": "azure"}.get(g.provider, "kwok")
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "spec": {
+            "providerID": f"{scheme}:///{g.zone}/{name}",
+            "taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}],
+        },
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
+def pool(g: Group, mode: str = "Act") -> dict[str, Any]:
+    """A GPUPool that grows and shrinks."""
+    offering: dict[str, Any] = {
+        "provider": g.provider,
+        "region": region_of(g.provider, g.zone),
+        "zone": g.zone,
+        "instanceType": g.instance_type,
+        "capacityType": g.capacity,
+    }
+    return {
+        "apiVersion": "stint.dev/v1alpha1",
+        "kind": "GPUPool",
+        "metadata": {"name": g.pool},
+        "spec": {
+            "nodeSelector": {"stint.dev/pool": g.pool},
+            "offerings": [offering],
+            "limits": {"minNodes": 0, "maxNodes": g.most},
+            "scaler": {"adapter": "Kwok", "mode": mode},
+            "coldStartSeconds": g.cold_start_s,
+            "giveBackAfterSeconds": g.give_back_s,
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(yaml.safe_dump_all(sample(), sort_keys=False))
