@@ -99,7 +99,8 @@ SPEC_RULES = (
         "spec.scaler without spec.offerings: say what a new node is",
     ),
     (
-        "!has(self.scaler) || self.scaler.adapter != 'Scale' || (has(self.scaler.target) && has(self.offerings) && size(self.offerings) == 1)",
+        "!has(self.scaler) || self.scaler.adapter != 'Scale' || "
+        "(has(self.scaler.target) && has(self.offerings) && size(self.offerings) == 1)",
         "the Scale adapter needs spec.scaler.target, and exactly one offering because the target has one kind of node",
     ),
     (

@@ -214,7 +214,8 @@ _SPEC_RULES = (
         "spec.workers is the size that the speeds are meant at; it must lie between spec.elastic.min and max",
     ),
     (
-        "!has(self.gpu.models) || size(self.gpu.models) == 0 || self.gpu.models.exists(m, m in self.work.unitsPerSecond)",
+        "!has(self.gpu.models) || size(self.gpu.models) == 0 || "
+        "self.gpu.models.exists(m, m in self.work.unitsPerSecond)",
         "no model of spec.gpu.models has a speed in spec.work.unitsPerSecond; add one, so that finishing has a price",
     ),
     (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -81,6 +82,7 @@ class Cycle:
     caches: Callable[[], Caches]
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
+    absorb: Callable[[dict[str, Any]], object]  # a TrainingJob as the API server answered a write of ours
     recorder: DecisionRecorder | None = None
     knocker: Knocker = field(default_factory=Knocker)
     usage: Mapping[JobId, Utilisation] = field(default_factory=dict)
@@ -115,10 +117,10 @@ class Cycle:
         if self.recorder is not None:
             self.recorder.keep(observation.situation, plan)
         outcomes = told.outcomes(plan)
-        await self._take_back(observation, outcomes)
+        taken_back = await self._take_back(observation, outcomes)
         await self._place(observation, plan, outcomes)
         await self.pools.act(observation, plan, now=observation.situation.now)
-        await self._tell(observation, outcomes)
+        await self._tell(observation, outcomes, besides=taken_back)
         await self.pools.tell(observation, plan)
         self._count(seen_before, observation)
         self.last_finished = time.monotonic()
@@ -164,30 +166,36 @@ class Cycle:
         ]
         await self.actuator.release(ready)
 
-    async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> None:
-        """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes."""
+    async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> set[JobId]:
+        """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes.
+
+        Returns the jobs whose status has been written thereby.
+        """
         now = observation.situation.now
-        lost = frozenset(p.node for s in observation.seen.values() for p in s.gang.pods) - {
-            n.name for n in observation.situation.nodes if n.ready
-        }
+        taken: set[JobId] = set()
         for key, seen in observation.seen.items():
             if seen.job is None:
                 continue
             recall = self._why_back(seen, outcomes.get(key), now)
             if recall is None:
+                if seen.gang.lost and seen.gang.state is not GangState.PLACED:
+                    await self.actuator.forget(seen.gang)
                 continue
-            outcomes[key] = recall
+            taken.add(key)
             status = self._after_recall(seen, recall, now)
-            await self._write(
-                replace(seen, resource=msgspec.structs.replace(seen.resource, status=status)), recall, observation
+            outcome = None if seen.job.suspended else recall
+            after = replace(
+                seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress
             )
+            await self._write(after, outcome, observation)
             if recall.reason is Reason.WORKER_FAILED:
                 await self.actuator.discard(seen.gang)
             else:
-                await self.actuator.park(seen.gang, lost=lost, pods=seen.gang.pods)
+                await self.actuator.park(seen.gang)
+            await self.actuator.forget(seen.gang)
             if recall.reason is Reason.DID_NOT_START:
                 self.metrics.rolled_back(recall.reason.value)
-            outcomes[key] = None if seen.job.suspended else recall
+        return taken
 
     def _why_back(self, seen: Seen, outcome: told.Outcome, now: datetime) -> Recall | None:
         """Why a gang's objects must go, if they must."""
@@ -261,12 +269,12 @@ class Cycle:
             attempt=seen.resource.status.retries,
         )
 
-    async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> None:
+    async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome], *, besides: set[JobId]) -> None:
         """Every status that has changed, side by side."""
         writes = []
         for key, seen in observation.seen.items():
             old = seen.resource.status
-            if old.phase and Phase(old.phase) in ENDED:
+            if key in besides or (old.phase and Phase(old.phase) in ENDED):
                 continue
             writes.append(self._write(seen, outcomes.get(key), observation))
         await asyncio.gather(*writes)
@@ -286,7 +294,7 @@ class Cycle:
         meta = resource.metadata
         path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
         try:
-            await self.api.apply_status(path, told.body(resource, new))
+            self.absorb(await self.api.apply_status(path, told.body(resource, new)))
         except ApiError as error:
             if error.status == 404:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -37,12 +38,15 @@ class PoolWriter:
         adapters: Mapping[Adapter, PoolAdapter],
         pools: Callable[[], Sequence[GPUPool]],
         books: Callable[[], Sequence[PriceBook]],
+        absorb: Mapping[str, Callable[[dict[str, Any]], object]],
     ) -> None:
+        """`absorb`: by plural name, takes in an object as the API server answered a write of ours."""
         self._api = api
         self._events = events
         self._adapters = adapters
         self._pools = pools
         self._books = books
+        self._absorb = absorb
 
     async def act(self, observation: Observation, plan: Plan, *, now: datetime) -> None:
         """Every resize that is more than advice. The order is noted first: a restart must not order again."""
@@ -86,7 +90,7 @@ class PoolWriter:
             "status": msgspec.to_builtins(status),
         }
         try:
-            await self._api.apply_status(f"/apis/{_API}/{plural}/{name}", body)
+            self._absorb[plural](await self._api.apply_status(f"/apis/{_API}/{plural}/{name}", body))
         except ApiError as error:
             if error.status != 404:
                 raise

@@ -133,6 +133,7 @@ class Operator:
                 },
                 lambda: tuple(self.gpu_pools.items.values()),
                 lambda: tuple(self.price_books.items.values()),
+                {"gpupools": self.gpu_pools.put, "pricebooks": self.price_books.put},
             ),
             events=events,
             metrics=self.metrics,
@@ -141,6 +142,7 @@ class Operator:
             settings=options.settings,
             caches=self._caches,
             may_act=lambda: self.leadership.held.is_set() and self._synced() is None,
+            absorb=self.trainingjobs.put,
             notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
@@ -327,6 +329,8 @@ async def run(options: Options) -> None:
         await serving.stop()
         for task in done:
             if not stop.is_set():
-                log.error("%s ended; the process ends with it", tasks[task])
+                # kopf has signal handlers of its own: its quiet end is how SIGTERM reaches us.
+                quiet = tasks[task] == "kopf" and not task.cancelled() and task.exception() is None
+                log.log(logging.INFO if quiet else logging.ERROR, "%s ended; the process ends with it", tasks[task])
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error

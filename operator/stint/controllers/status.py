@@ -20,6 +20,9 @@ from stint.model.offering import OfferingId
 from stint.model.plan import Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
 
 MOST_REJECTED = 10
+_WHY_BACK = frozenset(
+    r.value for r in (Reason.DID_NOT_START, Reason.WORKER_FAILED, Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+)
 Outcome = Placement | Hold | Stay | Recall | None
 
 
@@ -66,7 +69,7 @@ def phase_of(seen: Seen, outcome: Outcome) -> Phase:
     if isinstance(outcome, Recall):
         return Phase.QUEUED
     if seen.gang.state is GangState.PLACED:
-        return Phase.RUNNING if seen.gang.running else Phase.STARTING
+        return Phase.RUNNING if seen.progress.running_since is not None else Phase.STARTING
     if isinstance(outcome, Hold) and outcome.reason is Reason.NODES_ON_THE_WAY:
         return Phase.PROVISIONING
     return Phase.QUEUED
@@ -153,6 +156,8 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
                 next_best=None,
                 rejected=_rejected(outcome.explanation),
             )
+        if outcome.reason is Reason.BACKING_OFF and status.reason in _WHY_BACK:
+            return change(status, nodes={}, usd_per_hour="")  # why it backs off says more than that it does
         return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
     if phase is Phase.SUSPENDED:
         text = "spec.suspend is true; its nodes are given back and its last checkpoint is kept"

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from stint.api.trainingjob import Meta
+from stint.kube.informer import newer
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ class Store(Generic[ResourceT]):
     def put(self, body: Mapping[str, Any]) -> bool:
         """True if anything changed but what we wrote ourselves into status."""
         head = msgspec.convert(body, _Head).metadata
-        if self._versions.get(head.uid) == head.resource_version:
-            return False
+        known = self._versions.get(head.uid)
+        if known is not None and not newer(head.resource_version, known):
+            return False  # told again, or overtaken by the answer to a write of ours
         try:
             item = msgspec.convert(body, self.kind)
         except msgspec.ValidationError as error:

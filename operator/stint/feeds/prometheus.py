@@ -63,7 +63,10 @@ class Prometheus:
         timeout = aiohttp.ClientTimeout(total=self.timeout_s)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session:
-                namespace, pod = await self._spelling(session)
+                spelling = await self._spelling(session, pods)
+                if spelling is None:
+                    return _by_job(pods, {}, {}, {})  # no series names any of our pods yet
+                namespace, pod = spelling
                 by, w = f"{namespace},{pod}", self.window
                 mine = f'{{{pod}!=""}}'
                 util = f"avg_over_time(DCGM_FI_DEV_GPU_UTIL{mine}[{w}])"
@@ -74,13 +77,15 @@ class Prometheus:
             raise PrometheusUnavailableError(f"{self.url}: {error or type(error).__name__}") from error
         return _by_job(pods, *(self._by_pod(answer) for answer in (mean, watts, idle)))
 
-    async def _spelling(self, session: aiohttp.ClientSession) -> tuple[str, str]:
-        if self._labels is None:
-            for namespace, pod in _SPELLINGS:
-                if (await self._query(session, f'count(DCGM_FI_DEV_GPU_UTIL{{{pod}!=""}})')).result:
-                    self._labels = (namespace, pod)
-                    break
-        return self._labels or _SPELLINGS[0]
+    async def _spelling(self, session: aiohttp.ClientSession, pods: Mapping[Pod, JobId]) -> tuple[str, str] | None:
+        """Which labels name a GPU's pod: those under which our own pods are found. None: none are yet."""
+        for namespace, pod in _SPELLINGS if self._labels is None else ():
+            query = f'count by ({namespace},{pod}) (DCGM_FI_DEV_GPU_UTIL{{{pod}!=""}})'
+            found = (await self._query(session, query)).result
+            if any((s.metric.get(namespace, ""), s.metric.get(pod, "")) in pods for s in found):
+                self._labels = (namespace, pod)
+                break
+        return self._labels
 
     async def _query(self, session: aiohttp.ClientSession, query: str) -> _Data:
         headers = {}

@@ -106,8 +106,8 @@ class Actuator:
         self._pods.absorb(answer)
         return 1
 
-    async def park(self, gang: Gang, *, lost: frozenset[str] = frozenset(), pods: Iterable[PodRecord] = ()) -> None:
-        """Take a whole gang back: suspend its Job, and do not wait for pods on nodes that are gone."""
+    async def park(self, gang: Gang) -> None:
+        """Take a whole gang back: suspend its Job, which deletes its pods."""
         if gang.job is None:
             return
         body = {"metadata": {"uid": gang.job.uid}, "spec": {"suspend": True}}
@@ -117,9 +117,10 @@ class Actuator:
         except ApiError as error:
             if error.status not in (404, 409, 422):
                 raise
-        for pod in pods:
-            if pod.gang is not None and pod.node in lost:
-                await self._forget(pod)
+
+    async def forget(self, gang: Gang) -> None:
+        """Remove pods on nodes that are gone: their kubelets will never say that they have ended."""
+        await asyncio.gather(*(self._forget(pod) for pod in gang.lost))
 
     async def _forget(self, pod: PodRecord) -> None:
         assert pod.gang is not None

@@ -196,10 +196,11 @@ class Api:
         params = {"fieldManager": FIELD_MANAGER}
         return msgspec.json.decode(await self.raw("PATCH", path, params=params, body=body, content_type=content_type))
 
-    async def apply_status(self, path: str, body: object) -> None:
-        """Server-side apply on the status subresource: our fields, ours alone."""
+    async def apply_status(self, path: str, body: object) -> Any:
+        """The object after a server-side apply on its status subresource: our fields, ours alone."""
         params = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        await self.raw("PATCH", path + "/status", params=params, body=body, content_type=APPLY)
+        answer = await self.raw("PATCH", path + "/status", params=params, body=body, content_type=APPLY)
+        return msgspec.json.decode(answer)
 
     async def delete(self, path: str, *, uid: str | None = None, propagation: str = "Background") -> bool:
         """False where it was gone (or replaced) already."""

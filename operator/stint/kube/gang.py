@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -34,6 +34,7 @@ class Gang:
     job: JobRecord | None = None
     plan: PlanNote | None = None
     pods: tuple[PodRecord, ...] = ()  # alive, by rank
+    lost: tuple[PodRecord, ...] = ()  # on nodes that are gone or not ready: nobody will hear of them again
     done: int = 0  # workers that have finished what they had to do
     failure: str = ""
     ended: datetime | None = None
@@ -87,15 +88,21 @@ class Gang:
 def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
     """Read one gang's state.
 
-    Pods on nodes that are gone or not ready do not count as alive: nobody will ever hear from them, and waiting for
-    the garbage collector would take a minute.
+    Pods on nodes that are gone or not ready are told apart: waiting for the garbage collector to see to them would
+    take a minute.
     """
-    alive = sorted(
-        (p for p in pods if p.gang and p.phase not in _TERMINAL and p.node not in lost_nodes),
-        key=lambda p: (p.gang.index if p.gang else 0, p.uid),
+    there = sorted(
+        (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
     )
+    gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
+    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes))
+
+
+def _read(
+    job: JobRecord | None, alive: Sequence[PodRecord], there: Sequence[PodRecord], pods: Sequence[PodRecord]
+) -> Gang:
     if job is None:
-        return Gang(state=GangState.LEAVING if alive else GangState.ABSENT, pods=tuple(alive))
+        return Gang(state=GangState.LEAVING if there else GangState.ABSENT, pods=tuple(alive))
     plan = read_note(job.plan)
     if job.complete:
         return Gang(state=GangState.SUCCEEDED, job=job, plan=plan, ended=job.ended)
@@ -106,7 +113,7 @@ def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozen
     if job.deleting:
         return Gang(state=GangState.LEAVING, job=job, plan=plan, pods=tuple(alive))
     if job.suspended or plan is None:
-        return Gang(state=GangState.LEAVING if alive else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
+        return Gang(state=GangState.LEAVING if there else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
     staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
     done = sum(1 for p in pods if p.phase == "Succeeded")
     return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying, done=done)

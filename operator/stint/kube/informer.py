@@ -165,7 +165,7 @@ class Informer(Generic[WireT, RecordT]):
     def _store(self, item: WireT) -> str:
         uid, version, record = self._reduce(item)
         known = self._versions.get(uid)
-        if known is not None and not _newer(version, known):
+        if known is not None and not newer(version, known):
             return uid  # told again, or overtaken by `absorb`
         old = self.records.get(uid)
         self.records[uid] = record
@@ -184,7 +184,7 @@ class Informer(Generic[WireT, RecordT]):
         return iter(self.records.values())
 
 
-def _newer(version: str, known: str) -> bool:
+def newer(version: str, known: str) -> bool:
     """Resource versions are numbers that grow, as Kubernetes 1.35 made official; any other are only told apart."""
     if version.isdigit() and known.isdigit():
         return int(version) > int(known)

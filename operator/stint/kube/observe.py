@@ -185,7 +185,8 @@ def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> date
 
 def _progress(job: Job, gang: Gang, known: Progress, now: datetime) -> Progress:
     """How far a job is by now, from its speed; what survived, while it does not run."""
-    if gang.plan is None or gang.state is not GangState.PLACED or not gang.running:
+    runs = gang.running or known.running_since is not None  # workers that end one by one still are a running gang
+    if gang.plan is None or gang.state is not GangState.PLACED or not runs:
         return Progress(units_done=known.units_done, estimate=known.units_done)
     since = known.running_since or now
     hours = hours_between(since, now)

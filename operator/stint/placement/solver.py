@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Assignment:
     choices: tuple[Choice | None, ...]
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Anything that answers a problem."""
 

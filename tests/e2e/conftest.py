@@ -1,0 +1,192 @@
+"""One cluster, one operator and one Prometheus for all e2e tests; every test has nodes and a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.cluster import Cluster, Operator, eventually, running_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), audit=True) as running:
+        running.install_chart()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prometheus(cluster: Cluster) -> str:
+    return cluster.start_monitoring()
+
+
+@pytest.fixture(scope="session")
+def decisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decisions")
+
+
+@pytest.fixture(scope="session")
+def shared_operator(cluster: Cluster, prometheus: str, decisions: Path) -> Operator:
+    return cluster.start_operator(
+        f"--prometheus-url={prometheus}", "--prometheus-window=10s", f"--record-dir={decisions}"
+    )
+
+
+_numbers = itertools.count()
+
+
+@dataclass
+class World:
+    """A corner of the cluster: a namespace, and nodes that only its jobs may use."""
+
+    cluster: Cluster
+    name: str
+    made: list[tuple[str, str]] = field(default_factory=list)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        for thing in objects:
+            if thing["kind"] in ("Node", "GPUPool", "PriceBook"):
+                self.made.append((thing["kind"].lower(), thing["metadata"]["name"]))
+        self.cluster.apply(list(objects))
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl("-n", self.name, *arguments, stdin=stdin)
+
+    def node(self, name: str, *, gpus: int = 8, labels: dict[str, str] | None = None, **annotations: str) -> str:
+        """A fake on-demand node of eight A100."""
+        full = f"{self.name}-{name}"
+        amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+        described = {
+            "kubernetes.io/hostname": full,
+            "node.kubernetes.io/instance-type": "p4de.24xlarge",
+            "topology.kubernetes.io/zone": "us-east-1a",
+            "topology.kubernetes.io/region": "us-east-1",
+            "karpenter.sh/capacity-type": "on-demand",
+            "stint.dev/provider": "aws",
+            "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+            "nvidia.com/gpu.memory": "81920",
+            "test": self.name,
+            "stint.dev/pool": f"{self.name}-inferred",
+            **(labels or {}),
+        }
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": full,
+                    "labels": described,
+                    "annotations": {
+                        "kwok.x-k8s.io/node": "fake",
+                        **{f"sim.stint.dev/{k.replace('_', '-')}": v for k, v in annotations.items()},
+                    },
+                },
+                "spec": {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]},
+                "status": {"capacity": amounts, "allocatable": amounts},
+            }
+        )
+        return full
+
+    def pool(self, name: str, *, most: int, mode: str = "Act", **spec: Any) -> str:
+        """A GPUPool of spot L40S nodes that grows quickly."""
+        full = f"{self.name}-{name}"
+        self.apply(
+            {
+                "apiVersion": "stint.dev/v1alpha1",
+                "kind": "GPUPool",
+                "metadata": {"name": full},
+                "spec": {
+                    "nodeSelector": {"stint.dev/pool": full, "test": self.name},
+                    "offerings": [
+                        {
+                            "provider": "aws",
+                            "zone": "us-east-1b",
+                            "instanceType": "g6e.12xlarge",
+                            "capacityType": "spot",
+                        }
+                    ],
+                    "limits": {"maxNodes": most},
+                    "scaler": {"adapter": "Kwok", "mode": mode},
+                    "coldStartSeconds": 1,
+                    "giveBackAfterSeconds": 3,
+                    **spec,
+                },
+            }
+        )
+        return full
+
+    def job(
+        self,
+        name: str = "job",
+        *,
+        workers: int = 2,
+        gpus: int = 4,
+        annotations: dict[str, str] | None = None,
+        **spec: Any,
+    ) -> dict[str, Any]:
+        """A TrainingJob that takes an hour on A100 or L40S; its fake pods run until told otherwise."""
+        return {
+            "apiVersion": "stint.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "metadata": {"name": name, "namespace": self.name},
+            "spec": {
+                "workers": workers,
+                "gpu": {"perWorker": gpus},
+                "work": {"units": 3600, "unitsPerSecond": {"A100-80GB": 1.0, "L40S": 0.5}},
+                "checkpoint": {"everyMinutes": 10, "takesSeconds": 5, "restartSeconds": 30},
+                "template": {
+                    "metadata": {"annotations": annotations or {}},
+                    "spec": {
+                        "nodeSelector": {"test": self.name},
+                        "containers": [{"name": "train", "image": "registry.example.com/train:1"}],
+                    },
+                },
+                **spec,
+            },
+        }
+
+    def status(self, name: str = "job") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", "tj", name, "-o", "json")).get("status", {})
+        return found
+
+    def until(self, phase: str, name: str = "job", *, reason: str = "", timeout: float = 30) -> dict[str, Any]:
+        """Its status, once it is in that phase (for that reason)."""
+        return eventually(
+            lambda: s if (s := self.status(name)).get("phase") == phase and reason in ("", s.get("reason")) else {},
+            timeout=timeout,
+            what=f"{name} to be {phase} {reason}; it is {self.status(name)}",
+        )
+
+    def pods(self, name: str = "job") -> list[dict[str, Any]]:
+        """Pods of a gang that have not ended, by rank."""
+        listed = json.loads(self.kubectl("get", "pods", "-l", f"stint.dev/trainingjob={name}", "-o", "json"))["items"]
+        alive = [p for p in listed if p["status"]["phase"] in ("Pending", "Running")]
+        return sorted(
+            alive, key=lambda p: int(p["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
+        )
+
+    def events(self, name: str = "job") -> dict[str, str]:
+        """Reason to note."""
+        listed = json.loads(self.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+        return {e["reason"]: e["note"] for e in listed if e["regarding"]["name"] == name}
+
+
+@pytest.fixture
+def world(cluster: Cluster, shared_operator: Operator) -> Iterator[World]:
+    name = f"t{next(_numbers)}"
+    cluster.kubectl("create", "namespace", name)
+    here = World(cluster, name)
+    eventually(lambda: here.kubectl("get", "serviceaccount", "default"), what="the namespace's ServiceAccount")
+    yield here
+    here.kubectl("delete", "tj", "--all", "--wait=false")
+    bought = json.loads(cluster.kubectl("get", "nodes", "-l", f"test={name}", "-o", "json"))["items"]
+    for kind, thing in [*here.made, *(("node", n["metadata"]["name"]) for n in bought)]:
+        cluster.kubectl("delete", kind, thing, "--ignore-not-found", "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    assert shared_operator.process.alive, shared_operator.process.tail(40)

@@ -1,0 +1,207 @@
+"""kubectl apply a TrainingJob, see it placed, pay for it, see it end. On a real API server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hack.cluster import Operator, eventually
+from stint.api import snapshot
+from stint.decide import decide
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_gang_is_placed_whole_runs_and_ends_with_dollars_in_its_status(world):
+    first, second = world.node("a", gpus=8), world.node("b", gpus=8)
+    world.apply(world.job(workers=4, gpus=4, within="24h", budget={"usd": 100}))
+    status = world.until("Running")
+    assert (status["gpus"], status["workers"], status["readyWorkers"]) == (16, 4, 4)
+    assert status["nodes"] == {first: "0-1", second: "2-3"}
+    assert float(status["usdPerHour"]) == pytest.approx(2 * 27.4472, rel=0.02)  # two whole p4de
+    assert float(status["estimatedUsd"]) == pytest.approx(55.5, rel=0.05)  # one hour, checkpoints and start-up
+    conditions = {c["type"]: c["status"] for c in status["conditions"]}
+    assert [conditions[c] for c in ("Admitted", "Priced", "Placed", "Running", "AtRisk")] == ["True"] * 4 + ["False"]
+    assert status["slack"].startswith("22h")
+    pods = world.pods()
+    assert [p["spec"]["nodeName"] for p in pods] == [first, first, second, second]
+    env = {e["name"]: e.get("value") for e in pods[3]["spec"]["containers"][0]["env"]}
+    assert env["MASTER_ADDR"] == "job-0.job"
+    assert (env["PET_NNODES"], env["WORLD_SIZE"]) == ("4", "16")
+    assert "USD/h" in world.events()["Placed"]
+    assert "USD to finish" in world.events()["Placed"]
+    for pod in pods:
+        world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
+    done = world.until("Succeeded")
+    assert done["spentUsd"] == done["estimatedUsd"]
+    assert 0 < done["spentExactly"] < 2
+    assert "finished for" in done["message"]
+
+
+def test_each_pod_is_patched_once(world):
+    world.node("a")
+    world.apply(world.job(workers=8, gpus=1))
+    world.until("Running")
+    names = {p["metadata"]["name"] for p in world.pods()}
+    audit = Path(world.cluster.state / "audit.log").read_text().splitlines()
+    patches = [
+        e["objectRef"]["name"]
+        for e in map(json.loads, audit)
+        if e["verb"] == "patch"
+        and e["objectRef"].get("resource") == "pods"
+        and not e["objectRef"].get("subresource")
+        and e["user"]["username"].endswith(":stint")
+    ]
+    assert sorted(n for n in patches if n in names) == sorted(names)
+
+
+def test_a_pool_grows_for_the_whole_gang_and_gives_its_nodes_back(world):
+    pool = world.pool("spot", most=3)
+    world.apply(world.job(workers=2, gpus=4, annotations={"sim.stint.dev/run-for": "2s"}))
+    seen = world.until("Provisioning", reason="NodesOnTheWay")
+    assert "2 more g6e.12xlarge ordered" in seen["message"]
+    assert "USD/h each" in seen["message"]
+    running = world.until("Running")
+    assert running["pool"] == pool
+    assert len(running["nodes"]) == 2
+    world.until("Succeeded")
+    eventually(
+        lambda: json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"]["nodes"] == 0,
+        what="the nodes to be given back",
+    )
+
+
+def test_a_pool_that_is_only_advised_changes_nothing_and_says_what_would_help(world):
+    pool = world.pool("spot", most=4, mode="Advise")
+    world.apply(world.job(workers=2, gpus=4))
+    held = world.until("Queued", reason="AdviceOnly")
+    assert "2 more g6e.12xlarge nodes in pool" in held["message"]
+    assert "USD/h" in held["message"]
+    advice = eventually(
+        lambda: json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"].get("recommendation"),
+        what="a recommendation",
+    )
+    assert advice["nodes"] == 2
+    assert world.cluster.get("nodes", "-l", f"test={world.name}")["items"] == []
+
+
+def test_a_gang_that_does_not_fit_waits_whole_and_says_what_it_needs(world):
+    world.node("a", gpus=4)
+    world.apply(world.job(workers=3, gpus=2))
+    held = world.until("Queued", reason="NotEnoughGpus")
+    assert "needs 6 A100-80GB, 4 free" in held["message"]
+    assert world.pods() == []
+    world.node("b", gpus=4)
+    world.until("Running")
+
+
+def test_suspending_gives_the_nodes_back_and_resuming_takes_them_again(world):
+    world.node("a")
+    world.apply(world.job())
+    world.until("Running")
+    world.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    world.until("Suspended")
+    eventually(lambda: world.pods() == [], what="the pods to go")
+    world.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    world.until("Running")
+
+
+def test_a_failed_worker_restarts_the_gang_and_too_many_failures_end_it(world):
+    world.node("a")
+    failing = {"sim.stint.dev/run-for": "300ms", "sim.stint.dev/exit-code": "3"}
+    world.apply(world.job(retries=1, annotations=failing))
+    ended = world.until("Failed", timeout=60)
+    assert ended["retries"] == 1
+    assert "gave up after 1 retries" in ended["message"]
+    assert "WorkerFailed" in world.events()
+
+
+def test_a_gang_whose_spot_node_is_taken_starts_again_elsewhere(world):
+    first, _ = world.node("a"), world.node("b")
+    world.apply(world.job(workers=2, gpus=4))
+    running = world.until("Running")
+    assert set(running["nodes"]) == {first}
+    world.cluster.kubectl("annotate", "node", first, "sim.stint.dev/interrupt-at=2026-01-01T00:00:00Z")
+    eventually(lambda: first not in world.status().get("nodes", {first: ""}), what="the gang to leave")
+    again = world.until("Running")
+    assert set(again["nodes"]) == {f"{world.name}-b"}
+    conditions = {c["type"]: c for c in again["conditions"]}
+    assert conditions["Interrupted"]["reason"] == "RunsAgain"
+    assert "NodeInterrupted" in world.events()
+
+
+def test_a_gang_whose_node_is_gone_does_not_wait_for_the_garbage_collector(world):
+    first, _ = world.node("a"), world.node("b")
+    world.apply(world.job(workers=2, gpus=4))
+    world.until("Running")
+    world.cluster.kubectl("delete", "node", first)
+    eventually(
+        lambda: (s := world.status()).get("phase") == "Running" and set(s["nodes"]) == {f"{world.name}-b"},
+        timeout=15,
+        what="the gang to run on the other node",
+    )
+
+
+def test_a_gang_that_does_not_start_in_time_is_taken_back_whole(world):
+    world.node("a")
+    world.apply(world.job(placementTimeoutSeconds=5, annotations={"sim.stint.dev/start-after": "10m"}))
+    world.until("Starting")
+    back = world.until("Queued", reason="DidNotStart")
+    assert "0 of 2 workers ran" in back["message"]
+    assert back["rollbacks"] == 1
+    eventually(lambda: world.pods() == [], what="the pods to go")
+
+
+def test_a_quota_that_refuses_the_pods_is_told_and_half_a_gang_is_not_released(world):
+    world.node("a")
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few", "namespace": world.name},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "4"}},
+    }
+    world.apply(quota, world.job(workers=2, gpus=4, placementTimeoutSeconds=5))
+    back = world.until("Queued", reason="DidNotStart")
+    assert "0 of 2 workers ran" in back["message"]
+
+
+def test_deleting_the_job_deletes_everything_of_it(world):
+    world.node("a")
+    world.apply(world.job())
+    world.until("Running")
+    world.kubectl("delete", "tj", "job")
+    for kind in ("pods", "jobs", "services"):
+        eventually(lambda kind=kind: not json.loads(world.kubectl("get", kind, "-o", "json"))["items"], what=kind)
+
+
+def test_idle_gpus_are_measured_and_shown(world):
+    world.node("a")
+    world.apply(world.job(annotations={"sim.stint.dev/gpu-util": "0"}))
+    world.until("Running")
+    usage = eventually(lambda: world.status().get("usage"), timeout=60, what="utilisation")
+    assert usage["idleGpus"] == 8
+    assert usage["gpuRatio"] == 0
+    assert usage["watts"] > 0
+
+
+def test_stored_decisions_replay_to_the_same_bytes(world, decisions: Path):
+    world.node("a")
+    world.apply(world.job())
+    world.until("Running")
+    files = sorted(decisions.glob("*.json"))
+    assert files
+    for file in files[-20:]:
+        record = snapshot.decode(file.read_bytes(), name=file.name)
+        again = decide(record.situation)
+        assert snapshot.encode(record.situation, again) == file.read_bytes(), file.name
+
+
+def test_metrics_and_probes_answer(world, shared_operator: Operator):
+    from hack.cluster import get
+
+    text = get(shared_operator.metrics_url)
+    assert text is not None
+    assert "stint_leader 1.0" in text
+    assert get(f"{shared_operator.health_url}/healthz") is not None
