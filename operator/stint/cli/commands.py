@@ -82,7 +82,7 @@ def _breaks_a_promise(situation: Situation, made: Plan) -> bool:
 
 def _situation(options: argparse.Namespace) -> Situation:
     if options.file is None:
-        return asyncio.run(_from_cluster(options.kubeconfig))
+        return asyncio.run(situation_from_cluster(options.kubeconfig))
     if str(options.file) == "-":
         return snapshot.decode(sys.stdin.buffer.read(), name="standard input").situation
     try:
@@ -92,8 +92,12 @@ def _situation(options: argparse.Namespace) -> Situation:
     return snapshot.decode(text, name=str(options.file)).situation
 
 
-async def _from_cluster(kubeconfig: Path | None) -> Situation:
-    """Look once, as the operator does all the time."""
+async def situation_from_cluster(kubeconfig: Path | None, *, as_if_new: bool = False) -> Situation:
+    """Look once, as the operator does all the time.
+
+    Args:
+        as_if_new: take every TrainingJob as just submitted: what would be if nothing had been decided yet.
+    """
     async with Api(connect(kubeconfig)) as api:
 
         async def items(path: str, kind: type[Any], params: Mapping[str, str] | None = None) -> list[Any]:
@@ -110,8 +114,11 @@ async def _from_cluster(kubeconfig: Path | None) -> Situation:
             _reduced(api, "/apis/batch/v1/jobs", WireJob, reduce_job, {"labelSelector": JOB_LABEL}),
         )
     now = datetime.now(UTC)
+    if as_if_new:
+        pods, batch = [], []
+        jobs = [TrainingJob(metadata=j.metadata, spec=j.spec) for j in jobs]
     caches = Caches(trainingjobs=jobs, gpu_pools=gpu_pools, price_books=books, nodes=nodes, pods=pods, jobs=batch)
-    created = {j.metadata.uid: j.metadata.creation_timestamp or now for j in jobs}
+    created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
     seen = observe(caches, bundled.load(), Settings(), now=now, created=created, empty_since={})
     return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
 

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import math
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stint.estimate.runtime import hours_between
-from stint.model.cluster import Utilisation
-from stint.model.job import Job, JobId, split_job_id
-from stint.model.plan import Plan
+from stint.model.cluster import Node, Utilisation
+from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
+from stint.model.plan import Hold, Placement, Plan, Reason, Recall, Resize
 from stint.model.situation import Situation
 
-MOST_JOBS = 500
+MOST_JOBS = 500  # with series of their own
+NEXT_BEST = "next-best"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WHERE = ("pool", "gpu_model", "capacity_type")
 _JOB = ("namespace", "job")
+_PHASES = tuple((p.value,) for p in Phase if p not in ENDED | {Phase.INVALID})
+
+
+class KeptElsewhere(Counter):
+    """A counter that somebody else keeps; it is copied here before each scrape."""
+
+    def set(self, total: float) -> None:
+        """What it has come to."""
+        self._value.set(total)
+
+
+class _Decision(NamedTuple):
+    about: str  # a job, or a pool and its size
+    action: str
+    reason: str
 
 
 class Metrics:
@@ -30,31 +47,50 @@ class Metrics:
         self.held = Gauge("stint_jobs_held", "Jobs that wait, by why", ["reason"], registry=r)
         self.job_spent = Gauge("stint_job_spent_dollars", "Spent so far", _JOB, registry=r)
         self.job_estimate = Gauge("stint_job_estimated_cost_dollars", "From the beginning to the end", _JOB, registry=r)
+        self.job_rate = Gauge("stint_job_dollars_per_hour", "What a placed job costs an hour", _JOB, registry=r)
         self.job_slack = Gauge(
             "stint_job_deadline_slack_seconds", "From the estimated finish to the deadline", _JOB, registry=r
         )
         self.job_util = Gauge("stint_job_gpu_utilisation_ratio", "Mean over its GPUs", _JOB, registry=r)
         self.job_watts = Gauge("stint_job_power_watts", "All its GPUs together", _JOB, registry=r)
         self.job_idle = Gauge("stint_job_idle_gpus", "GPUs of a running job that do nothing", _JOB, registry=r)
+        self.job_idle_rate = Gauge("stint_job_idle_dollars_per_hour", "What those GPUs cost an hour", _JOB, registry=r)
         self.spent_total = Counter("stint_spent_dollars_total", "Spent", ["namespace", *_WHERE], registry=r)
-        self.rate = Gauge("stint_running_dollars_per_hour", "What running jobs cost an hour", _WHERE, registry=r)
+        self.rate = Gauge("stint_running_dollars_per_hour", "What placed jobs cost an hour", _WHERE, registry=r)
         self.pool_nodes = Gauge("stint_pool_nodes", "Nodes", ["pool", "state"], registry=r)
         self.pool_gpus = Gauge("stint_pool_gpus", "GPUs of usable nodes", ["pool", "gpu_model", "state"], registry=r)
         self.price = Gauge("stint_pool_price_dollars_per_gpu_hour", "Price", [*_WHERE, "source"], registry=r)
         self.price_age = Gauge("stint_price_age_seconds", "Age of a pool's oldest price", ["pool"], registry=r)
         self.decide_s = Histogram("stint_decide_duration_seconds", "Deciding", registry=r, buckets=_BUCKETS)
         self.cycle_s = Histogram("stint_cycle_duration_seconds", "A whole cycle", registry=r, buckets=_BUCKETS)
-        self.gap = Gauge("stint_plan_gap_ratio", "Cost of the last plan over its lower bound", registry=r)
-        self.decisions = Counter("stint_decisions_total", "Decisions", ["action", "reason"], registry=r)
+        self.gap = Gauge(
+            "stint_plan_gap_ratio", "Cost of the last plan that placed a job over its lower bound", registry=r
+        )
+        self.decisions = Counter(
+            "stint_decisions_total", "Decisions that differ from the last cycle's", ["action", "reason"], registry=r
+        )
         self.rollbacks = Counter("stint_gang_rollbacks_total", "Gangs taken back", ["reason"], registry=r)
         self.unsound = Counter("stint_unsound_plans_total", "Answers that the verifier refused", registry=r)
         self.saved = Counter("stint_saved_dollars_total", "Estimated savings of placements", ["baseline"], registry=r)
-        self.requests = Gauge("stint_api_requests", "Requests to the API server", ["verb", "code"], registry=r)
+        self.extra = Counter(
+            "stint_extra_dollars_total",
+            "Estimated extra cost of placements that were not the cheapest, for an earlier finish or for other jobs",
+            ["baseline"],
+            registry=r,
+        )
+        self.requests = KeptElsewhere(
+            "stint_api_requests_total", "Requests to the API server", ["verb", "code"], registry=r
+        )
         self.leader = Gauge("stint_leader", "1 while this process leads", registry=r)
         self.informer_age = Gauge(
             "stint_informer_age_seconds", "Since the API server was last heard", ["kind"], registry=r
         )
         self.prometheus_up = Gauge("stint_prometheus_up", "1 while utilisation can be read", registry=r)
+        for counter in (self.saved, self.extra):
+            counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
+        self._last: frozenset[_Decision] = frozenset()
+        self._usage: tuple[Utilisation, ...] = ()
+        self._usd_per_gpu_hour: dict[JobId, float] = {}  # of the jobs that are shown and placed
 
     def after_cycle(self, situation: Situation, plan: Plan, *, decide_s: float, cycle_s: float) -> None:
         """Everything that a cycle shows, set afresh: what is no more does not linger."""
@@ -62,34 +98,31 @@ class Metrics:
         self.cycle_s.observe(cycle_s)
         if plan.certificate is not None and plan.certificate.gap_ratio is not None:
             self.gap.set(plan.certificate.gap_ratio)
-        _set(self.jobs, Tally((_phase(j),) for j in situation.jobs))
+        _set(self.jobs, _phases(situation, plan))
         _set(self.held, Tally((h.reason.value,) for h in plan.holds))
         self._count_decisions(plan)
         self._show_jobs(situation, plan)
+        self._show_usage()
         self._show_pools(situation)
 
     def _count_decisions(self, plan: Plan) -> None:
-        for placement in plan.placements:
-            self.decisions.labels("place", "Placed").inc()
-            best = placement.explanation.runner_up
-            if best is not None:
-                self.saved.labels("next-best").inc(max(0.0, best.cost.usd - placement.chosen.cost.usd))
-        for hold in plan.holds:
-            self.decisions.labels("hold", hold.reason.value).inc()
-        for recall in plan.recalls:
-            self.decisions.labels("recall", recall.reason.value).inc()
-        for resize in plan.resizes:
-            action = "advise" if resize.advise_only else "give_back" if resize.give_back else "grow"
-            self.decisions.labels(action, "").inc()
+        """A decision that stands from cycle to cycle, or that failed and is taken again, counts once."""
+        told = {d: found for d, found in _decisions(plan)}
+        for decision in told.keys() - self._last:
+            self.decisions.labels(decision.action, decision.reason).inc()
+            placement = told[decision]
+            if isinstance(placement, Placement) and (best := placement.explanation.runner_up) is not None:
+                saved = best.cost.usd - placement.chosen.cost.usd
+                (self.saved if saved > 0 else self.extra).labels(NEXT_BEST).inc(abs(saved))
+        self._last = frozenset(told)
 
     def _show_jobs(self, situation: Situation, plan: Plan) -> None:
-        for gauge in (self.job_spent, self.job_estimate, self.job_slack, self.rate):
+        for gauge in (self.job_spent, self.job_estimate, self.job_slack, self.job_rate):
             gauge.clear()
-        offerings = {o.id: o for o in situation.offerings}
+        self._usd_per_gpu_hour.clear()
         stays = {s.job: s for s in plan.stays}
         places = {p.job: p.chosen for p in plan.placements}
         waits = {h.job: h.chosen for h in plan.holds if h.chosen is not None}
-        rates: Tally[tuple[str, ...]] = Tally()
         for job in sorted(situation.jobs, key=lambda j: (-j.spent_usd, j.id))[:MOST_JOBS]:
             labels = split_job_id(job.id)
             self.job_spent.labels(*labels).set(job.spent_usd)
@@ -100,27 +133,37 @@ class Metrics:
                 self.job_estimate.labels(*labels).set(job.spent_usd + more)
             if finish is not None and job.deadline is not None:
                 self.job_slack.labels(*labels).set(hours_between(finish, job.deadline) * 3600)
+            if job.assignment is not None:
+                self.job_rate.labels(*labels).set(job.assignment.usd_per_hour)
+                gpus = job.per_worker.gpus * len(job.assignment.nodes)
+                self._usd_per_gpu_hour[job.id] = job.assignment.usd_per_hour / gpus if gpus else 0.0
+        offerings = {o.id: o for o in situation.offerings}
+        rates: dict[tuple[str, ...], float] = {}
         for job in situation.jobs:
             if job.assignment is not None and (o := offerings.get(job.assignment.offering)) is not None:
-                rates[o.pool, o.gpu_model, o.capacity_type.value] += job.assignment.usd_per_hour  # type: ignore[assignment]
+                where = (o.pool, o.gpu_model, o.capacity_type.value)
+                rates[where] = rates.get(where, 0.0) + job.assignment.usd_per_hour
         _set(self.rate, rates)
 
     def _show_pools(self, situation: Situation) -> None:
-        self.price.clear()
         offerings = {o.id: o for o in situation.offerings}
-        nodes: Tally[tuple[str, ...]] = Tally()
-        gpus: Tally[tuple[str, ...]] = Tally()
+        nodes: dict[tuple[str, ...], float] = {
+            (p.name, state): 0.0 for p in situation.pools for state in ("ready", "pending", "unusable")
+        }
+        gpus: dict[tuple[str, ...], float] = {
+            (o.pool, o.gpu_model, state): 0.0 for o in situation.offerings for state in ("used", "free")
+        }
         for node in situation.nodes:
             o = offerings[node.offering]
-            state = "ready" if node.usable else "pending" if node.ready_at else "unusable"
-            nodes[o.pool, state] += 1
+            nodes[o.pool, _state(node)] = nodes.get((o.pool, _state(node)), 0.0) + 1
             if node.usable:
                 used = min(node.used.gpus, node.allocatable.gpus)
                 gpus[o.pool, o.gpu_model, "used"] += used
                 gpus[o.pool, o.gpu_model, "free"] += node.allocatable.gpus - used
         _set(self.pool_nodes, nodes)
         _set(self.pool_gpus, gpus)
-        ages: dict[str, float] = {}
+        self.price.clear()
+        ages: dict[tuple[str, ...], float] = {}
         for o in situation.offerings:
             price = o.usd_per_node_hour
             if price is None or not o.per_node.gpus:
@@ -128,10 +171,9 @@ class Metrics:
             labels = (o.pool, o.gpu_model, o.capacity_type.value, price.source)
             self.price.labels(*labels).set(price.value / o.per_node.gpus)
             days = price.age_days(situation.now.date())
-            ages[o.pool] = max(ages.get(o.pool, 0.0), math.inf if days is None else days * 86_400)
-        self.price_age.clear()
-        for pool, age in ages.items():
-            self.price_age.labels(pool).set(age)
+            age = math.inf if days is None else days * 86_400
+            ages[o.pool,] = max(ages.get((o.pool,), 0.0), age)
+        _set(self.price_age, ages)
 
     def spent(self, *, namespace: str, pool: str, gpu_model: str, capacity_type: str, dollars: float) -> None:
         """Dollars that were spent since the last cycle."""
@@ -146,13 +188,25 @@ class Metrics:
         self.unsound.inc()
 
     def usage(self, found: Iterable[Utilisation]) -> None:
-        """What Prometheus says about running jobs; unknown has no series."""
-        for gauge in (self.job_util, self.job_watts, self.job_idle):
+        """What Prometheus says about running jobs; unknown has no series, and nor has a job that is not shown."""
+        self._usage = tuple(found)
+        self._show_usage()
+
+    def _show_usage(self) -> None:
+        for gauge in (self.job_util, self.job_watts, self.job_idle, self.job_idle_rate):
             gauge.clear()
-        for u in found:
-            labels = split_job_id(JobId(u.job))
-            pairs = ((self.job_util, u.gpu_ratio), (self.job_watts, u.watts), (self.job_idle, u.idle_gpus))
-            for gauge, value in pairs:
+        for u in self._usage:
+            price = self._usd_per_gpu_hour.get(u.job)
+            if price is None:
+                continue
+            labels = split_job_id(u.job)
+            wasted = None if u.idle_gpus is None else u.idle_gpus * price
+            for gauge, value in (
+                (self.job_util, u.gpu_ratio),
+                (self.job_watts, u.watts),
+                (self.job_idle, u.idle_gpus),
+                (self.job_idle_rate, wasted),
+            ):
                 if value is not None:
                     gauge.labels(*labels).set(value)
 
@@ -161,15 +215,45 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _set(gauge: Gauge, values: Tally[tuple[str, ...]]) -> None:
+def _set(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
     gauge.clear()
     for labels, value in values.items():
         gauge.labels(*labels).set(value)
 
 
-def _phase(job: Job) -> str:
-    if job.suspended:
-        return "Suspended"
-    if job.assignment is None:
-        return "Queued"
-    return "Running" if job.assignment.running else "Starting"
+def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
+    """How many jobs are in each phase, as their status will say; those that the core does not see are not counted."""
+    placed = {p.job for p in plan.placements}
+    recalled = {r.job for r in plan.recalls}
+    coming = {h.job for h in plan.holds if h.reason is Reason.NODES_ON_THE_WAY}
+
+    def phase(job: Job) -> Phase:
+        if job.suspended:
+            return Phase.SUSPENDED
+        if job.id in recalled:
+            return Phase.QUEUED
+        if job.assignment is not None:
+            return Phase.RUNNING if job.assignment.running else Phase.STARTING
+        if job.id in placed:
+            return Phase.STARTING
+        return Phase.PROVISIONING if job.id in coming else Phase.QUEUED
+
+    return dict.fromkeys(_PHASES, 0.0) | Tally((phase(job).value,) for job in situation.jobs)
+
+
+def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Recall | Resize]]:
+    for placement in plan.placements:
+        yield _Decision(placement.job, "place", "Placed"), placement
+    for hold in plan.holds:
+        yield _Decision(hold.job, "hold", hold.reason.value), hold
+    for recall in plan.recalls:
+        yield _Decision(recall.job, "recall", recall.reason.value), recall
+    for resize in plan.resizes:
+        grows = resize.to_nodes > resize.from_nodes
+        action = "advise" if resize.advise_only else "grow" if grows else "give_back"
+        about = f"{resize.offering} {resize.from_nodes} -> {resize.to_nodes}"
+        yield _Decision(about, action, "ForJobs" if grows else "Empty"), resize
+
+
+def _state(node: Node) -> str:
+    return "ready" if node.usable else "pending" if node.ready_at else "unusable"

@@ -1,0 +1,184 @@
+"""The demo. Everything below the jobs is real but the machines: API server, scheduler, Stint, prices."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hack import fleet
+from hack.cluster import Cluster, build, eventually, running_cluster
+from hack.cluster.build import step
+from hack.cluster.processes import HopelessError
+from hack.demo import baselines, scenarios
+from hack.demo.workers import Workers, take_a_spot_node
+from stint.cli.commands import situation_from_cluster
+
+PACE = 2400.0  # seconds that pass for the jobs in one of ours
+TAKEN_AFTER_S = 14.0
+MOST_S = 85.0
+
+_spot = fleet.partial(fleet.Group, capacity="spot")
+FLEET = (
+    fleet.Group(
+        pool="dc1-a100",
+        provider="on-premises",
+        instance_type="dgx-a100",
+        zone="dc1",
+        capacity="owned",
+        nodes=2,
+        gpu_model="A100-80GB",
+        gpus=8,
+    ),
+    fleet.Group(pool="eks-l40s", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1a", nodes=2, most=4),
+    fleet.Group(pool="eks-h100", provider="aws", instance_type="p5.48xlarge", zone="us-east-1a", nodes=1, most=4),
+    _spot(pool="eks-l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=4),
+    _spot(pool="eks-h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
+    fleet.Group(pool="gke-a100", provider="gcp", instance_type="a2-ultragpu-8g", zone="us-central1-a", nodes=1, most=4),
+)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+
+
+def table(jobs: list[dict[str, Any]], news: list[str], elapsed: float) -> Group:
+    """What the jobs do and cost at this moment."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (
+        ("JOB", "left"),
+        ("PHASE", "left"),
+        ("WHERE", "left"),
+        ("GPUS", "right"),
+        ("$/H", "right"),
+        ("SPENT", "right"),
+        ("EST", "right"),
+        ("BUDGET", "right"),
+        ("SLACK", "right"),
+    ):
+        shown.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    colours = {"Running": "green", "Succeeded": "dim", "Provisioning": "yellow", "Queued": "yellow", "Failed": "red"}
+    for job in jobs:
+        s = job.get("status", {})
+        where = f"{s.get('pool', '-')} ({s.get('gpuModel', '')})" if s.get("pool") else "-"
+        phase = s.get("phase", "")
+        shown.add_row(
+            f"{job['metadata']['namespace']}/{job['metadata']['name']}",
+            Text(phase, style=colours.get(phase, "")),
+            where,
+            str(s.get("gpus", "")),
+            s.get("usdPerHour", ""),
+            s.get("spentUsd", ""),
+            s.get("estimatedUsd", ""),
+            s.get("budgetUsd", ""),
+            s.get("slack", ""),
+        )
+    hours = elapsed * PACE / 3600
+    clock = f"{elapsed:3.0f} s here, {hours:4.1f} h for the jobs (time runs {PACE:.0f} times as fast)"
+    return Group(Text(clock, style="bold"), shown, *(Text(f"  {line}", style="cyan") for line in news[-4:]))
+
+
+def watch(cluster: Cluster, started: float) -> tuple[list[dict[str, Any]], list[str]]:
+    """Show the jobs until all have ended; take a spot node on the way."""
+    news: list[str] = []
+    taken = False
+    pools: dict[str, int] = {}
+    with Live(console=console, refresh_per_second=4, transient=False) as live:
+        printed = 0.0
+        while True:
+            jobs = cluster.get("tj", "-A")["items"]
+            elapsed = time.monotonic() - started
+            for pool in cluster.get("gp")["items"]:
+                name, nodes = pool["metadata"]["name"], pool.get("status", {}).get("nodes", 0)
+                if name in pools and nodes != pools[name]:
+                    verb = "grew" if nodes > pools[name] else "shrank"
+                    news.append(f"pool {name} {verb} from {pools[name]} to {nodes} nodes")
+                pools[name] = nodes
+            if not taken and elapsed > TAKEN_AFTER_S and (hit := take_a_spot_node(cluster)):
+                taken = True
+                news.append(f"the provider takes spot node {hit[1]} from {hit[0]}: its gang goes elsewhere")
+            live.update(table(jobs, news, elapsed))
+            if not console.is_terminal and elapsed - printed > 15:
+                printed = elapsed
+                console.print(table(jobs, news, elapsed))
+            ended = [j for j in jobs if j.get("status", {}).get("phase") in ("Succeeded", "Failed")]
+            if len(ended) == len(jobs) or elapsed > MOST_S:
+                return jobs, news
+            time.sleep(0.5)
+
+
+def summary(jobs: list[dict[str, Any]], others: list[baselines.Bill], news: list[str]) -> int:
+    """The bill, and whether promises were kept; the exit code says whether every job finished."""
+    done = [j for j in jobs if j["status"].get("phase") == "Succeeded"]
+    spent = sum(float(j["status"].get("spentUsd") or 0) for j in jobs)
+    late = sum(1 for j in done if j["status"]["finish"] > j["status"]["deadline"])
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("THE BILL", "USD", "AGAINST STINT", "DEADLINES MISSED"):
+        result.add_column(name, justify="left" if name == "THE BILL" else "right")
+    result.add_row("Stint, as spent, interruption and all", f"{spent:,.2f}", "", f"{late} of {len(jobs)}")
+    for bill in others:
+        more = f"{bill.usd / spent - 1:+.0%}" if spent else ""
+        result.add_row(bill.rule, f"{bill.usd:,.2f}", more, f"{bill.late} of {len(jobs)}")
+    console.print()
+    console.print(result)
+    console.print(f"""
+{len(done)} of {len(jobs)} jobs finished. Real: API server, scheduler, Stint with its chart and rights, instance types, prices.
+Simulated: machines and training (KWOK), {PACE:.0f} times as fast. The rules below Stint are computed for the same jobs
+on the same fleet; they pay for interruptions as expected, Stint for the one that happened.
+
+Try next:  make up                                     the same by hand, in your own time
+           kubectl apply -f hack/samples/first.yaml    then: kubectl get tj -w; stint explain ct-scan-unet
+           stint prices --gpu H100                     what things cost, from where, as of when""")
+    if not any("takes spot node" in line for line in news):
+        console.print("[yellow]No gang was on a spot node when one was to be taken.[/yellow]")
+    return 0 if len(done) == len(jobs) else 1
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m hack.demo")
+    parser.add_argument("--state", type=Path, help="keep logs and decisions there")
+    options = parser.parse_args()
+    state = options.state or Path(tempfile.mkdtemp(prefix="stint-demo-"))
+    try:
+        build.control_plane(build.versions()["default_kubernetes"])
+        for tool in (build.kwok, build.helm, build.prometheus):
+            tool()
+        with running_cluster(state, name="embedded") as cluster:
+            with step("starting cluster, chart, fleet, Prometheus and Stint"):
+                cluster.install_chart()
+                cluster.apply(fleet.objects(FLEET))
+                url = cluster.start_monitoring()
+                cluster.start_operator(
+                    f"--pace={PACE}", f"--prometheus-url={url}", f"--record-dir={state / 'decisions'}"
+                )
+            with step("submitting three teams' jobs"):
+                for pack in scenarios.packs():
+                    cluster.apply(scenarios.manifests(pack))
+            before = asyncio.run(situation_from_cluster(cluster.kubeconfig, as_if_new=True))
+            workers = Workers(cluster, PACE)
+            workers.start()
+            started = time.monotonic()
+            try:
+                eventually(lambda: all(j.get("status") for j in cluster.get("tj", "-A")["items"]), what="statuses")
+                jobs, news = watch(cluster, started)
+            finally:
+                workers.stop()
+            return summary(jobs, baselines.bills(before), news)
+    except HopelessError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if options.state is None:
+            shutil.rmtree(state, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
