@@ -46,8 +46,8 @@ e2e: setup ## the tests on a real control plane
 test: check ## everything
 	$(PY) -m pytest -q
 
-crds: setup ## write crds/ from operator/stint/api
-	$(PY) -m hack.gen_crds
+crds: setup ## write crds/ and the dashboard
+	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard
 
 bench: setup ## every benchmark
 	$(PY) -m hack.bench all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -104,6 +105,7 @@ class Cluster:
         self.state = state
         self.kubeconfig = source.kubeconfig
         self._kubectl = str(self._find_kubectl())
+        self._metrics_port = free_port()  # known beforehand, so that Prometheus can be started first
 
     def _find_kubectl(self) -> Path:
         version = self.provider.version or build.versions()["default_kubernetes"]
@@ -149,15 +151,13 @@ class Cluster:
         authority = entry.get("certificate-authority")
         if authority is None:
             authority = str(self.state / "ca.crt")
-            import base64
-
             Path(authority).write_bytes(base64.b64decode(entry["certificate-authority-data"]))
         write_kubeconfig(target, server, Path(authority), {"token": token})
         return target
 
     def start_operator(self, *extra: str, name: str = "operator", env: dict[str, str] | None = None) -> Operator:
         """`stint run` with the chart's ServiceAccount; returns when it is ready."""
-        metrics_port, health_port = free_port(), free_port()
+        metrics_port, health_port = self._metrics_port, free_port()
         command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={self.account_kubeconfig()}"]
         command += [
             f"--namespace={NAMESPACE}",
@@ -171,17 +171,16 @@ class Cluster:
         eventually(operator.ready, timeout=60, what="the operator to be ready")
         return operator
 
-    def start_monitoring(
-        self, operator: Operator | None = None, *, interval_s: int = 1, honor_labels: bool = False
-    ) -> str:
+    def start_monitoring(self, *, interval_s: int = 1, honor_labels: bool = False) -> str:
         """The fake DCGM exporter and a real Prometheus; returns its URL."""
         exporter_port, port = free_port(), free_port()
         start = self.provider.processes.start
         command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
         start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        targets = {"dcgm-exporter": (f"127.0.0.1:{exporter_port}", honor_labels)}
-        if operator is not None:
-            targets["stint"] = (f"127.0.0.1:{operator.metrics_port}", False)
+        targets = {
+            "dcgm-exporter": (f"127.0.0.1:{exporter_port}", honor_labels),
+            "stint": (f"127.0.0.1:{self._metrics_port}", True),
+        }
         jobs = [
             {
                 "job_name": job,

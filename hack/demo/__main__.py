@@ -129,7 +129,7 @@ def summary(jobs: list[dict[str, Any]], others: list[baselines.Bill], news: list
     console.print()
     console.print(result)
     console.print(f"""
-{len(done)} of {len(jobs)} jobs finished. Real: API server, scheduler, Stint with its chart and rights, instance types, prices.
+{len(done)} of {len(jobs)} jobs finished. Real: API server, scheduler, Stint with its chart, instance types, prices.
 Simulated: machines and training (KWOK), {PACE:.0f} times as fast. The rules below Stint are computed for the same jobs
 on the same fleet; they pay for interruptions as expected, Stint for the one that happened.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from pathlib import Path
 
 import pytest
 
-from hack.cluster import Operator, eventually
+from hack import gen_dashboard
+from hack.cluster import Operator, eventually, get
 from stint.api import snapshot
 from stint.decide import decide
 
@@ -199,9 +201,21 @@ def test_stored_decisions_replay_to_the_same_bytes(world, decisions: Path):
 
 
 def test_metrics_and_probes_answer(world, shared_operator: Operator):
-    from hack.cluster import get
-
     text = get(shared_operator.metrics_url)
     assert text is not None
     assert "stint_leader 1.0" in text
     assert get(f"{shared_operator.health_url}/healthz") is not None
+
+
+def test_every_panel_of_the_dashboard_can_be_asked_of_the_real_prometheus(world, prometheus: str):
+    world.node("a")
+    world.apply(world.job(within="24h"))
+    world.until("Running")
+    with_data = 0
+    for panel in gen_dashboard.panels():
+        for target in panel.get("targets", ()):
+            query = urllib.parse.quote(target["expr"])
+            answer = json.loads(get(f"{prometheus}/api/v1/query?query={query}") or "{}")
+            assert answer.get("status") == "success", (panel["title"], answer)
+            with_data += bool(answer["data"]["result"])
+    assert with_data >= 15

@@ -7,7 +7,7 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node, Utilisation
@@ -20,7 +20,7 @@ NEXT_BEST = "next-best"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WHERE = ("pool", "gpu_model", "capacity_type")
 _JOB = ("namespace", "job")
-_PHASES = tuple((p.value,) for p in Phase if p not in ENDED | {Phase.INVALID})
+_PHASES = tuple(p for p in Phase if p not in ENDED | {Phase.INVALID})
 
 
 class KeptElsewhere(Counter):
@@ -41,6 +41,7 @@ class Metrics:
     """All of them, in a registry of their own."""
 
     def __init__(self, version: str = "") -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # process-wide; nobody asks when a counter began
         self.registry = r = CollectorRegistry()
         Gauge("stint_build_info", "Which version runs", ["version"], registry=r).labels(version).set(1)
         self.jobs = Gauge("stint_jobs", "Jobs that have not ended", ["phase"], registry=r)
@@ -107,7 +108,7 @@ class Metrics:
 
     def _count_decisions(self, plan: Plan) -> None:
         """A decision that stands from cycle to cycle, or that failed and is taken again, counts once."""
-        told = {d: found for d, found in _decisions(plan)}
+        told = dict(_decisions(plan))
         for decision in told.keys() - self._last:
             self.decisions.labels(decision.action, decision.reason).inc()
             placement = told[decision]
@@ -238,7 +239,8 @@ def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
             return Phase.STARTING
         return Phase.PROVISIONING if job.id in coming else Phase.QUEUED
 
-    return dict.fromkeys(_PHASES, 0.0) | Tally((phase(job).value,) for job in situation.jobs)
+    tally = Tally(phase(job) for job in situation.jobs)
+    return {(p.value,): tally[p] for p in _PHASES}
 
 
 def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Recall | Resize]]:

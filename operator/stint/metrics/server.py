@@ -35,14 +35,18 @@ class Serving:
 async def serve(
     render: Callable[[], bytes], checks: Checks, *, metrics_port: int, health_port: int, host: str = "0.0.0.0"
 ) -> Serving:
-    """Listen. Port 0 takes a free one, and the answer says which."""
+    """Listen. Port 0 takes a free one, and the answer says which.
+
+    Raises:
+        OSError: a port is taken; then neither is listened on.
+    """
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def probe(named: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(_: web.Request) -> web.Response:
-            found = {name: check() for name, check in named.items()}
+            found = {name: _wrong(check) for name, check in named.items()}
             lines = [f"{name}: {wrong or 'ok'}" for name, wrong in found.items()]
             return web.Response(text="\n".join(lines) + "\n", status=503 if any(found.values()) else 200)
 
@@ -52,12 +56,22 @@ async def serve(
     first.router.add_get("/metrics", metrics)
     second.router.add_get("/healthz", probe(checks.live))
     second.router.add_get("/readyz", probe(checks.ready))
-    runners, ports = [], []
-    for app, port in ((first, metrics_port), (second, health_port)):
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        runners.append(runner)
-        ports.append(runner.addresses[0][1])
-    return Serving(ports[0], ports[1], runners)
+    runners = [web.AppRunner(app, access_log=None) for app in (first, second)]
+    try:
+        for runner, port in zip(runners, (metrics_port, health_port), strict=True):
+            await runner.setup()
+            await web.TCPSite(runner, host, port).start()
+    except OSError:
+        for runner in runners:
+            await runner.cleanup()
+        raise
+    metrics_at, health_at = (runner.addresses[0][1] for runner in runners)
+    return Serving(metrics_at, health_at, runners)
+
+
+def _wrong(check: Check) -> str | None:
+    """A check that breaks has failed, and must not hide what the others say."""
+    try:
+        return check()
+    except Exception as error:
+        return repr(error)

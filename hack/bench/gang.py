@@ -1,0 +1,111 @@
+"""From `apply` to the last worker bound: one gang of 64 on eight fake nodes of a real control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import Cluster, running_cluster
+from stint.kube.client import Api, connect
+from stint.kube.informer import Informer
+from stint.kube.records import PodRecord, WirePod, reduce_pod
+
+WORKERS = 64
+RUNS = 3
+
+
+def _node(index: int) -> dict[str, Any]:
+    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": f"gang-{index}",
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {
+                "kubernetes.io/hostname": f"gang-{index}",
+                "node.kubernetes.io/instance-type": "p4de.24xlarge",
+                "topology.kubernetes.io/zone": "us-east-1a",
+                "karpenter.sh/capacity-type": "on-demand",
+                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+            },
+        },
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
+def _job(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "stint.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "workers": WORKERS,
+            "work": {"units": 36000, "unitsPerSecond": {"A100-80GB": 1}},
+            "template": {"spec": {"containers": [{"name": "train", "image": "registry.example.com/train:1"}]}},
+        },
+    }
+
+
+async def _one(cluster: Cluster, name: str) -> float:
+    """Seconds until our own watch has seen the last of them bound."""
+    bound: set[str] = set()
+    done = asyncio.Event()
+
+    def changed(_: PodRecord | None, new: PodRecord | None) -> None:
+        if new is not None and new.gang is not None and new.gang.job == name and new.node:
+            bound.add(new.uid)
+            if len(bound) == WORKERS:
+                done.set()
+
+    async with Api(connect(cluster.kubeconfig)) as api:
+        pods: Informer[WirePod, PodRecord] = Informer(api, "/api/v1/pods", WirePod, reduce_pod, on_change=changed)
+        watching = asyncio.create_task(pods.run())
+        await pods.synced.wait()
+        started = time.perf_counter()
+        await api.create("/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs", _job(name))
+        await asyncio.wait_for(done.wait(), 60)
+        seconds = time.perf_counter() - started
+        await api.delete(f"/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs/{name}", propagation="Foreground")
+        while any(p.gang is not None and p.gang.job == name for p in pods):
+            await asyncio.sleep(0.05)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    return seconds
+
+
+def rows() -> list[dict[str, Any]]:
+    """One row a run; the first one is cold."""
+    found = []
+    with (
+        tempfile.TemporaryDirectory(prefix="stint-bench-") as folder,
+        running_cluster(Path(folder), name="embedded", audit=True) as cluster,
+    ):
+        cluster.install_chart()
+        cluster.start_operator()
+        cluster.apply([_node(i) for i in range(8)])
+        for run in range(RUNS):
+            name = f"gang-{run}"
+            seconds = asyncio.run(_one(cluster, name))
+            audit = map(json.loads, (Path(folder) / "audit.log").read_text().splitlines())
+            ours = [
+                e
+                for e in audit
+                if e["user"]["username"].endswith(":stint")
+                and e["objectRef"].get("resource") == "pods"
+                and e["objectRef"].get("name", "").startswith(f"{name}-")
+                and e["verb"] == "patch"
+            ]
+            found.append(
+                {
+                    "workers": WORKERS,
+                    "run": run,
+                    "seconds": round(seconds, 2),
+                    "writes_per_pod": round(len(ours) / WORKERS, 2),
+                }
+            )
+    return found

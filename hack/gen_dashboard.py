@@ -1,0 +1,122 @@
+"""Write the Grafana dashboard: `python -m hack.gen_dashboard`. A table of panels reads better than a thousand lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TARGET = Path(__file__).resolve().parent.parent / "charts" / "stint" / "dashboards" / "stint.json"
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+# Each panel: its title, kind, unit and width of 24, and its queries with their legends.
+ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
+    "Spend": [
+        ("Running now", "stat", "currencyUSD", 4, [("sum(stint_running_dollars_per_hour)", "$/h")]),
+        ("Spent, 24 h", "stat", "currencyUSD", 4, [("sum(increase(stint_spent_dollars_total[24h]))", "$")]),
+        ("Saved against the next best, 24 h", "stat", "currencyUSD", 4,
+         [("sum(increase(stint_saved_dollars_total[24h]))", "$")]),
+        ("Idle GPUs", "stat", "short", 4, [("sum(stint_job_idle_gpus)", "GPUs")]),
+        ("Still to come for running and waiting jobs", "stat", "currencyUSD", 8,
+         [("sum(stint_job_estimated_cost_dollars) - sum(stint_job_spent_dollars)", "$")]),
+        ("Dollars per hour by capacity type", "timeseries", "currencyUSD", 12,
+         [("sum by (capacity_type) (stint_running_dollars_per_hour)", "{{capacity_type}}")]),
+        ("Dollars per hour by GPU model", "timeseries", "currencyUSD", 12,
+         [("sum by (gpu_model) (stint_running_dollars_per_hour)", "{{gpu_model}}")]),
+        ("Spent by namespace", "timeseries", "currencyUSD", 12,
+         [("sum by (namespace) (increase(stint_spent_dollars_total[1h]))", "{{namespace}}")]),
+        ("Dearest jobs so far", "table", "currencyUSD", 12,
+         [("topk(10, stint_job_spent_dollars)", "{{namespace}}/{{job}}")]),
+    ],
+    "Jobs and decisions": [
+        ("Jobs by phase", "timeseries", "short", 8, [("stint_jobs", "{{phase}}")]),
+        ("Why jobs wait", "timeseries", "short", 8, [("stint_jobs_held", "{{reason}}")]),
+        ("Slack to the deadline", "timeseries", "s", 8,
+         [("stint_job_deadline_slack_seconds", "{{namespace}}/{{job}}")]),
+        ("GPU utilisation", "timeseries", "percentunit", 8,
+         [("stint_job_gpu_utilisation_ratio", "{{namespace}}/{{job}}")]),
+        ("Power", "timeseries", "watt", 8, [("stint_job_power_watts", "{{namespace}}/{{job}}")]),
+        ("Decisions per minute", "timeseries", "short", 8,
+         [("sum by (action) (rate(stint_decisions_total[5m])) * 60", "{{action}}")]),
+        ("Gangs taken back", "timeseries", "short", 8,
+         [("sum by (reason) (increase(stint_gang_rollbacks_total[1h]))", "{{reason}}")]),
+        ("Distance to the best possible plan", "timeseries", "percentunit", 8, [("stint_plan_gap_ratio", "at most")]),
+        ("Deciding, 95th percentile", "timeseries", "s", 8,
+         [("histogram_quantile(0.95, sum by (le) (rate(stint_decide_duration_seconds_bucket[5m])))", "decide"),
+          ("histogram_quantile(0.95, sum by (le) (rate(stint_cycle_duration_seconds_bucket[5m])))", "whole cycle")]),
+    ],
+    "Pools and prices": [
+        ("Nodes", "timeseries", "short", 8, [("stint_pool_nodes", "{{pool}} {{state}}")]),
+        ("Free GPUs", "timeseries", "short", 8, [('stint_pool_gpus{state="free"}', "{{pool}} {{gpu_model}}")]),
+        ("GPUs in use", "gauge", "percentunit", 8,
+         [('sum(stint_pool_gpus{state="used"}) / sum(stint_pool_gpus)', "in use")]),
+        ("Dollars per GPU-hour", "table", "currencyUSD", 12,
+         [("stint_pool_price_dollars_per_gpu_hour", "{{pool}} {{gpu_model}} {{capacity_type}} ({{source}})")]),
+        ("Age of prices", "timeseries", "s", 12, [("stint_price_age_seconds", "{{pool}}")]),
+    ],
+}  # fmt: skip
+
+
+def panels() -> list[dict[str, Any]]:
+    """Laid out from left to right, row by row."""
+    made: list[dict[str, Any]] = []
+    y = 0
+    for row, entries in ROWS.items():
+        made.append({"type": "row", "title": row, "id": len(made) + 1, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}})
+        y, x, height = y + 1, 0, 0
+        for title, kind, unit, width, queries in entries:
+            tall = 4 if kind == "stat" else 8
+            if x + width > 24:
+                x, y = 0, y + height
+            height = tall
+            targets = [
+                {
+                    "refId": "ABC"[i],
+                    "datasource": SOURCE,
+                    "expr": query,
+                    "legendFormat": legend,
+                    "instant": kind != "timeseries",
+                }
+                for i, (query, legend) in enumerate(queries)
+            ]
+            made.append(
+                {
+                    "type": kind,
+                    "title": title,
+                    "id": len(made) + 1,
+                    "datasource": SOURCE,
+                    "gridPos": {"x": x, "y": y, "w": width, "h": tall},
+                    "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
+                    "options": {},
+                    "targets": targets,
+                }
+            )
+            x += width
+        y += height
+    return made
+
+
+def dashboard() -> dict[str, Any]:
+    """The whole thing."""
+    return {
+        "title": "Stint",
+        "uid": "stint",
+        "tags": ["stint", "gpu", "cost"],
+        "timezone": "browser",
+        "schemaVersion": 41,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {
+            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}]
+        },
+        "panels": panels(),
+    }
+
+
+def render() -> str:
+    """As the chart carries it."""
+    return json.dumps(dashboard(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render())

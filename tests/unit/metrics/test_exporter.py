@@ -1,0 +1,250 @@
+"""What Prometheus would read, cycle after cycle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stint.metrics.exporter import MOST_JOBS, Metrics
+from stint.model.cluster import Utilisation
+from stint.model.job import job_id
+from stint.model.offering import OfferingId
+from stint.model.plan import (
+    Candidate,
+    Certificate,
+    Cost,
+    Explanation,
+    Hold,
+    Placement,
+    Plan,
+    Reason,
+    Recall,
+    Resize,
+    Stay,
+)
+from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
+
+A100 = an_offering("a100", usd=16.0)
+SPOT = an_offering("spot", usd=8.0)
+LLAMA = job_id("team", "llama")
+
+
+def a_candidate(*, usd: float, finish_hours: float = 10.0) -> Candidate:
+    terms = dict.fromkeys((f for f in Cost.__dataclass_fields__ if f != "usd"), 0.0)
+    return Candidate(
+        offering=A100.id,
+        workers=1,
+        new_nodes=0,
+        cost=Cost(usd=usd, **terms),
+        usd_per_hour=16.0,
+        objective_usd=usd,
+        start=NOW,
+        finish=NOW + timedelta(hours=finish_hours),
+    )
+
+
+def a_placement(*, usd: float = 100.0, next_best: float | None = None) -> Placement:
+    best = None if next_best is None else a_candidate(usd=next_best)
+    return Placement(job=LLAMA, chosen=a_candidate(usd=usd), nodes=(), explanation=Explanation(runner_up=best))
+
+
+def a_hold(name: str = "llama", reason: Reason = Reason.NOT_ENOUGH_GPUS) -> Hold:
+    return Hold(job=job_id("team", name), reason=reason, message="")
+
+
+EMPTY = a_situation(offerings=[A100])
+
+
+def a_plan(**parts: object) -> Plan:
+    return Plan(decided_at=NOW, **parts)  # type: ignore[arg-type]
+
+
+def after(metrics: Metrics, situation=EMPTY, **parts: object) -> Metrics:
+    metrics.after_cycle(situation, a_plan(**parts), decide_s=0.02, cycle_s=0.3)
+    return metrics
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def series(metrics: Metrics, name: str) -> int:
+    return sum(s.name == name for f in metrics.registry.collect() for s in f.samples)
+
+
+class TestJobs:
+    def test_counts_every_phase_also_those_that_nobody_is_in(self):
+        node = a_node("n", A100)
+        runs = running_on(a_job("runs"), node, offering=A100)
+        assert runs.assignment is not None
+        starts = replace(runs, id=job_id("team", "starts"), assignment=replace(runs.assignment, running=False))
+        jobs = [runs, starts, a_job("waits"), a_job("ordered"), a_job("paused", suspended=True)]
+        situation = a_situation(jobs=jobs, nodes=[node], offerings=[A100])
+        metrics = after(Metrics(), situation, holds=(a_hold("waits"), a_hold("ordered", Reason.NODES_ON_THE_WAY)))
+        for phase in ("Running", "Starting", "Queued", "Provisioning", "Suspended"):
+            assert value(metrics, "stint_jobs", phase=phase) == 1
+        assert value(metrics, "stint_jobs_held", reason="NotEnoughGpus") == 1
+        after(metrics)
+        assert value(metrics, "stint_jobs", phase="Running") == 0
+        assert value(metrics, "stint_jobs_held", reason="NotEnoughGpus") is None
+
+    def test_says_what_a_job_has_cost_will_cost_and_how_much_time_it_has(self):
+        node = a_node("n", A100)
+        job = running_on(a_job(spent_usd=30.0, deadline_hours=12.0), node, offering=A100)
+        stay = Stay(job=job.id, cost_to_finish_usd=70.0, usd_per_hour=16.0, finish=NOW + timedelta(hours=10))
+        metrics = after(Metrics(), a_situation(jobs=[job], nodes=[node], offerings=[A100]), stays=(stay,))
+        who = {"namespace": "team", "job": "llama"}
+        assert value(metrics, "stint_job_spent_dollars", **who) == 30
+        assert value(metrics, "stint_job_estimated_cost_dollars", **who) == 100
+        assert value(metrics, "stint_job_deadline_slack_seconds", **who) == pytest.approx(7200)
+
+    def test_a_job_that_is_no_more_leaves_no_series_behind(self):
+        node = a_node("n", A100)
+        job = running_on(a_job(), node, offering=A100)
+        metrics = after(Metrics(), a_situation(jobs=[job], nodes=[node], offerings=[A100]))
+        metrics.usage([Utilisation(job=job.id, gpu_ratio=0.9, watts=3000.0, idle_gpus=0)])
+        assert series(metrics, "stint_job_gpu_utilisation_ratio") == 1
+        after(metrics)
+        assert not [line for line in metrics.render().decode().splitlines() if "llama" in line]
+
+    def test_only_the_dearest_jobs_have_series_of_their_own(self):
+        jobs = [a_job(f"j{i:03}", spent_usd=float(i)) for i in range(MOST_JOBS + 20)]
+        metrics = after(Metrics(), a_situation(jobs=jobs, offerings=[A100]))
+        assert series(metrics, "stint_job_spent_dollars") == MOST_JOBS
+        assert value(metrics, "stint_job_spent_dollars", namespace="team", job="j519") == 519
+        assert value(metrics, "stint_job_spent_dollars", namespace="team", job="j019") is None
+
+    def test_utilisation_has_series_only_for_jobs_that_are_shown(self):
+        node = a_node("n", A100)
+        jobs = [running_on(a_job(f"j{i:03}", spent_usd=float(i)), node, offering=A100) for i in range(MOST_JOBS + 20)]
+        metrics = after(Metrics(), a_situation(jobs=jobs, nodes=[node], offerings=[A100]))
+        metrics.usage(Utilisation(job=j.id, gpu_ratio=0.5, watts=None, idle_gpus=None) for j in jobs)
+        assert series(metrics, "stint_job_gpu_utilisation_ratio") == MOST_JOBS
+        assert series(metrics, "stint_job_power_watts") == 0  # unknown is not zero
+
+    def test_prices_the_gpus_that_do_nothing(self):
+        node = a_node("n", A100)
+        job = running_on(a_job(gpus=8), node, offering=A100)
+        assert job.assignment is not None
+        job = replace(job, assignment=replace(job.assignment, usd_per_hour=16.0))
+        metrics = after(Metrics(), a_situation(jobs=[job], nodes=[node], offerings=[A100]))
+        metrics.usage([Utilisation(job=job.id, gpu_ratio=0.6, watts=3000.0, idle_gpus=3)])
+        who = {"namespace": "team", "job": "llama"}
+        assert value(metrics, "stint_job_idle_gpus", **who) == 3
+        assert value(metrics, "stint_job_idle_dollars_per_hour", **who) == pytest.approx(6.0)
+        where = {"pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "on-demand"}
+        assert value(metrics, "stint_running_dollars_per_hour", **where) == 16
+
+
+class TestDecisions:
+    def test_a_decision_that_stands_counts_once(self):
+        metrics = Metrics()
+        for _ in range(5):
+            after(metrics, holds=(a_hold(),))
+        assert value(metrics, "stint_decisions_total", action="hold", reason="NotEnoughGpus") == 1
+        after(metrics, holds=(a_hold(reason=Reason.OVER_BUDGET),))
+        after(metrics, holds=(a_hold(),))
+        assert value(metrics, "stint_decisions_total", action="hold", reason="NotEnoughGpus") == 2
+
+    @pytest.mark.parametrize(
+        ("change", "action", "reason"),
+        [
+            ({"to_nodes": 3}, "grow", "ForJobs"),
+            ({"to_nodes": 3, "advise_only": True}, "advise", "ForJobs"),
+            ({"to_nodes": 0, "advise_only": True}, "advise", "Empty"),
+            ({"to_nodes": 0}, "give_back", "Empty"),
+        ],
+    )
+    def test_resizes(self, change, action, reason):
+        resize = Resize(pool=A100.pool, offering=OfferingId("o"), from_nodes=1, **change)
+        metrics = after(Metrics(), resizes=(resize,))
+        assert value(metrics, "stint_decisions_total", action=action, reason=reason) == 1
+
+    def test_recalls(self):
+        metrics = after(Metrics(), recalls=(Recall(job=LLAMA, reason=Reason.NODE_LOST, message=""),))
+        assert value(metrics, "stint_decisions_total", action="recall", reason="NodeLost") == 1
+
+    def test_a_placement_that_is_tried_again_saves_once(self):
+        metrics = Metrics()
+        for _ in range(3):
+            after(metrics, placements=(a_placement(usd=100.0, next_best=130.0),))
+        assert value(metrics, "stint_saved_dollars_total", baseline="next-best") == 30
+        assert value(metrics, "stint_extra_dollars_total", baseline="next-best") == 0
+
+    def test_what_speed_costs_is_not_hidden_among_the_savings(self):
+        metrics = after(Metrics(), placements=(a_placement(usd=130.0, next_best=100.0),))
+        assert value(metrics, "stint_saved_dollars_total", baseline="next-best") == 0
+        assert value(metrics, "stint_extra_dollars_total", baseline="next-best") == 30
+
+    def test_the_gap_is_that_of_the_last_plan_that_placed_something(self):
+        certificate = Certificate(solver="exact", objective_usd=103.0, bound_usd=100.0, gap_ratio=0.03)
+        metrics = after(Metrics(), certificate=certificate)
+        after(metrics, certificate=replace(certificate, gap_ratio=None))
+        assert value(metrics, "stint_plan_gap_ratio") == 0.03
+
+    def test_durations_are_histograms(self):
+        metrics = after(Metrics())
+        assert value(metrics, "stint_decide_duration_seconds_count") == 1
+        assert value(metrics, "stint_decide_duration_seconds_sum") == 0.02
+        assert value(metrics, "stint_cycle_duration_seconds_sum") == 0.3
+
+
+class TestPools:
+    def test_counts_nodes_and_gpus_also_where_there_are_none(self):
+        nodes = [
+            a_node("busy", A100, used_gpus=6),
+            a_node("coming", A100, ready=False, ready_at=NOW + timedelta(minutes=3)),
+            a_node("cordoned", A100, schedulable=False),
+        ]
+        metrics = after(Metrics(), a_situation(nodes=nodes, offerings=[A100, SPOT]))
+        for state in ("ready", "pending", "unusable"):
+            assert value(metrics, "stint_pool_nodes", pool="a100", state=state) == 1
+            assert value(metrics, "stint_pool_nodes", pool="spot", state=state) == 0
+        for pool, state, gpus in (("a100", "used", 6), ("a100", "free", 2), ("spot", "free", 0)):
+            assert value(metrics, "stint_pool_gpus", pool=pool, gpu_model="A100-80GB", state=state) == gpus
+
+    def test_prices_carry_their_source_and_their_age(self):
+        unknown = an_offering("owned", usd=None)
+        assert SPOT.usd_per_node_hour is not None
+        dateless = replace(SPOT, usd_per_node_hour=replace(SPOT.usd_per_node_hour, as_of=None))
+        pools = [a_pool(A100), a_pool(dateless), a_pool(unknown)]
+        metrics = after(Metrics(), a_situation(offerings=[A100, dateless, unknown], pools=pools))
+        where = {"pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "on-demand", "source": "test"}
+        assert value(metrics, "stint_pool_price_dollars_per_gpu_hour", **where) == 2.0
+        assert series(metrics, "stint_pool_price_dollars_per_gpu_hour") == 2
+        assert value(metrics, "stint_price_age_seconds", pool="a100") == 22 * 86_400
+        assert value(metrics, "stint_price_age_seconds", pool="spot") == float("inf")
+        assert value(metrics, "stint_price_age_seconds", pool="owned") is None
+
+
+def test_what_others_report():
+    metrics = Metrics(version="1.2.3")
+    metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=1.5)
+    metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=2.0)
+    metrics.rolled_back("DidNotStart")
+    metrics.unsound_plan()
+    metrics.requests.labels("GET", "200").set(7)
+    metrics.requests.labels("GET", "200").set(9)
+    where = {"namespace": "team", "pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "spot"}
+    assert value(metrics, "stint_spent_dollars_total", **where) == 3.5
+    assert value(metrics, "stint_gang_rollbacks_total", reason="DidNotStart") == 1
+    assert value(metrics, "stint_unsound_plans_total") == 1
+    assert value(metrics, "stint_api_requests_total", verb="GET", code="200") == 9
+    assert value(metrics, "stint_build_info", version="1.2.3") == 1
+
+
+def test_names_follow_the_rules():
+    families = list(text_string_to_metric_families(after(Metrics()).render().decode()))
+    assert len(families) > 20
+    for family in families:
+        assert family.name.startswith("stint_")
+        assert family.documentation
+        assert re.fullmatch(r"[a-z_]+", family.name)
+        assert (family.type == "counter") == any(
+            s.name.endswith("_total") for s in family.samples
+        ) or not family.samples
+        assert not {"pod", "node", "uid"} & {label for s in family.samples for label in s.labels}
