@@ -7,6 +7,7 @@ detected and never mixed: with `A or B` the idle GPUs would be billed to the exp
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ class Prometheus:
                 mean = await self._query(session, f"avg by ({by}) ({util}) / 100")
                 watts = await self._query(session, f"sum by ({by}) (avg_over_time(DCGM_FI_DEV_POWER_USAGE{mine}[{w}]))")
                 idle = await self._query(session, f"sum by ({by}) ({util} / 100 < bool {IDLE_BELOW})")
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
-            raise PrometheusUnavailableError(f"{self.url}: {error or type(error).__name__}") from error
-        return _by_job(pods, *(self._by_pod(answer) for answer in (mean, watts, idle)))
+                return _by_job(pods, *(_by_pod(answer, spelling) for answer in (mean, watts, idle)))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+            raise PrometheusUnavailableError(f"{self.url}: {str(error) or type(error).__name__}") from error
 
     async def _spelling(self, session: aiohttp.ClientSession, pods: Mapping[Pod, JobId]) -> tuple[str, str] | None:
         """Which labels name a GPU's pod: those under which our own pods are found. None: none are yet."""
@@ -101,9 +102,12 @@ class Prometheus:
             raise PrometheusUnavailableError(f"{url}: {answer.error}")
         return answer.data
 
-    def _by_pod(self, data: _Data) -> dict[Pod, float]:
-        namespace, pod = self._labels or _SPELLINGS[0]
-        return {(s.metric.get(namespace, ""), s.metric.get(pod, "")): float(s.value[1]) for s in data.result}
+
+def _by_pod(data: _Data, spelling: tuple[str, str]) -> dict[Pod, float]:
+    """NaN and infinity are no measurements."""
+    namespace, pod = spelling
+    numbers = {(s.metric.get(namespace, ""), s.metric.get(pod, "")): float(s.value[1]) for s in data.result}
+    return {owner: number for owner, number in numbers.items() if math.isfinite(number)}
 
 
 def _by_job(
@@ -121,8 +125,8 @@ def _by_job(
             Utilisation(
                 job=job,
                 gpu_ratio=sum(ratios) / len(ratios) if ratios else None,
-                watts=sum(powers) if powers else None,
-                idle_gpus=round(sum(idles)) if idles else None,
+                watts=sum(powers) if len(powers) == len(own) else None,  # part of a sum would pass for the whole
+                idle_gpus=round(sum(idles)) if len(idles) == len(own) else None,
             )
         )
     return tuple(found)
