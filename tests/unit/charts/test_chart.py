@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from hack import gen_crds
+from hack import gen_crds, gen_dashboard
 from hack.cluster import build
+from stint.cli.main import parser
 
 CHART = gen_crds.ROOT / "charts" / "stint"
 
@@ -20,10 +23,28 @@ def helm() -> Path:
     return build.helm()
 
 
-def _template(helm: Path, *sets: str) -> list[dict[str, Any]]:
+EVERYTHING = (
+    "replicaCount=2",
+    "recordDecisions=true",
+    "prometheus.url=https://prometheus.example.com",
+    "prometheus.tokenSecret.name=prometheus",
+    "pools.kwok.enabled=true",
+    "pools.scaleTargets[0].apiGroup=cluster.x-k8s.io",
+    "pools.scaleTargets[0].resource=machinedeployments",
+    "serviceMonitor.enabled=true",
+    "serviceMonitor.labels.release=monitoring",
+    "prometheusRule.enabled=true",
+    "dashboards.enabled=true",
+    "networkPolicy.enabled=true",
+    "podLabels.team=platform",
+    "imagePullSecrets[0].name=pull",
+)
+
+
+def _template(helm: Path, *sets: str, release: str = "stint") -> list[dict[str, Any]]:
     arguments = [part for s in sets for part in ("--set", s)]
     done = subprocess.run(
-        [helm, "template", "stint", CHART, "-n", "stint-system", *arguments], capture_output=True, text=True, check=True
+        [helm, "template", release, CHART, "-n", "stint-system", *arguments], capture_output=True, text=True, check=True
     )
     return [d for d in yaml.safe_load_all(done.stdout) if d]
 
@@ -39,10 +60,81 @@ def test_crds_are_those_of_the_typed_resources_and_stay_when_the_chart_goes(helm
     crds = [o for o in _template(helm) if o["kind"] == "CustomResourceDefinition"]
     assert len(crds) == 3
     assert all(c["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for c in crds)
+    for crd in crds:
+        shipped = yaml.safe_load(gen_crds.render()[f"stint.dev_{crd['spec']['names']['plural']}.yaml"])
+        assert crd["spec"] == shipped["spec"]  # Helm's reading and writing of YAML has changed nothing
+
+
+@pytest.mark.parametrize("sets", [(), ("replicaCount=0",), EVERYTHING], ids=["default", "no operator", "everything"])
+def test_lints_without_a_warning(helm, sets):
+    arguments = [part for s in sets for part in ("--set", s)]
+    done = subprocess.run([helm, "lint", "--strict", CHART, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("release", "sets", "name"),
+    [
+        ("stint", (), "stint"),
+        ("stint-a", (), "stint-a"),
+        ("gpu", (), "gpu-stint"),
+        ("gpu", ("fullnameOverride=own",), "own"),
+    ],
+)
+def test_everything_is_named_after_the_release_and_says_what_it_is(helm, release, sets, name):
+    objects = [o for o in _template(helm, *EVERYTHING, *sets, release=release) if "Definition" not in o["kind"]]
+    assert all(o["metadata"]["name"].startswith(name) for o in objects)
+    assert _one(objects, "ServiceAccount", name)
+    pod = _one(objects, "Deployment", name)["spec"]["template"]
+    assert pod["spec"]["serviceAccountName"] == name
+    assert pod["metadata"]["labels"]["team"] == "platform"
+
+
+def test_the_process_understands_every_flag_that_it_is_given(helm):
+    for sets in ((), EVERYTHING):
+        (container,) = _one(_template(helm, *sets), "Deployment")["spec"]["template"]["spec"]["containers"]
+        options = parser().parse_args(container["args"])
+        assert options.verb == "run"
+        ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+        assert ports == {"metrics": options.metrics_port, "health": options.health_port}
+        mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
+        for path in (options.record_dir, options.prometheus_token_file):
+            assert path is None or {path, path.parent} & mounted
+
+
+def test_without_an_operator_the_rest_is_there(helm):
+    objects = _template(helm, "replicaCount=0")
+    assert _one(objects, "Deployment")["spec"]["replicas"] == 0
+    assert {"ServiceAccount", "ClusterRoleBinding", "RoleBinding"} <= {o["kind"] for o in objects}
+    assert "Pod" not in {o["kind"] for o in objects}  # a test of an operator that is not there would fail
+
+
+def test_every_value_has_a_comment_and_a_place_in_the_schema():
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    naked = [
+        line
+        for before, line in zip(["", *lines], lines, strict=False)
+        if ":" in line and not line.lstrip().startswith("#") and not line.endswith(":") and "#" not in before
+    ]
+    assert naked == []
+    values, schema = yaml.safe_load("\n".join(lines)), json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(values, schema)
+
+    def same_keys(part: dict[str, Any], described: dict[str, Any]) -> None:
+        properties = described.get("properties")
+        if properties is not None:
+            assert described["additionalProperties"] is False
+            assert set(properties) - {"global"} == set(part)
+            for key, value in part.items():
+                same_keys(value, properties[key])
+
+    same_keys(values, schema)
 
 
 def test_rights_have_no_wildcards_and_no_secrets(helm):
-    rules = [r for o in _template(helm) if o["kind"] in ("Role", "ClusterRole") for r in o["rules"]]
+    rules = [r for o in _template(helm, *EVERYTHING) if o["kind"] in ("Role", "ClusterRole") for r in o["rules"]]
     for rule in rules:
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
         assert "secrets" not in rule["resources"]
@@ -76,16 +168,13 @@ def test_two_replicas_get_a_disruption_budget_and_one_does_not(helm):
 
 
 def test_everything_for_prometheus_and_grafana_is_rendered_when_asked_for(helm):
-    objects = _template(
-        helm,
-        "serviceMonitor.enabled=true",
-        "prometheusRule.enabled=true",
-        "dashboards.enabled=true",
-        "networkPolicy.enabled=true",
-    )
+    objects = _template(helm, *EVERYTHING)
     kinds = {o["kind"] for o in objects}
     assert {"ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"} <= kinds
     assert len(_one(objects, "PrometheusRule")["spec"]["groups"][0]["rules"]) >= 5
+    assert json.loads(_one(objects, "ConfigMap", "stint-dashboard")["data"]["stint.json"]) == gen_dashboard.dashboard()
+    assert _one(objects, "ConfigMap", "stint-dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert not {"ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"} & {o["kind"] for o in _template(helm)}
 
 
 def test_a_misspelt_value_is_refused(helm):
