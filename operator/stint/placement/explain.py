@@ -8,6 +8,7 @@ import numpy as np
 
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.capacity import Capacity
+from stint.placement.fit import workers_per_node
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Assignment, Choice
@@ -91,11 +92,13 @@ def _by_precedence(rejection: Rejection) -> tuple[int, str]:
 def _no_room(problem: Problem, capacity: Capacity, job: int, offering: int) -> Rejection:
     """An offering that would do and has no room: how much it has, how much is needed, what would help."""
     o, wanted = problem.offerings[offering], problem.jobs[job]
-    free = int(capacity.room(job, offering, 0.0, 1e-6).sum()) * wanted.per_worker.gpus
-    need = wanted.min_workers * wanted.per_worker.gpus
+    room = int(capacity.room(job, offering, 0.0, 1e-6).sum())
+    gpus = wanted.per_worker.gpus
     pool = problem.pools[problem.pool_of_offering[offering]]
-    text = f"needs {need} {o.gpu_model}, {free} free in {o.id}"
-    if pool.scaler is not None and int(capacity.headroom[problem.pool_of_offering[offering]]) == 0:
-        text += f"; pool {pool.name} is at its limit of {pool.max_nodes} nodes"
+    text = f"needs {wanted.min_workers * gpus} {o.gpu_model}, {room * gpus} free in {o.id}"
+    lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
+    headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
+    if pool.scaler is not None and lacking > headroom:
+        text += f"; {lacking} more nodes would do, pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
         return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
     return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)

@@ -1,0 +1,46 @@
+"""What every solver must pass. A test class inherits `SolverSuite` and names its solver."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from stint.placement.capacity import Capacity
+from stint.placement.problem import Problem
+from stint.placement.solver import Assignment, Choice, Solver, objective_usd
+from stint.placement.verify import violations
+
+
+def solve(solver: Solver, problem: Problem, *, seed: int = 0) -> Assignment:
+    """With a budget that is enough for tests."""
+    return solver.solve(problem, budget_steps=2_000, rng=np.random.Generator(np.random.PCG64(seed)))
+
+
+def best_of_all(problem: Problem) -> float:
+    """The least cost over every order of the jobs and every choice of columns, each at its earliest. For tiny cases."""
+    jobs = range(len(problem.jobs))
+    columns = [
+        [None, *np.flatnonzero((problem.columns.job == j) & np.isfinite(problem.columns.objective_usd))] for j in jobs
+    ]
+    best = np.inf
+    for order in itertools.permutations(jobs):
+        for picked in itertools.product(*(columns[j] for j in order)):
+            capacity = Capacity(problem)
+            choices: list[Choice | None] = [None] * len(problem.jobs)
+            for j, column in zip(order, picked, strict=True):
+                placed = None if column is None else capacity.place(problem.columns, int(column))
+                if placed is not None:
+                    capacity.take(problem.columns, placed[0])
+                    choices[j] = placed[0]
+            best = min(best, objective_usd(problem, Assignment(choices=tuple(choices))))
+    return float(best)
+
+
+def check_sound(solver: Solver, problem: Problem) -> None:
+    """Whole gangs, within what there is; the same again; never worse than leaving everybody out."""
+    answer = solve(solver, problem)
+    assert violations(problem, answer) == []
+    assert solve(solver, problem, seed=1 if solver.name != "greedy" else 0) == answer
+    nothing = Assignment(choices=(None,) * len(problem.jobs))
+    assert objective_usd(problem, answer) <= objective_usd(problem, nothing) + 1e-6

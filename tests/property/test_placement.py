@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from stint.api import snapshot
+from stint.decide import decide
+from stint.placement import queue
+from stint.placement.greedy import Greedy
+from stint.placement.milp import Auto, Exact
+from stint.placement.problem import build_problem
+from stint.placement.solver import objective_usd
+from stint.testing import suites
+from tests.problems import situations
+
+
+@pytest.mark.parametrize("solver", [Greedy(), Exact(), Auto()], ids=lambda s: s.name)
+class TestEverySolver:  # the next solver adds its name and gets all of this
+    @settings(max_examples=25, deadline=None)
+    @given(situation=situations())
+    def test_is_sound_repeats_itself_and_is_never_worse_than_nothing(self, solver, situation):
+        suites.check_sound(solver, build_problem(situation, queue.in_order(situation)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(situation=situations(most_jobs=2, most_nodes=2))
+def test_auto_is_as_good_as_trying_everything(situation):
+    jobs = tuple(j for j in queue.in_order(situation) if j.priority == 0)
+    problem = build_problem(situation, jobs)
+    found = objective_usd(problem, suites.solve(Auto(), problem))
+    assert found <= suites.best_of_all(problem) + 1e-6
+
+
+@settings(max_examples=25, deadline=None)
+@given(situation=situations())
+def test_auto_is_never_worse_than_greedy(situation):
+    problem = build_problem(situation, queue.in_order(situation))
+    cost = {s.name: objective_usd(problem, suites.solve(s, problem)) for s in (Greedy(), Auto())}
+    assert cost["auto"] <= cost["greedy"] + 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(situation=situations())
+def test_every_job_gets_exactly_one_answer_and_every_no_says_why(situation):
+    plan = decide(situation)
+    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
+    assert sorted(answered) == sorted(j.id for j in situation.jobs if not j.suspended)
+    assert all(h.message for h in plan.holds)
+    assert plan.certificate is not None
+    assert plan.certificate.objective_usd >= plan.certificate.bound_usd - 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(situation=situations())
+def test_a_plan_names_each_offering_once_for_each_job(situation):
+    plan = decide(situation)
+    offerings = sorted(o.id for o in situation.offerings)
+    for part in (*plan.placements, *plan.holds):
+        told = [r.offering for r in part.explanation.rejected]
+        told += [c.offering for c in (part.chosen, part.explanation.runner_up) if c is not None]
+        assert sorted(told) == offerings
+
+
+@settings(max_examples=25, deadline=None)
+@given(situation=situations())
+def test_a_stored_decision_reads_back_to_the_same_bytes(situation):
+    plan = decide(situation)
+    stored = snapshot.encode(situation, plan)
+    read = snapshot.decode(stored, name="it")
+    assert snapshot.encode(read.situation, decide(read.situation)) == stored

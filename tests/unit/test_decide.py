@@ -1,0 +1,330 @@
+"""What is decided, told as stories. The builders' noon: A100 nodes of eight GPUs at eight dollars an hour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from stint.decide import decide
+from stint.errors import UnsoundAssignmentError
+from stint.model.job import Checkpoint, Data, Objective, OnExceed, OnMiss, Toleration, job_id
+from stint.model.market import EgressRate, Taint
+from stint.model.offering import CapacityType
+from stint.model.plan import Hold, Placement, Plan, Reason
+from stint.model.resources import Resources
+from stint.model.situation import Rates, Settings
+from stint.placement.solver import Assignment, Choice
+from stint.testing.builders import NOW, a_figure, a_job, a_node, a_pool, a_situation, an_offering, running_on
+
+A100 = an_offering()
+H100 = an_offering("h100", model="H100-SXM", usd=24.0, instance_type="p5.48xlarge")
+SPOT = an_offering("spot", usd=2.0, capacity=CapacityType.SPOT, interruptions_per_hour=0.02)
+BOTH = {"A100-80GB": 1.0, "H100-SXM": 2.0}
+HOURLY = Checkpoint(every=timedelta(hours=1), takes=timedelta(minutes=1), restart=timedelta(minutes=5))
+
+
+def placed(plan: Plan, name: str = "llama") -> Placement:
+    return next(p for p in plan.placements if p.job == job_id("team", name))
+
+
+def held(plan: Plan, name: str = "llama") -> Hold:
+    return next(h for h in plan.holds if h.job == job_id("team", name))
+
+
+def test_a_gang_waits_whole_when_only_part_of_it_fits():
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job(workers=2)]))
+    assert plan.placements == ()
+    assert held(plan).reason is Reason.NOT_ENOUGH_GPUS
+    assert "needs 16 A100-80GB, 8 free" in held(plan).message
+
+
+def test_the_least_dollars_to_finish_win_not_the_least_per_hour():
+    fast = replace(H100, usd_per_node_hour=a_figure(12.0))  # half as dear again, twice as fast
+    nodes = [a_node("slow", A100), a_node("fast", fast)]
+    plan = decide(a_situation(offerings=[A100, fast], nodes=nodes, jobs=[a_job(speeds=BOTH)]))
+    assert placed(plan).nodes == ("fast",)
+    runner_up = placed(plan).explanation.runner_up
+    assert runner_up is not None
+    assert runner_up.usd_per_hour < placed(plan).chosen.usd_per_hour
+    assert runner_up.cost.usd > placed(plan).chosen.cost.usd
+
+
+def test_reserved_capacity_is_used_first_because_it_is_paid_for():
+    reserved = an_offering("mine", usd=8.0, capacity=CapacityType.RESERVED)
+    nodes = [a_node("a", A100), a_node("z", reserved)]
+    plan = decide(a_situation(offerings=[A100, reserved], nodes=nodes, jobs=[a_job()]))
+    assert placed(plan).nodes == ("z",)
+    assert placed(plan).chosen.cost.hardware_usd == 0
+
+
+@pytest.mark.parametrize(("worth", "reason"), [(0.5, Reason.WAITING_IS_CHEAPER), (500.0, Reason.NODES_ON_THE_WAY)])
+def test_what_an_hour_is_worth_decides_between_waiting_and_buying(worth, reason):
+    """The cheap node falls free in three hours; a dear one can be bought at once."""
+    busy = a_node("n", A100, used_gpus=8)
+    runs = running_on(a_job("other"), busy, offering=A100, hours_left=3)
+    waits = a_job(speeds=BOTH, objective=Objective(usd_per_hour=worth))
+    pools = [a_pool(A100), a_pool(H100, scaler="Kwok", most=2)]
+    plan = decide(a_situation(offerings=[A100, H100], nodes=[busy], jobs=[runs, waits], pools=pools))
+    assert held(plan).reason is reason
+    assert "USD to finish" in held(plan).message
+    assert [r.to_nodes for r in plan.resizes] == ([1] if worth > 1 else [])
+
+
+def test_waiting_is_called_cheaper_when_something_dearer_is_free_now():
+    busy, free = a_node("n", A100, used_gpus=8), a_node("dear", H100)
+    dear = replace(H100, usd_per_node_hour=a_figure(100.0))
+    runs = running_on(a_job("other"), busy, offering=A100, hours_left=1)
+    plan = decide(a_situation(offerings=[A100, dear], nodes=[busy, free], jobs=[runs, a_job(speeds=BOTH)]))
+    assert held(plan).reason is Reason.WAITING_IS_CHEAPER
+    assert "against" in held(plan).message
+
+
+def test_a_pool_grows_for_a_whole_gang_or_not_at_all():
+    def grow(most: int) -> Plan:
+        return decide(
+            a_situation(offerings=[A100], pools=[a_pool(A100, scaler="Kwok", most=most)], jobs=[a_job(workers=3)])
+        )
+
+    (resize,) = grow(3).resizes
+    assert (resize.from_nodes, resize.to_nodes, resize.for_jobs) == (0, 3, ("team/llama",))
+    assert resize.usd_per_hour == pytest.approx(24.0)
+    assert grow(2).resizes == ()
+    assert held(grow(2)).reason is Reason.POOL_LIMIT
+
+
+def test_nodes_under_way_are_waited_for_and_not_ordered_again():
+    coming = [a_node(f"n{i}", A100, ready=False, ready_at=NOW + timedelta(minutes=5)) for i in range(2)]
+    pools = [a_pool(A100, scaler="Kwok", most=9)]
+    plan = decide(a_situation(offerings=[A100], nodes=coming, pools=pools, jobs=[a_job(workers=2)]))
+    assert plan.resizes == ()
+    assert held(plan).reason is Reason.NODES_ON_THE_WAY
+
+
+def test_small_jobs_share_the_node_that_is_bought():
+    jobs = [a_job(f"j{i}", gpus=2) for i in range(4)]
+    plan = decide(a_situation(offerings=[A100], pools=[a_pool(A100, scaler="Kwok", most=9)], jobs=jobs))
+    (resize,) = plan.resizes
+    assert resize.to_nodes == 1
+
+
+def test_a_pool_that_takes_only_advice_gets_advice_in_money():
+    pool = a_pool(A100, scaler="Kwok", most=4, advise_only=True)
+    plan = decide(a_situation(offerings=[A100], pools=[pool], jobs=[a_job(workers=2)]))
+    (resize,) = plan.resizes
+    assert resize.advise_only
+    assert held(plan).reason is Reason.ADVICE_ONLY
+    assert "2 more p4de.24xlarge nodes in pool a100 would do, 16.00 USD/h" in held(plan).message
+
+
+def test_spot_is_taken_while_the_deadline_allows_and_on_demand_when_it_does_not():
+    risky = replace(SPOT, interruptions_per_hour=a_figure(0.2))
+    nodes = [a_node("od", A100), a_node("spot", risky)]
+
+    def choose(deadline_hours: float) -> str:
+        job = a_job(deadline_hours=deadline_hours, checkpoint=HOURLY)
+        return placed(decide(a_situation(offerings=[A100, risky], nodes=nodes, jobs=[job]))).nodes[0]
+
+    assert choose(24) == "spot"
+    assert choose(10.6) == "od"  # ten hours of work; interruptions would stretch them by more than half an hour
+
+
+def test_a_job_that_cannot_be_in_time_runs_late_or_is_held_as_it_wishes():
+    def late(wish: OnMiss) -> Plan:
+        job = a_job(deadline_hours=5, on_deadline_miss=wish)
+        return decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
+
+    assert placed(late(OnMiss.RUN)).late_by_hours == pytest.approx(5, abs=0.5)
+    assert held(late(OnMiss.HOLD)).reason is Reason.MISSES_DEADLINE
+    assert "h late at the earliest" in held(late(OnMiss.HOLD)).message
+
+
+def test_a_budget_binds():
+    job = a_job(budget_usd=50.0)  # ten hours at eight dollars
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
+    assert held(plan).reason is Reason.OVER_BUDGET
+    assert "the budget has 50.00 USD left" in held(plan).message
+
+
+def test_what_was_spent_counts_against_the_budget():
+    job = a_job(budget_usd=100.0, spent_usd=30.0)
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
+    assert held(plan).reason is Reason.OVER_BUDGET
+
+
+def test_data_that_may_not_leave_stays_and_other_data_costs_its_transfer():
+    away = an_offering("away", usd=7.9, zone="us-west-2a")
+    nodes = [a_node("home", A100), a_node("away", away)]
+    egress = EgressRate(
+        from_provider="aws",
+        from_region="us-east-1",
+        to_provider="aws",
+        to_region="us-west-2",
+        usd_per_gb=a_figure(0.02),
+    )
+    home = Data(gib=1000, provider="aws", region="us-east-1")
+
+    def choose(data: Data) -> Placement:
+        jobs, rates = [a_job(data=data)], Rates(egress=(egress,))
+        return placed(decide(a_situation(offerings=[A100, away], nodes=nodes, jobs=jobs, rates=rates)))
+
+    assert choose(Data()).nodes == ("away",)
+    assert choose(home).nodes == ("home",)  # a dollar saved, twenty spent on moving
+    (rejection,) = choose(replace(home, may_leave_region=False)).explanation.rejected
+    assert rejection.reason is Reason.DATA_MUST_STAY
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [
+        (a_job(gpu_models=("H100-SXM",), speeds=BOTH), Reason.MODEL_NOT_ALLOWED),
+        (a_job(speeds={"H100-SXM": 1.0}), Reason.NO_SPEED_FOR_MODEL),
+        (a_job(capacity_types=(CapacityType.SPOT,)), Reason.CAPACITY_TYPE_NOT_ALLOWED),
+        (a_job(gpu_memory_gib=141), Reason.GPU_MEMORY_TOO_SMALL),
+        (a_job(gpus=16), Reason.WORKER_EXCEEDS_NODE),
+        (a_job(per_worker=Resources(gpus=1, cpu=500, pods=1)), Reason.WORKER_EXCEEDS_NODE),
+        (a_job(node_selector={"disk": "nvme"}), Reason.NODE_SELECTOR_MISMATCH),
+        (a_job(data=Data(gib=1, provider="gcp", region="x")), Reason.NO_PRICE),
+        (a_job(data=Data(scratch_gib=1)), None),
+    ],
+    ids=lambda value: getattr(value, "value", ""),
+)
+def test_the_first_constraint_in_the_way_is_named(job, reason):
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
+    assert (held(plan).reason if plan.holds else None) is reason
+
+
+def test_taints_keep_away_those_who_do_not_tolerate_them():
+    gpu = Taint(key="nvidia.com/gpu", value="present")
+    tainted = replace(A100, taints=(gpu,))
+    nodes = [a_node("n", tainted, taints=(gpu,))]
+    keeps = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+    assert (
+        held(decide(a_situation(offerings=[tainted], nodes=nodes, jobs=[a_job()]))).reason is Reason.TAINT_NOT_TOLERATED
+    )
+    assert placed(decide(a_situation(offerings=[tainted], nodes=nodes, jobs=[a_job(tolerations=(keeps,))])))
+
+
+def test_an_offering_without_a_price_is_not_taken_for_free():
+    free = replace(A100, usd_per_node_hour=None)
+    plan = decide(a_situation(offerings=[free], nodes=[a_node("n", free)], jobs=[a_job()]))
+    assert held(plan).reason is Reason.NO_PRICE
+    assert "add it to a PriceBook" in held(plan).message
+
+
+def test_higher_priority_is_served_first_and_then_less_slack():
+    nodes = [a_node("n", A100)]
+    jobs = [a_job("calm"), a_job("urgent", deadline_hours=11)]
+    plan = decide(a_situation(offerings=[A100], nodes=nodes, jobs=jobs))
+    assert placed(plan, "urgent").nodes == ("n",)
+    plan = decide(a_situation(offerings=[A100], nodes=nodes, jobs=[replace(jobs[0], priority=1), jobs[1]]))
+    assert placed(plan, "calm").nodes == ("n",)
+
+
+def test_an_elastic_job_gets_the_size_that_pays():
+    quick = a_job(workers=1, min_workers=1, max_workers=4, objective=Objective(usd_per_hour=1000.0))
+    nodes = [a_node(f"n{i}", A100) for i in range(4)]
+    situation = a_situation(offerings=[A100], nodes=nodes, jobs=[quick])
+    assert placed(decide(situation)).chosen.workers == 4
+    patient = replace(quick, objective=Objective(usd_per_hour=0.0), work=replace(quick.work, scaling_exponent=0.5))
+    assert placed(decide(replace(situation, jobs=(patient,)))).chosen.workers == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"ready": False}, Reason.NODE_LOST), ({"interrupted": True}, Reason.NODE_INTERRUPTED), (None, Reason.NODE_LOST)],
+)
+def test_a_gang_whose_node_fails_is_recalled_whole(change, reason):
+    nodes = [a_node("a", A100), a_node("b", A100)]
+    job = running_on(a_job(workers=2), *nodes, offering=A100, hours_left=5)
+    there = [nodes[0]] if change is None else [nodes[0], replace(nodes[1], **change)]
+    (recall,) = decide(a_situation(offerings=[A100], nodes=there, jobs=[job])).recalls
+    assert recall.reason is reason
+    assert "b" in recall.message
+
+
+def test_a_cordoned_node_is_left_alone_once_the_gang_runs():
+    node = a_node("a", A100, schedulable=False)
+    job = running_on(a_job(), node, offering=A100, hours_left=5)
+    assert decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).recalls == ()
+    assert job.assignment is not None
+    starting = replace(job, assignment=replace(job.assignment, running=False))
+    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[starting])).recalls) == 1
+
+
+@pytest.mark.parametrize(("wish", "recalled"), [(OnExceed.WARN, 0), (OnExceed.CHECKPOINT_AND_STOP, 1)])
+def test_a_spent_budget_stops_a_running_job_if_it_is_meant_to(wish, recalled):
+    node = a_node("a", A100, used_gpus=8)
+    job = running_on(a_job(budget_usd=10.0, spent_usd=10.5, on_exceed=wish), node, offering=A100)
+    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).recalls) == recalled
+
+
+def test_a_running_job_is_priced_afresh():
+    node = a_node("a", A100, used_gpus=8)
+    job = running_on(a_job(hours=10), node, offering=A100)
+    half = replace(job, work=replace(job.work, units_done=job.work.units / 2))
+    (stay,) = decide(a_situation(offerings=[A100], nodes=[node], jobs=[half])).stays
+    assert stay.cost_to_finish_usd == pytest.approx(40.0)
+    assert stay.finish == NOW + timedelta(hours=5)
+
+
+def test_empty_nodes_are_given_back_after_a_while_but_not_below_the_least():
+    def back(minutes: float, least: int = 0) -> Plan:
+        nodes = [a_node(n, A100, removable=True, empty_since=NOW - timedelta(minutes=minutes)) for n in ("a", "b")]
+        pool = a_pool(A100, scaler="Kwok", most=4, min_nodes=least, give_back_after_seconds=600)
+        return decide(a_situation(offerings=[A100], nodes=nodes, pools=[pool]))
+
+    assert back(9).resizes == ()
+    assert back(11).resizes[0].give_back == ("a", "b")
+    assert back(11).resizes[0].usd_per_hour == pytest.approx(-16.0)
+    assert back(11, least=1).resizes[0].give_back == ("a",)
+
+
+def test_nodes_that_somebody_is_promised_are_kept():
+    node = a_node("a", A100, removable=True, empty_since=NOW - timedelta(hours=1))
+    pool = a_pool(A100, scaler="Kwok", most=4)
+    plan = decide(a_situation(offerings=[A100], nodes=[node], pools=[pool], jobs=[a_job()]))
+    assert placed(plan).nodes == ("a",)
+    assert plan.resizes == ()
+
+
+def test_a_job_that_backs_off_does_not_compete():
+    job = a_job(not_before=NOW + timedelta(seconds=30))
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
+    assert held(plan).reason is Reason.BACKING_OFF
+    assert "30 s" in held(plan).message
+
+
+def test_blamed_nodes_are_avoided():
+    nodes = [a_node("bad", A100), a_node("good", A100)]
+    plan = decide(a_situation(offerings=[A100], nodes=nodes, jobs=[a_job(avoid=(nodes[0].name,))]))
+    assert placed(plan).nodes == ("good",)
+
+
+def test_suspended_jobs_get_no_answer():
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job(suspended=True)]))
+    assert (plan.placements, plan.holds) == ((), ())
+
+
+def test_an_unsound_answer_is_never_acted_on():
+    class Liar:
+        name = "liar"
+
+        def solve(self, problem, *, budget_steps, rng):
+            del problem, budget_steps, rng
+            return Assignment(choices=(Choice(column=0, start_hours=0.0, nodes=()),))
+
+    with pytest.raises(UnsoundAssignmentError, match="nodes for"):
+        decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()]), solver=Liar())
+
+
+@pytest.mark.parametrize("solver", ["auto", "greedy", "exact"])
+def test_the_solver_is_chosen_by_name(solver):
+    situation = a_situation(
+        offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()], settings=Settings(solver=solver)
+    )
+    certificate = decide(situation).certificate
+    assert certificate is not None
+    assert certificate.solver == solver
+    assert certificate.gap_ratio == pytest.approx(0, abs=1e-9)
