@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from stint.api.parse import Known, freshness, to_job, to_overrides, with_books
+from stint.api.pricebook import PriceBook
+from stint.api.quantity import duration, resources
+from stint.api.trainingjob import TrainingJob
+from stint.catalogue.layer import PriceKey
+from stint.errors import InvalidInputError
+from stint.feeds import bundled
+from stint.model.offering import CapacityType
+from stint.testing.builders import NOW
+
+CATALOGUE = bundled.load()
+CONTAINER = {"name": "train", "image": "x"}
+
+
+def a_resource(name: str = "unet", container: dict[str, Any] | None = None, **spec: Any) -> TrainingJob:
+    full = {
+        "workers": 2,
+        "gpu": {"perWorker": 4},
+        "work": {"units": 100, "unitsPerSecond": {"A100-80GB": 1.0, "NVIDIA-L40S": 0.5}},
+        "template": {"spec": {"containers": [{**CONTAINER, **(container or {})}]}},
+        **spec,
+    }
+    return msgspec.convert({"metadata": {"name": name, "namespace": "team", "uid": "u"}, "spec": full}, TrainingJob)
+
+
+def parse(resource: TrainingJob):
+    return to_job(resource, CATALOGUE, Known(), created=NOW)
+
+
+def mistakes(resource: TrainingJob) -> dict[str, str]:
+    with pytest.raises(InvalidInputError) as refused:
+        parse(resource)
+    return {m.path: f"{m.found}: {m.remedy}" for m in refused.value.mistakes}
+
+
+def test_models_are_understood_in_any_usual_spelling():
+    job = parse(a_resource(gpu={"models": ["NVIDIA-A100-SXM4-80GB"]}))
+    assert job.gpu_models == ("A100-80GB",)
+    assert set(job.work.units_per_second) == {"A100-80GB", "L40S"}
+
+
+def test_a_worker_needs_what_its_containers_ask_for_and_its_gpus():
+    job = parse(a_resource(container={"resources": {"requests": {"cpu": "500m", "memory": "64Gi"}}}))
+    assert (job.per_worker.gpus, job.per_worker.cpu, job.per_worker.memory_gib) == (4, 0.5, 64.0)
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_path_and_a_remedy():
+    found = mistakes(
+        a_resource(
+            gpu={"perWorker": 4, "models": ["H1000"]},
+            work={"units": 1, "unitsPerSecond": {"A1O0": 1.0}},
+            container={"resources": {"requests": {"cpu": "four", "nvidia.com/gpu": "4"}}},
+            deadline="2020-01-01T00:00:00Z",
+        )
+    )
+    assert set(found) == {
+        "spec.gpu.models[0]",
+        "spec.work.unitsPerSecond[A1O0]",
+        "spec.template.spec.containers[0].resources",
+        "spec.deadline",
+    }
+    assert "or H100-SXM" in found["spec.gpu.models[0]"]
+    assert "give a later one" in found["spec.deadline"]
+
+
+def test_gpus_asked_for_twice_must_agree():
+    found = mistakes(a_resource(container={"resources": {"limits": {"nvidia.com/gpu": "2"}}}))
+    assert "contradicts spec.gpu.perWorker 4" in found["spec.template.spec.containers[0].resources"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "length", "fits"), [(10, 61, True), (11, 61, False), (1000, 59, True), (1001, 59, False)]
+)
+def test_names_leave_room_for_the_workers_numbers(workers, length, fits):
+    resource = a_resource("n" * length, workers=workers)
+    if fits:
+        assert parse(resource).workers == workers
+    else:
+        assert "host names end at 63" in mistakes(resource)["metadata.name"]
+
+
+def test_models_without_a_speed_are_told():
+    assert "has a speed" in mistakes(a_resource(gpu={"models": ["H100-SXM"]}))["spec.gpu.models"]
+
+
+def test_within_counts_from_the_creation():
+    assert parse(a_resource(within="36h")).deadline == NOW + timedelta(hours=36)
+    assert duration("3d") == timedelta(days=3)
+
+
+def test_the_escape_hatch_takes_any_pod_template():
+    template = {
+        "spec": {"containers": [CONTAINER], "nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}]}
+    }
+    resource = a_resource()
+    job = parse(
+        msgspec.structs.replace(
+            resource, spec=msgspec.structs.replace(resource.spec, template=None, pod_template=template)
+        )
+    )
+    assert job.node_selector == {"a": "b"}
+    assert job.tolerations[0].operator == "Exists"
+
+
+def test_quantities():
+    assert resources({"cpu": "1500m", "memory": "1Ti", "nvidia.com/gpu": "8"}).as_row() == (8.0, 1.5, 1024.0, 0.0)
+
+
+def a_book(name: str = "ours", **spec: Any) -> PriceBook:
+    return msgspec.convert({"metadata": {"name": name}, "spec": spec}, PriceBook)
+
+
+P5 = {"provider": "aws", "region": "us-east-1", "instanceType": "p5.48xlarge"}
+
+
+def test_a_price_book_beats_the_catalogue_and_says_that_it_did():
+    book = a_book(asOf="2026-11-01", prices=[{**P5, "usdPerNodeHour": 31.5}])
+    figure = with_books(CATALOGUE, [book]).price("aws", "us-east-1", "p5.48xlarge", CapacityType.ON_DEMAND)
+    assert figure is not None
+    assert (figure.value, figure.source, figure.as_of) == (31.5, "pricebook/ours", date(2026, 11, 1))
+
+
+def test_of_two_books_the_higher_precedence_wins():
+    books = [
+        a_book("a", precedence=1, prices=[{**P5, "usdPerNodeHour": 1}]),
+        a_book("b", prices=[{**P5, "usdPerNodeHour": 2}]),
+    ]
+    figure = with_books(CATALOGUE, books).price("aws", "us-east-1", "p5.48xlarge", CapacityType.ON_DEMAND)
+    assert figure is not None
+    assert figure.value == 1
+
+
+def test_a_book_with_a_wrong_date_is_left_out_whole():
+    book = a_book(asOf="2026-13-01", prices=[{**P5, "usdPerNodeHour": 1}])
+    with pytest.raises(InvalidInputError, match="write it as 2026-11-01"):
+        to_overrides(book)
+    assert with_books(CATALOGUE, [book]).layers == CATALOGUE.layers
+
+
+def test_everything_a_book_can_say_arrives():
+    said = to_overrides(
+        a_book(
+            prices=[{**P5, "capacityType": "spot", "zone": "use1-az4", "usdPerNodeHour": 9}],
+            energy={"tariffs": [{"region": "dc1", "usdPerKwh": 0.2}], "pue": [{"at": "on-premises/*", "ratio": 1.4}]},
+            carbon={"usdPerTonne": 80, "intensities": [{"at": "aws/us-east-1", "gPerKwh": 300}]},
+            egress=[{"from": "aws/us-east-1", "to": "gcp/us-central1", "usdPerGB": 0.05}],
+            storage=[{"at": "aws/us-east-1", "usdPerGBMonth": 0.05}],
+            interruptions=[{"provider": "aws", "perHour": 0.1}],
+            licences=[{"name": "nim", "usdPerGpuHour": 1}],
+            labour={"usdPerJobHour": 2},
+        )
+    )
+    assert said.prices == {PriceKey("aws", "us-east-1", "p5.48xlarge", CapacityType.SPOT, "use1-az4"): 9}
+    numbers = (said.tariffs, said.pue, said.carbon, said.egress, said.storage, said.interruptions, said.licences)
+    assert [list(n.values()) for n in numbers] == [[0.2], [1.4], [300], [0.05], [0.05], [0.1], [1]]
+    assert (said.labour_usd_per_job_hour, said.carbon_usd_per_tonne) == (2, 80)
+
+
+def test_freshness_is_the_last_books_to_say():
+    assert freshness([a_book("a", freshness={"spotPriceDays": 1}), a_book("b")]).spot_price_days == 1

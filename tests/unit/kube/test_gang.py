@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from stint.kube.gang import GangState, look
+from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan
+
+NONE: frozenset[str] = frozenset()
+GATED = [a_gang_pod(0), a_gang_pod(1)]
+RUNNING = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "state"),
+    [
+        (None, [], GangState.ABSENT),
+        (None, RUNNING, GangState.LEAVING),
+        (a_batch_job(), GATED, GangState.PLACED),
+        (a_batch_job(suspended=True), [], GangState.PARKED),
+        (a_batch_job(suspended=True), RUNNING, GangState.LEAVING),
+        (a_batch_job(deleting=True), [], GangState.LEAVING),
+        (a_batch_job(complete=True), [], GangState.SUCCEEDED),
+        (a_batch_job(failed_message="no"), RUNNING, GangState.FAILED),
+    ],
+)
+def test_states(job, pods, state):
+    assert look(job, pods, lost_nodes=NONE).state is state
+
+
+def test_pods_are_released_only_when_all_of_them_are_there():
+    assert look(a_batch_job(), GATED[:1], lost_nodes=NONE).to_release() == ()
+    assert len(look(a_batch_job(), GATED, lost_nodes=NONE).to_release()) == 2
+
+
+def test_a_release_that_was_broken_off_goes_on_with_the_rest():
+    half = [a_gang_pod(0, node="n1", phase="Running", gated=False), a_gang_pod(1)]
+    gang = look(a_batch_job(), half, lost_nodes=NONE)
+    assert [p.gang.index for p in gang.to_release() if p.gang] == [1]
+    assert not gang.released
+    assert not gang.running
+
+
+def test_a_gang_runs_while_its_workers_finish_one_by_one():
+    done = [RUNNING[0], a_gang_pod(1, node="n1", phase="Succeeded", gated=False)]
+    assert look(a_batch_job(), done, lost_nodes=NONE).running
+
+
+def test_pods_on_a_node_that_is_gone_are_told_apart_and_still_keep_the_job_from_starting_anew():
+    gang = look(a_batch_job(suspended=True), RUNNING, lost_nodes=frozenset({"n1"}))
+    assert (len(gang.lost), gang.pods, gang.state) == (2, (), GangState.LEAVING)
+
+
+def test_the_assignment_is_what_the_annotation_says():
+    assignment = look(a_batch_job(a_plan(("a", "b"))), RUNNING, lost_nodes=NONE).assignment()
+    assert assignment is not None
+    assert (assignment.nodes, assignment.released, assignment.running) == (("a", "b"), True, True)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+from stint.kube.manifests import PlanNote, indexed_job, note, read_note, release_patch, service
+from stint.testing.builders import NOW
+
+PLAN = PlanNote(
+    offering="p/i/z/spot", gpu_model="L40S", nodes=("n1", "n1", "n2"), since=NOW, usd_per_hour=3.5, attempt=1
+)
+
+
+def a_job(**spec: object) -> dict:
+    template = {"spec": {"containers": [{"name": "train", "image": "x", **spec}]}}
+    return indexed_job("unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN)
+
+
+def env(job: dict) -> dict[str, object]:
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return {e["name"]: e.get("value", e.get("valueFrom")) for e in container["env"]}
+
+
+def test_the_plan_can_be_read_from_the_job_again():
+    text = a_job()["metadata"]["annotations"]["stint.dev/plan"]
+    assert read_note(text) == PLAN
+    assert note(PLAN) == text
+
+
+def test_an_annotation_of_somebody_else_is_no_plan():
+    assert read_note("") is None
+    assert read_note("{}") is None
+    assert read_note("not json") is None
+
+
+def test_workers_wait_behind_the_gate_and_start_with_torchruns_variables():
+    job = a_job()
+    spec = job["spec"]["template"]["spec"]
+    assert spec["schedulingGates"] == [{"name": "stint.dev/placement"}]
+    assert (spec["restartPolicy"], spec["subdomain"]) == ("Never", "unet")
+    assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    told = env(job)
+    assert (told["MASTER_ADDR"], told["WORLD_SIZE"], told["PET_NNODES"]) == ("unet-0.unet", "6", "3")
+    assert (job["spec"]["completions"], job["spec"]["parallelism"], job["spec"]["backoffLimit"]) == (3, 3, 0)
+
+
+def test_what_the_user_has_set_stays():
+    told = env(a_job(env=[{"name": "MASTER_PORT", "value": "1234"}, {"name": "MINE", "value": "1"}]))
+    assert (told["MASTER_PORT"], told["MINE"]) == ("1234", "1")
+
+
+def test_the_template_is_not_changed_in_place():
+    template = {"spec": {"containers": [{"name": "train", "image": "x"}]}}
+    before = json.dumps(template)
+    indexed_job("a", "u", template, workers=1, gpus_per_worker=1, gpu_resource="nvidia.com/gpu", plan=PLAN)
+    assert json.dumps(template) == before
+
+
+def test_ranks_find_each_other_before_they_are_ready():
+    spec = service("unet", "uid")["spec"]
+    assert (spec["clusterIP"], spec["publishNotReadyAddresses"]) == ("None", True)
+
+
+def _terms(patch: dict) -> list[dict]:
+    return patch["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+
+
+PIN = {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+
+
+def test_a_pod_is_pinned_and_let_go_in_one_patch_that_names_its_uid():
+    patch = release_patch("u1", "n1", b"null")
+    assert patch["metadata"] == {"uid": "u1"}
+    assert patch["spec"]["schedulingGates"] == [{"$patch": "delete", "name": "stint.dev/placement"}]
+    assert _terms(patch) == [{"matchFields": [PIN]}]
+
+
+def test_the_pin_is_appended_to_every_term_that_is_there():
+    first = {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
+    second = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n9"]}]}
+    affinity = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [first, second]}}
+    }
+    terms = _terms(release_patch("u", "n1", json.dumps(affinity).encode()))
+    assert terms == [{**first, "matchFields": [PIN]}, {"matchFields": [*second["matchFields"], PIN]}]

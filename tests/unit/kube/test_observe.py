@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from stint.feeds import bundled
+from stint.kube.gang import GangState
+from stint.kube.observe import Caches, Observation, observe
+from stint.kube.records import PodRecord
+from stint.model.job import Phase, job_id
+from stint.model.market import Taint
+from stint.model.resources import Resources
+from stint.model.situation import Settings
+from stint.testing.builders import NOW
+from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan, a_record, a_resource
+
+CATALOGUE = bundled.load()
+UNET = job_id("team", "unet")
+RUNNING = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range(2)]
+HOUR = timedelta(hours=1)
+
+
+def look(*, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=()) -> Observation:
+    caches = Caches(
+        trainingjobs=list(resources), gpu_pools=[], price_books=[], nodes=list(nodes), pods=list(pods), jobs=list(jobs)
+    )
+    created = {r.metadata.uid: NOW - HOUR for r in resources}
+    return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={})
+
+
+@pytest.mark.parametrize("pods", [[], [a_gang_pod(0), a_gang_pod(1)], RUNNING], ids=["none yet", "gated", "running"])
+def test_a_placed_gang_counts_once_whether_its_pods_are_there_or_not(pods):
+    seen = look(resources=[a_resource()], nodes=[a_record()], pods=pods, jobs=[a_batch_job()])
+    (node,) = seen.situation.nodes
+    assert node.used.gpus == 8
+
+
+def test_other_peoples_pods_count_until_they_have_ended():
+    needs = Resources(gpus=2, pods=1)
+    pods = [PodRecord(uid=p, node="n1", phase=p, requests=needs, gang=None) for p in ("Running", "Succeeded")]
+    (node,) = look(nodes=[a_record()], pods=pods).situation.nodes
+    assert node.used.gpus == 2
+
+
+def test_pods_of_a_gang_that_leaves_count_until_they_are_gone():
+    seen = look(resources=[a_resource()], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(suspended=True)])
+    assert seen.situation.nodes[0].used.gpus == 8
+    job = seen.seen[UNET].job
+    assert job is not None
+    assert job.not_before is not None  # so that it does not compete with itself
+
+
+def test_spending_is_booked_from_the_start_of_the_plan_and_never_twice():
+    plan = a_plan(since=NOW - HOUR, usd_per_hour=10.0)
+    first = look(resources=[a_resource()], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]).seen[UNET]
+    assert first.spent_usd == pytest.approx(10.0)
+    booked = {"spentExactly": first.spent_usd, "spentThrough": NOW.isoformat()}
+    again = look(resources=[a_resource(booked)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)])
+    assert again.seen[UNET].spent_usd == pytest.approx(10.0)
+    later = look(
+        now=NOW + HOUR, resources=[a_resource(booked)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]
+    )
+    assert later.seen[UNET].spent_usd == pytest.approx(20.0)
+
+
+def test_a_parked_job_costs_nothing():
+    booked = {"spentExactly": 7.0, "spentThrough": (NOW - HOUR).isoformat()}
+    seen = look(resources=[a_resource(booked)], jobs=[a_batch_job(suspended=True)]).seen[UNET]
+    assert (seen.spent_usd, seen.gang.state) == (7.0, GangState.PARKED)
+
+
+def test_progress_follows_the_speed_while_it_runs_and_what_survived_while_it_does_not():
+    half = {"progress": {"unitsDone": 3600.0, "runningSince": (NOW - 2 * HOUR).isoformat()}}
+    runs = look(resources=[a_resource(half)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job()]).seen[UNET]
+    assert runs.progress.estimate == pytest.approx(3600 + 7200)
+    assert runs.job is not None
+    assert runs.job.work.units_done == runs.progress.estimate
+    stands = look(resources=[a_resource(half)], jobs=[a_batch_job(suspended=True)]).seen[UNET]
+    assert (stands.progress.estimate, stands.progress.running_since) == (3600.0, None)
+
+
+def test_ends_are_told_by_the_job_and_stay():
+    done = look(resources=[a_resource()], jobs=[a_batch_job(complete=True)]).seen[UNET]
+    assert (done.phase, done.job) == (Phase.SUCCEEDED, None)
+    kept = look(resources=[a_resource({"phase": "Succeeded"})]).seen[UNET]
+    assert (kept.phase, kept.job) == (Phase.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize(("attempt", "phase"), [(0, None), (3, Phase.FAILED)])
+def test_a_failed_gang_is_given_up_after_its_retries(attempt, phase):
+    job = a_batch_job(a_plan(attempt=attempt), failed_message="exit 1")
+    assert look(resources=[a_resource()], jobs=[job]).seen[UNET].phase is phase
+
+
+def test_an_unusable_spec_is_kept_out_of_the_decision():
+    seen = look(resources=[a_resource(gpu={"perWorker": 1, "models": ["Voodoo2"]})])
+    assert seen.situation.jobs == ()
+    assert seen.seen[UNET].phase is Phase.INVALID
+
+
+def test_the_providers_notice_makes_a_node_unusable():
+    (node,) = look(nodes=[a_record(taints=(Taint(key="stint.dev/interrupted"),))]).situation.nodes
+    assert node.interrupted
+    assert not node.usable
+
+
+def test_a_node_under_way_is_expected_and_given_up_in_the_end():
+    def coming(ordered: datetime):
+        import msgspec
+
+        from stint.api.gpupool import GPUPool
+
+        spec = {
+            "nodeSelector": {"pool": "p"},
+            "coldStartSeconds": 300,
+            "limits": {"maxNodes": 2},
+            "scaler": {"adapter": "Kwok", "mode": "Act"},
+            "offerings": [{"provider": "aws", "zone": "us-east-1a", "instanceType": "p4de.24xlarge"}],
+        }
+        pool = msgspec.convert({"metadata": {"name": "p", "uid": "p"}, "spec": spec}, GPUPool)
+        node = a_record(ready=False, labels={"pool": "p"}, annotations={"stint.dev/ordered-at": ordered.isoformat()})
+        caches = Caches(trainingjobs=[], gpu_pools=[pool], price_books=[], nodes=[node], pods=[], jobs=[])
+        return observe(caches, CATALOGUE, Settings(), now=NOW, created={}, empty_since={}).situation.nodes[0].ready_at
+
+    assert coming(NOW) == NOW + timedelta(minutes=5)
+    assert coming(NOW - timedelta(minutes=10)) == NOW + timedelta(seconds=30)
+    assert coming(NOW - timedelta(minutes=16)) is None
