@@ -8,34 +8,47 @@ from typing import Any
 
 TARGET = Path(__file__).resolve().parent.parent / "charts" / "stint" / "dashboards" / "stint.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+SCRAPED = ("Time", "__name__", "instance", "container", "endpoint", "service", "pod", "prometheus")
+
+# Prices a pool's free GPUs at the mean of what its offerings of that model cost.
+FREE_DOLLARS = (
+    'sum by (pool) (stint_pool_gpus{state="free"} '
+    "* on (pool, gpu_model) group_left avg by (pool, gpu_model) (stint_pool_price_dollars_per_gpu_hour))"
+)
+JOB = "{{namespace}}/{{job}}"
+MINE = '{namespace=~"$namespace"}'
 
 # Each panel: its title, kind, unit and width of 24, and its queries with their legends.
 ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
     "Spend": [
-        ("Running now", "stat", "currencyUSD", 4, [("sum(stint_running_dollars_per_hour)", "$/h")]),
+        ("Running now, per hour", "stat", "currencyUSD", 4, [("sum(stint_running_dollars_per_hour)", "$/h")]),
         ("Spent, 24 h", "stat", "currencyUSD", 4, [("sum(increase(stint_spent_dollars_total[24h]))", "$")]),
-        ("Saved against the next best, 24 h", "stat", "currencyUSD", 4,
-         [("sum(increase(stint_saved_dollars_total[24h]))", "$")]),
-        ("Idle GPUs", "stat", "short", 4, [("sum(stint_job_idle_gpus)", "GPUs")]),
-        ("Still to come for running and waiting jobs", "stat", "currencyUSD", 8,
-         [("sum(stint_job_estimated_cost_dollars) - sum(stint_job_spent_dollars)", "$")]),
-        ("Dollars per hour by capacity type", "timeseries", "currencyUSD", 12,
+        ("Saved against the next best, less what speed cost, 24 h", "stat", "currencyUSD", 4,
+         [("sum(increase(stint_saved_dollars_total[24h])) - sum(increase(stint_extra_dollars_total[24h]))", "$")]),
+        ("Placed GPUs that do nothing, per hour", "stat", "currencyUSD", 4,
+         [("sum(stint_job_idle_dollars_per_hour)", "$/h")]),
+        ("GPUs that no job has, per hour", "stat", "currencyUSD", 4, [(f"sum({FREE_DOLLARS})", "$/h")]),
+        ("Still to come for running and waiting jobs", "stat", "currencyUSD", 4,
+         [("sum(stint_job_estimated_cost_dollars) - sum(stint_job_spent_dollars and stint_job_estimated_cost_dollars)",
+           "$")]),
+        ("Dollars per hour by capacity type", "timeseries", "currencyUSD", 8,
          [("sum by (capacity_type) (stint_running_dollars_per_hour)", "{{capacity_type}}")]),
-        ("Dollars per hour by GPU model", "timeseries", "currencyUSD", 12,
+        ("Dollars per hour by GPU model", "timeseries", "currencyUSD", 8,
          [("sum by (gpu_model) (stint_running_dollars_per_hour)", "{{gpu_model}}")]),
-        ("Spent by namespace", "timeseries", "currencyUSD", 12,
+        ("Spent in the hour before, by namespace", "timeseries", "currencyUSD", 8,
          [("sum by (namespace) (increase(stint_spent_dollars_total[1h]))", "{{namespace}}")]),
-        ("Dearest jobs so far", "table", "currencyUSD", 12,
-         [("topk(10, stint_job_spent_dollars)", "{{namespace}}/{{job}}")]),
+        ("Dearest jobs so far", "table", "currencyUSD", 12, [(f"topk(10, stint_job_spent_dollars{MINE})", JOB)]),
+        ("Where GPUs do nothing, per hour", "table", "currencyUSD", 12,
+         [(f"topk(10, stint_job_idle_dollars_per_hour{MINE} > 0)", JOB)]),
     ],
     "Jobs and decisions": [
         ("Jobs by phase", "timeseries", "short", 8, [("stint_jobs", "{{phase}}")]),
         ("Why jobs wait", "timeseries", "short", 8, [("stint_jobs_held", "{{reason}}")]),
-        ("Slack to the deadline", "timeseries", "s", 8,
-         [("stint_job_deadline_slack_seconds", "{{namespace}}/{{job}}")]),
-        ("GPU utilisation", "timeseries", "percentunit", 8,
-         [("stint_job_gpu_utilisation_ratio", "{{namespace}}/{{job}}")]),
-        ("Power", "timeseries", "watt", 8, [("stint_job_power_watts", "{{namespace}}/{{job}}")]),
+        ("Least slack to the deadline", "timeseries", "s", 8,
+         [(f"bottomk(10, stint_job_deadline_slack_seconds{MINE})", JOB)]),
+        ("Lowest GPU utilisation", "timeseries", "percentunit", 8,
+         [(f"bottomk(10, stint_job_gpu_utilisation_ratio{MINE})", JOB)]),
+        ("Most power", "timeseries", "watt", 8, [(f"topk(10, stint_job_power_watts{MINE})", JOB)]),
         ("Decisions per minute", "timeseries", "short", 8,
          [("sum by (action) (rate(stint_decisions_total[5m])) * 60", "{{action}}")]),
         ("Gangs taken back", "timeseries", "short", 8,
@@ -46,13 +59,14 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
           ("histogram_quantile(0.95, sum by (le) (rate(stint_cycle_duration_seconds_bucket[5m])))", "whole cycle")]),
     ],
     "Pools and prices": [
-        ("Nodes", "timeseries", "short", 8, [("stint_pool_nodes", "{{pool}} {{state}}")]),
+        ("Nodes", "timeseries", "short", 8, [("stint_pool_nodes > 0", "{{pool}} {{state}}")]),
         ("Free GPUs", "timeseries", "short", 8, [('stint_pool_gpus{state="free"}', "{{pool}} {{gpu_model}}")]),
         ("GPUs in use", "gauge", "percentunit", 8,
          [('sum(stint_pool_gpus{state="used"}) / sum(stint_pool_gpus)', "in use")]),
-        ("Dollars per GPU-hour", "table", "currencyUSD", 12,
+        ("GPUs that no job has, dollars per hour", "timeseries", "currencyUSD", 8, [(FREE_DOLLARS, "{{pool}}")]),
+        ("Dollars per GPU-hour", "table", "currencyUSD", 8,
          [("stint_pool_price_dollars_per_gpu_hour", "{{pool}} {{gpu_model}} {{capacity_type}} ({{source}})")]),
-        ("Age of prices", "timeseries", "s", 12, [("stint_price_age_seconds", "{{pool}}")]),
+        ("Age of the oldest price", "timeseries", "s", 8, [("stint_price_age_seconds", "{{pool}}")]),
     ],
 }  # fmt: skip
 
@@ -76,6 +90,8 @@ def panels() -> list[dict[str, Any]]:
                     "expr": query,
                     "legendFormat": legend,
                     "instant": kind != "timeseries",
+                    "range": kind == "timeseries",
+                    "format": "table" if kind == "table" else "time_series",  # a table: one row a series
                 }
                 for i, (query, legend) in enumerate(queries)
             ]
@@ -88,12 +104,20 @@ def panels() -> list[dict[str, Any]]:
                     "gridPos": {"x": x, "y": y, "w": width, "h": tall},
                     "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
                     "options": {},
+                    "transformations": [_tidy(queries)] if kind == "table" else [],
                     "targets": targets,
                 }
             )
             x += width
         y += height
     return made
+
+
+def _tidy(queries: list[tuple[str, str]]) -> dict[str, Any]:
+    """Leave out the columns that say who was scraped; `namespace` and `job` are that, too, where no job is meant."""
+    ours = any(legend == JOB for _, legend in queries)
+    hidden = SCRAPED if ours else (*SCRAPED, "namespace", "job")
+    return {"id": "organize", "options": {"excludeByName": dict.fromkeys(hidden, True)}}
 
 
 def dashboard() -> dict[str, Any]:
@@ -107,7 +131,21 @@ def dashboard() -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
         "templating": {
-            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}]
+            "list": [
+                {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
+                {
+                    "name": "namespace",
+                    "type": "query",
+                    "label": "Namespace of jobs",
+                    "datasource": SOURCE,
+                    "query": "label_values(stint_job_spent_dollars, namespace)",
+                    "refresh": 2,
+                    "multi": True,
+                    "includeAll": True,
+                    "allValue": ".*",
+                    "current": {"text": "All", "value": "$__all"},
+                },
+            ]
         },
         "panels": panels(),
     }

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
+import urllib.request
 
+import yaml
+
+from hack import gen_dashboard
 from hack.cluster import ROOT, Cluster, eventually
 
 NAMESPACE = "chart"
@@ -32,3 +37,13 @@ def test_any_number_of_replicas_becomes_any_other_under_restricted_pod_security(
     finally:
         cluster.helm("uninstall", "second", "-n", NAMESPACE)
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def test_prometheus_understands_every_panel_and_every_alert(prometheus: str):
+    alerts = yaml.safe_load((ROOT / "charts" / "stint" / "alerts.yaml").read_text())
+    queries = [a["expr"] for a in alerts]
+    queries += [t["expr"] for p in gen_dashboard.panels() for t in p.get("targets", ())]
+    for query in queries:
+        form = urllib.parse.urlencode({"query": query.replace("$namespace", ".*")}).encode()
+        with urllib.request.urlopen(f"{prometheus}/api/v1/query", data=form) as answer:
+            assert json.load(answer)["status"] == "success"

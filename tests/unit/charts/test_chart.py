@@ -174,6 +174,8 @@ def test_everything_for_prometheus_and_grafana_is_rendered_when_asked_for(helm):
     assert len(_one(objects, "PrometheusRule")["spec"]["groups"][0]["rules"]) >= 5
     assert json.loads(_one(objects, "ConfigMap", "stint-dashboard")["data"]["stint.json"]) == gen_dashboard.dashboard()
     assert _one(objects, "ConfigMap", "stint-dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
+    (endpoint,) = _one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["honorLabels"] is True  # or a TrainingJob's namespace and name would be the scrape target's
     assert not {"ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"} & {o["kind"] for o in _template(helm)}
 
 
