@@ -16,7 +16,6 @@ FREE_DOLLARS = (
     "* on (pool, gpu_model) group_left avg by (pool, gpu_model) (stint_pool_price_dollars_per_gpu_hour))"
 )
 JOB = "{{namespace}}/{{job}}"
-MINE = '{namespace=~"$namespace"}'
 
 # Each panel: its title, kind, unit and width of 24, and its queries with their legends.
 ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
@@ -37,18 +36,18 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
          [("sum by (gpu_model) (stint_running_dollars_per_hour)", "{{gpu_model}}")]),
         ("Spent in the hour before, by namespace", "timeseries", "currencyUSD", 8,
          [("sum by (namespace) (increase(stint_spent_dollars_total[1h]))", "{{namespace}}")]),
-        ("Dearest jobs so far", "table", "currencyUSD", 12, [(f"topk(10, stint_job_spent_dollars{MINE})", JOB)]),
+        ("Dearest jobs so far", "table", "currencyUSD", 12, [("topk(10, stint_job_spent_dollars)", JOB)]),
         ("Where GPUs do nothing, per hour", "table", "currencyUSD", 12,
-         [(f"topk(10, stint_job_idle_dollars_per_hour{MINE} > 0)", JOB)]),
+         [("topk(10, stint_job_idle_dollars_per_hour > 0)", JOB)]),
     ],
     "Jobs and decisions": [
         ("Jobs by phase", "timeseries", "short", 8, [("stint_jobs", "{{phase}}")]),
         ("Why jobs wait", "timeseries", "short", 8, [("stint_jobs_held", "{{reason}}")]),
         ("Least slack to the deadline", "timeseries", "s", 8,
-         [(f"bottomk(10, stint_job_deadline_slack_seconds{MINE})", JOB)]),
+         [("bottomk(10, stint_job_deadline_slack_seconds)", JOB)]),
         ("Lowest GPU utilisation", "timeseries", "percentunit", 8,
-         [(f"bottomk(10, stint_job_gpu_utilisation_ratio{MINE})", JOB)]),
-        ("Most power", "timeseries", "watt", 8, [(f"topk(10, stint_job_power_watts{MINE})", JOB)]),
+         [("bottomk(10, stint_job_gpu_utilisation_ratio)", JOB)]),
+        ("Most power", "timeseries", "watt", 8, [("topk(10, stint_job_power_watts)", JOB)]),
         ("Decisions per minute", "timeseries", "short", 8,
          [("sum by (action) (rate(stint_decisions_total[5m])) * 60", "{{action}}")]),
         ("Gangs taken back", "timeseries", "short", 8,
@@ -133,18 +132,8 @@ def dashboard() -> dict[str, Any]:
         "templating": {
             "list": [
                 {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
-                {
-                    "name": "namespace",
-                    "type": "query",
-                    "label": "Namespace of jobs",
-                    "datasource": SOURCE,
-                    "query": "label_values(stint_job_spent_dollars, namespace)",
-                    "refresh": 2,
-                    "multi": True,
-                    "includeAll": True,
-                    "allValue": ".*",
-                    "current": {"text": "All", "value": "$__all"},
-                },
+                # Adds what is chosen, such as namespace = vision, to every query.
+                {"name": "filters", "type": "adhoc", "label": "Only", "datasource": SOURCE},
             ]
         },
         "panels": panels(),

@@ -8,7 +8,6 @@ import urllib.request
 
 import yaml
 
-from hack import gen_dashboard
 from hack.cluster import ROOT, Cluster, eventually
 
 NAMESPACE = "chart"
@@ -39,11 +38,9 @@ def test_any_number_of_replicas_becomes_any_other_under_restricted_pod_security(
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def test_prometheus_understands_every_panel_and_every_alert(prometheus: str):
+def test_prometheus_understands_every_alert(prometheus: str):
     alerts = yaml.safe_load((ROOT / "charts" / "stint" / "alerts.yaml").read_text())
-    queries = [a["expr"] for a in alerts]
-    queries += [t["expr"] for p in gen_dashboard.panels() for t in p.get("targets", ())]
-    for query in queries:
-        form = urllib.parse.urlencode({"query": query.replace("$namespace", ".*")}).encode()
+    for alert in alerts:
+        form = urllib.parse.urlencode({"query": alert["expr"]}).encode()
         with urllib.request.urlopen(f"{prometheus}/api/v1/query", data=form) as answer:
             assert json.load(answer)["status"] == "success"
