@@ -19,7 +19,9 @@ _COST_FIELDS = tuple(f for f in Cost.__dataclass_fields__ if f != "usd")
 def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd: float) -> Candidate:
     """A choice in words that leave the core: names, dates, dollars."""
     c = choice.column
-    start = problem.situation.now + timedelta(hours=choice.start_hours)
+    now = problem.situation.now
+    arrive = max((float(problem.node_from_hours[n]) for n in choice.nodes if problem.node_is_new[n]), default=0.0)
+    start = now + timedelta(hours=max(choice.start_hours, arrive))
     rate = float(columns.usd_per_node_hour[c] * columns.share[c]) * int(columns.workers[c])
     return Candidate(
         offering=problem.offerings[columns.offering[c]].id,
@@ -32,7 +34,7 @@ def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd:
         usd_per_hour=rate,
         objective_usd=objective_usd,
         start=start,
-        finish=start + timedelta(hours=float(columns.cost.finish_hours[c])),
+        finish=now + timedelta(hours=choice.start_hours + float(columns.cost.finish_hours[c])),
     )
 
 

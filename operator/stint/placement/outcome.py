@@ -72,10 +72,10 @@ def _waits_for(problem: Problem, choice: Choice, chosen: Candidate, explanation:
     if any(problem.nodes[n].ready_at is not None for n in choice.nodes if n < len(problem.nodes)):
         return Reason.NODES_ON_THE_WAY, f"its nodes in {chosen.offering} arrive in about {minutes:.0f} min; {money}"
     others = explanation.runner_up
-    if others is not None and others.start <= problem.situation.now:
+    if others is not None and (others.start <= problem.situation.now or others.new_nodes):
         return Reason.WAITING_IS_CHEAPER, (
-            f"waits about {minutes:.0f} min for {chosen.offering}: {money}, against {others.cost.usd:.2f} USD now "
-            f"on {others.offering}"
+            f"waits about {minutes:.0f} min for {chosen.offering}: {money}, against {others.cost.usd:.2f} USD "
+            f"at once on {others.offering}"
         )
     return Reason.NOT_ENOUGH_GPUS, f"{chosen.offering} has room in about {minutes:.0f} min; {money}"
 

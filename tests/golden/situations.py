@@ -1,0 +1,113 @@
+"""The situations whose plans are kept. `python -m tests.golden.situations` writes situations and plans anew.
+
+Read the diff of the plans before committing it: each changed line is a decision that people will get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hack.demo import scenarios
+from hack.demo.__main__ import FLEET
+from hack.fleet import objects
+from stint.api import snapshot
+from stint.api.gpupool import GPUPool
+from stint.api.trainingjob import TrainingJob
+from stint.decide import decide
+from stint.feeds import bundled
+from stint.kube.observe import Caches, observe
+from stint.kube.records import WireNode, reduce_node
+from stint.model.job import Data
+from stint.model.offering import CapacityType
+from stint.model.situation import Settings, Situation
+from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
+
+HERE = Path(__file__).resolve().parent
+SAMPLE = HERE.parent.parent / "hack" / "samples" / "situation.json"  # the one that the README shows
+
+
+def three_teams() -> Situation:
+    """The demo's fleet and jobs as they are first seen, at the prices of the catalogue."""
+    made = objects(FLEET)
+    nodes = []
+    for thing in made:
+        if thing["kind"] == "Node":
+            thing["metadata"]["uid"] = thing["metadata"]["name"]
+            thing["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+            nodes.append(reduce_node(msgspec.convert(thing, WireNode))[2])
+    pools = [msgspec.convert(_with_uid(t), GPUPool) for t in made if t["kind"] == "GPUPool"]
+    jobs = [
+        msgspec.convert(_with_uid(t), TrainingJob)
+        for pack in scenarios.packs()
+        for t in scenarios.manifests(pack)
+        if t["kind"] == "TrainingJob"
+    ]
+    caches = Caches(trainingjobs=jobs, gpu_pools=pools, price_books=[], nodes=nodes, pods=[], jobs=[])
+    created = {j.metadata.uid: NOW for j in jobs}
+    return observe(caches, bundled.load(), Settings(), now=NOW, created=created, empty_since={}).situation
+
+
+def _with_uid(thing: dict[str, Any]) -> dict[str, Any]:
+    meta = thing["metadata"]
+    return {**thing, "metadata": {**meta, "uid": f"{meta.get('namespace', '')}/{meta['name']}"}}
+
+
+def wait_or_buy() -> Situation:
+    """A cheap node falls free in an hour; a dear one can be bought now; one job is in a hurry and one is not."""
+    cheap, dear = an_offering("owned", usd=4.0, capacity=CapacityType.OWNED), an_offering("cloud", usd=30.0)
+    busy = a_node("dgx-0", cheap, used_gpus=8)
+    return a_situation(
+        offerings=[cheap, dear],
+        nodes=[busy],
+        pools=[a_pool(cheap), a_pool(dear, scaler="Kwok", most=2)],
+        jobs=[
+            running_on(a_job("runs"), busy, offering=cheap, hours_left=1),
+            a_job("patient"),
+            a_job("hurried", deadline_hours=10.5),
+        ],
+    )
+
+
+def every_no() -> Situation:
+    """One job for each common reason to wait."""
+    offering = an_offering()
+    idle = a_node("idle", offering, removable=True, empty_since=NOW - timedelta(hours=1))
+    return a_situation(
+        offerings=[offering],
+        nodes=[idle],
+        pools=[a_pool(offering, scaler="Kwok", most=2, advise_only=True)],
+        jobs=[
+            a_job("large", workers=2),
+            a_job("huge", workers=20),
+            a_job("poor", budget_usd=1.0),
+            a_job("strange", speeds={"H100-SXM": 1.0}),
+            a_job("tied", data=Data(gib=1.0, provider="gcp", region="us-central1", may_leave_region=False)),
+            a_job("blamed", not_before=NOW + timedelta(minutes=1)),
+        ],
+    )
+
+
+SITUATIONS: Mapping[str, Callable[[], Situation]] = {
+    "three-teams": three_teams,
+    "wait-or-buy": wait_or_buy,
+    "every-no": every_no,
+}
+
+
+def files() -> dict[Path, bytes]:
+    """What should be in this folder."""
+    made = {
+        HERE / f"{name}.json": snapshot.encode(situation := make(), decide(situation))
+        for name, make in SITUATIONS.items()
+    }
+    return made | {SAMPLE: snapshot.encode(three_teams(), None)}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_bytes(text)

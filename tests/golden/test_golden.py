@@ -1,0 +1,21 @@
+"""Stored situations give the stored plans, to the byte. To accept new ones: `python -m tests.golden.situations`."""
+
+from __future__ import annotations
+
+import pytest
+
+from stint.api import snapshot
+from stint.decide import decide
+from tests.golden import situations
+
+
+@pytest.mark.parametrize("name", situations.SITUATIONS)
+def test_the_plan_is_still_the_same(name):
+    stored = (situations.HERE / f"{name}.json").read_bytes()
+    record = snapshot.decode(stored, name=name)
+    assert snapshot.encode(record.situation, decide(record.situation)) == stored
+
+
+def test_the_sample_of_the_readme_is_one_of_them():
+    record = snapshot.decode(situations.SAMPLE.read_bytes(), name="sample")
+    assert record.situation == snapshot.decode((situations.HERE / "three-teams.json").read_bytes(), name="it").situation
