@@ -9,12 +9,13 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from hack.exporter.series import render
+from hack.exporter.series import Meter, render
 from stint.kube.client import Api, ApiError, connect
 
 
 async def serve(kubeconfig: Path, port: int, host_label: str) -> None:
     """Look at the API server whenever Prometheus asks."""
+    meter = Meter()
     async with Api(connect(kubeconfig)) as api:
 
         async def metrics(_: web.Request) -> web.Response:
@@ -22,7 +23,7 @@ async def serve(kubeconfig: Path, port: int, host_label: str) -> None:
                 nodes, pods = await asyncio.gather(api.get("/api/v1/nodes"), api.get("/api/v1/pods"))
             except (ApiError, aiohttp.ClientError) as error:
                 return web.Response(status=503, text=str(error))
-            text = render(nodes["items"], pods["items"], host_label=host_label)
+            text = render(nodes["items"], pods["items"], host_label=host_label, meter=meter)
             return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
         app = web.Application()

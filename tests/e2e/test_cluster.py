@@ -1,4 +1,4 @@
-"""What every other e2e test takes for granted: the control plane is real, and fake nodes and pods do as they are told."""
+"""What the other e2e tests take for granted: a real control plane, and fake nodes and pods that do as they are told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -168,12 +169,11 @@ def test_a_pod_may_start_late_and_a_deleted_one_goes(corner: Corner):
 
 
 def test_a_node_may_boot_slowly(corner: Corner):
+    before = time.monotonic()
     slow = corner.node("slow", ready_after="2s")
     never = corner.node("never", ready_after="10m")
-    made = datetime.fromisoformat(corner.read("node", slow)["metadata"]["creationTimestamp"])
-    conditions = corner.ready(slow)["status"]["conditions"]
-    since = next(datetime.fromisoformat(c["lastTransitionTime"]) for c in conditions if c["type"] == "Ready")
-    assert since - made >= timedelta(seconds=1)  # both are cut to whole seconds
+    corner.ready(slow)
+    assert time.monotonic() - before >= 2
     assert not corner.is_ready(never)
 
 
@@ -197,8 +197,8 @@ def test_prometheus_knows_which_pod_has_which_gpu(corner: Corner, prometheus: st
 
     def series(metric: str) -> list[dict[str, Any]]:
         query = urllib.parse.quote(f'{metric}{{hostname="{corner.name}-node"}}')
-        found: list[dict[str, Any]] = json.loads(get(f"{prometheus}/api/v1/query?query={query}") or "{}")["data"]
-        return found["result"]  # type: ignore[call-overload,no-any-return]
+        found: list[dict[str, Any]] = json.loads(get(f"{prometheus}/api/v1/query?query={query}"))["data"]["result"]
+        return found
 
     def busy() -> list[dict[str, Any]]:  # scraped with honor_labels off, as most clusters do: the pod is exported_pod
         return [s for s in series("DCGM_FI_DEV_GPU_UTIL") if s["metric"].get("exported_pod") == "pod"]
@@ -207,11 +207,11 @@ def test_prometheus_knows_which_pod_has_which_gpu(corner: Corner, prometheus: st
     assert float(one["value"][1]) == 40
     assert len(series("DCGM_FI_DEV_POWER_USAGE")) == 2  # the idle GPU too
 
-    def joules() -> float:
+    def millijoules() -> float:
         return max(float(s["value"][1]) for s in series("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"))
 
-    before = eventually(joules, what="energy")
-    eventually(lambda: joules() > before, what="energy to grow")
+    before = eventually(millijoules, what="energy")
+    eventually(lambda: millijoules() > before, what="energy to grow")
 
 
 def _run(state: Path, verb: str) -> subprocess.CompletedProcess[str]:
