@@ -1,6 +1,6 @@
 # make demo, make test: everything else is fetched or built into a cache folder.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test check unit e2e crds bench clean
+.PHONY: help setup up down status env demo test check unit e2e crds bench clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stint
 UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
@@ -28,6 +28,9 @@ down: setup ## stop all of it
 status: setup ## what runs
 	@$(PY) -m hack.cluster status
 
+env: setup ## what a shell needs to speak to it: eval "$$(make -s env)"
+	@$(PY) -m hack.cluster env
+
 demo: setup ## the whole story in a minute or two
 	@$(PY) -m hack.demo
 
@@ -38,7 +41,7 @@ check: setup ## linters, types, the contracts between floors
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 unit: setup ## the tests that need no cluster
-	$(PY) -m pytest -q tests/unit tests/property tests/golden tests/shell
+	$(PY) -m pytest -q tests/unit tests/property tests/golden
 
 e2e: setup ## the tests on a real control plane
 	$(PY) -m pytest -q tests/e2e

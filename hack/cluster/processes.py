@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -50,12 +51,24 @@ def eventually(check: Callable[[], T], *, timeout: float = 30, what: str = "", e
         time.sleep(every)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, not given out before, and below those that outgoing connections take."""
+    for port in random.sample(range(10_000, 32_000), 200):
+        with socket.socket() as probe:
+            if port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
+                _given.add(port)
+                return port
+    raise HopelessError("found no free port on 127.0.0.1")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whoever reads it finds all of it or nothing, even if this process is killed now."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
 
 
 def started_at(pid: int) -> str | None:
@@ -140,7 +153,7 @@ class Processes:
             )
         process = Process(name, child.pid, started_at(child.pid) or "", log)
         note = {"name": name, "pid": process.pid, "started": process.started, "log": str(log)}
-        (self._notes / f"{name}.json").write_text(json.dumps(note))
+        write_whole(self._notes / f"{name}.json", json.dumps(note))
         child.returncode = 0  # it is ours to end by pid; keeps Popen from warning that it still runs
         return process
 

@@ -175,12 +175,12 @@ class Operator:
             behind.append("our own resources; are the CRDs installed, and may we list them?")
         return f"not yet listed: {', '.join(behind)}" if behind else None
 
-    def _silent(self) -> str | None:
+    def _ages(self) -> dict[str, float]:
         now = time.monotonic()
-        ages = {n: now - i.last_heard for n, i in self.informers.items() if i.synced.is_set()}
-        for name, age in ages.items():
-            self.metrics.informer_age.labels(name).set(age)
-        silent = [n for n, age in ages.items() if age > SILENT_AFTER_S]
+        return {n: now - i.last_heard for n, i in self.informers.items() if i.synced.is_set()}
+
+    def _silent(self) -> str | None:
+        silent = [n for n, age in self._ages().items() if age > SILENT_AFTER_S]
         return f"nothing heard of {', '.join(silent)} for over {SILENT_AFTER_S:.0f} s" if silent else None
 
     def _stuck(self) -> str | None:
@@ -198,6 +198,8 @@ class Operator:
     def render(self) -> bytes:
         """The metrics, with those that are only looked up when asked for."""
         self.metrics.leader.set(self.leadership.held.is_set())
+        for name, age in self._ages().items():
+            self.metrics.informer_age.labels(name).set(age)
         for (verb, code), count in self.api.requests.items():
             self.metrics.requests.labels(verb, str(code)).set(count)
         return self.metrics.render()
@@ -237,6 +239,8 @@ class Operator:
                 if not self._usage_wrong:
                     log.warning("utilisation is unknown: %s", error)
                 self._usage_wrong = f"utilisation is unknown: {error}"
+                self.cycle.usage = {}  # what was true once is unknown now
+                self.metrics.usage(())
                 self.metrics.prometheus_up.set(0)
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()

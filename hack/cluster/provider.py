@@ -1,0 +1,45 @@
+"""Where a cluster comes from: CLUSTER=embedded, kind or current."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from hack.cluster import build
+from hack.cluster.current import Current
+from hack.cluster.embedded import Embedded
+from hack.cluster.kind import Kind
+from hack.cluster.processes import Processes
+
+
+class Provider(Protocol):
+    """Makes a cluster and takes it away again."""
+
+    owns_nodes: bool  # whether fake nodes may be added
+    version: str  # of Kubernetes; empty: whatever it is
+    kubeconfig: Path
+    processes: Processes
+
+    def start(self) -> None:
+        """Return when it can be used."""
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+
+
+PROVIDERS: dict[str, type[Embedded] | type[Kind] | type[Current]] = {
+    "embedded": Embedded,
+    "kind": Kind,
+    "current": Current,
+}
+
+
+def provider(state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False) -> Provider:
+    """By CLUSTER= and K8S= unless given."""
+    chosen = name or os.environ.get("CLUSTER") or "embedded"
+    version = k8s or os.environ.get("K8S") or build.versions()["default_kubernetes"]
+    if chosen not in PROVIDERS:
+        raise build.BuildError(f"CLUSTER={chosen}: choose one of {', '.join(PROVIDERS)}")
+    state.mkdir(parents=True, exist_ok=True)
+    return PROVIDERS[chosen](state.resolve(), version, audit=audit)
