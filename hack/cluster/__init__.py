@@ -20,7 +20,7 @@ import yaml
 
 from hack.cluster import build, claims
 from hack.cluster.embedded import Embedded, read_server, write_kubeconfig
-from hack.cluster.processes import Process, Processes, eventually, free_port
+from hack.cluster.processes import Process, Processes, eventually, free_port, listens
 from hack.cluster.provider import Provider, provider
 
 __all__ = ["Cluster", "Operator", "Provider", "eventually", "provider", "running_cluster"]
@@ -156,8 +156,8 @@ class Cluster:
 
         The first is the one that Prometheus scrapes. A second one beside it needs a `name` of its own.
         """
-        running = [p for p in self.provider.processes.noted() if p.name.startswith("operator") and p.alive]
-        metrics_port, health_port = free_port() if running else self._metrics_port, free_port()
+        metrics_port = free_port() if listens(self._metrics_port) else self._metrics_port
+        health_port = free_port()
         kubeconfig = kubeconfig or self.service_account_kubeconfig()
         command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={kubeconfig}"]
         command += [

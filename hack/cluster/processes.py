@@ -54,13 +54,18 @@ def eventually(check: Callable[[], T], *, timeout: float = 30, what: str = "", e
 _given: set[int] = set()
 
 
+def listens(port: int) -> bool:
+    """Whether somebody on this machine does."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """A port that nobody listens on, not given out before, and below those that outgoing connections take."""
     for port in random.sample(range(10_000, 32_000), 200):
-        with socket.socket() as probe:
-            if port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
-                _given.add(port)
-                return port
+        if port not in _given and not listens(port):
+            _given.add(port)
+            return port
     raise HopelessError("found no free port on 127.0.0.1")
 
 
