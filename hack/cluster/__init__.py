@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -19,7 +18,8 @@ from typing import Any
 import yaml
 
 from hack.cluster import build, claims
-from hack.cluster.embedded import Embedded, read_server, write_kubeconfig
+from hack.cluster import kubeconfig as kubeconfigs
+from hack.cluster.embedded import Embedded
 from hack.cluster.processes import Process, Processes, eventually, free_port, listens
 from hack.cluster.provider import Provider, provider
 
@@ -125,7 +125,8 @@ class Cluster:
     def install_chart(self, *sets: str) -> None:
         """The chart, with the operator itself left to run as a process; CRDs come with it."""
         chart = str(ROOT / "charts" / "stint")
-        values = [part for s in ("replicaCount=0", "pools.kwok.enabled=true", *sets) for part in ("--set", s)]
+        ours = ["replicaCount=0"] + ["pools.kwok.enabled=true"] * self.provider.owns_nodes
+        values = [part for s in (*ours, *sets) for part in ("--set", s)]
         self.helm("upgrade", "--install", "stint", chart, "-n", NAMESPACE, "--create-namespace", *values)
         self.kubectl("wait", "--for=condition=Established", "crd", "trainingjobs.stint.dev", "--timeout=30s")
 
@@ -136,13 +137,8 @@ class Cluster:
         )
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         token = json.loads(self.kubectl("create", "--raw", path, "-f", "-", stdin=body))["status"]["token"]
-        server, entry = read_server(self.kubeconfig)
         target = self.state / f"{namespace}.{name}.kubeconfig"
-        authority = entry.get("certificate-authority")
-        if authority is None:
-            authority = str(self.state / "ca.crt")
-            Path(authority).write_bytes(base64.b64decode(entry["certificate-authority-data"]))
-        write_kubeconfig(target, server, Path(authority), {"token": token})
+        kubeconfigs.write(target, kubeconfigs.cluster_of(self.kubeconfig), {"token": token})
         return target
 
     def start_operator(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from hack import fleet
-from hack.cluster import Cluster, Provider, build, provider
+from hack.cluster import Cluster, Provider, build, claims, find_kubectl, provider
 from hack.cluster.build import step
 from hack.cluster.processes import HopelessError, NotYetError
 
@@ -26,6 +26,8 @@ def main() -> int:
     except (HopelessError, NotYetError, RuntimeError) as error:
         print(f"hack.cluster: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _remembered(state: Path) -> Provider:
@@ -44,8 +46,22 @@ def make(_: Path) -> int:
 
 def up(state: Path) -> int:
     """Cluster, chart, operator, monitoring, sample fleet; then return."""
+    claims.clear_orphans()
     source = provider(state)
     build.prometheus()
+    with build.locked("up", state):
+        complete = state / "complete"
+        noted = source.processes.noted()
+        if complete.exists() and noted and all(p.alive for p in noted):
+            print(f"{exports(source)}\n\nit runs already; make down stops it")
+            return 0
+        complete.unlink(missing_ok=True)
+        _up(state, source)
+        complete.touch()
+    return 0
+
+
+def _up(state: Path, source: Provider) -> None:
     try:
         with step("starting the cluster"):
             source.start()
@@ -74,13 +90,11 @@ make down                                  # stop all of it
 
 operator: {operator.metrics_url}  log: {operator.process.log}
 Prometheus: {url}""")
-    return 0
 
 
 def exports(source: Provider) -> str:
     """What a shell needs to speak to the cluster with kubectl, helm and stint."""
-    kube = build.control_plane(source.version or build.versions()["default_kubernetes"])
-    folders = [Path(sys.executable).parent, kube, build.helm().parent]
+    folders = [Path(sys.executable).parent, find_kubectl(source).parent, build.helm().parent]
     return f"export KUBECONFIG={source.kubeconfig}\nexport PATH={':'.join(map(str, folders))}:$PATH"
 
 

@@ -60,9 +60,9 @@ def step(what: str, *, minutes: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """One builder at a time; a second one waits and then finds the work done."""
-    with (cache_folder() / f"{name}.lock").open("w") as handle:
+def locked(name: str, folder: Path | None = None) -> Iterator[None]:
+    """One at a time; a second one waits and then finds the work done. The lock lies in the cache unless told."""
+    with ((folder or cache_folder()) / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -276,7 +276,9 @@ def prometheus() -> Path:
     """From PATH; as Debian's package where there are root and apt; otherwise built from its Go module."""
     path = shutil.which("prometheus")
     if path is not None:
-        return Path(path)
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if _numbers(told.stdout + told.stderr) >= (2, 40):
+            return Path(path)
     version = versions()["prometheus"]
     target = cache_folder() / "bin" / f"prometheus-{version}"
     if target.exists():

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import yaml
-
-from hack.cluster import build, certificates
+from hack.cluster import build, certificates, kubeconfig
 from hack.cluster.kwok import start_kwok
 from hack.cluster.processes import Processes, eventually, free_port
 
@@ -46,10 +43,9 @@ class Embedded:
         etcd_port, peer_port, api_port = (free_port() for _ in range(3))
         etcd_url = f"http://127.0.0.1:{etcd_port}"
         server = f"https://127.0.0.1:{api_port}"
-        write_kubeconfig(
+        kubeconfig.write(
             self.kubeconfig,
-            server,
-            certs / "ca.crt",
+            {"server": server, "certificate-authority": str(certs / "ca.crt")},
             {"client-certificate": str(certs / "admin.crt"), "client-key": str(certs / "admin.key")},
         )
         start = self.processes.start
@@ -153,25 +149,3 @@ class Embedded:
     def stop(self) -> None:
         """End everything that was started from this state folder."""
         self.processes.end_all()
-
-
-def write_kubeconfig(path: Path, server: str, ca: Path, user: dict[str, str]) -> None:
-    """One cluster, one user."""
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "stint",
-        "clusters": [{"name": "stint", "cluster": {"server": server, "certificate-authority": str(ca)}}],
-        "users": [{"name": "stint", "user": user}],
-        "contexts": [{"name": "stint", "context": {"cluster": "stint", "user": "stint"}}],
-    }
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
-
-
-def read_server(kubeconfig: Path) -> tuple[str, dict[str, str]]:
-    """Server and cluster entry of the current context."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
-    cluster = next(c["cluster"] for c in config["clusters"] if c["name"] == context["cluster"])
-    return cluster["server"], json.loads(json.dumps(cluster))

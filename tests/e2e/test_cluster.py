@@ -257,6 +257,9 @@ def test_what_a_killed_start_leaves_behind_is_cleared_by_the_next_and_nothing_is
         status = _run(state, "status").stdout
         for name in ("etcd", "kube-scheduler", "kwok", "operator", "prometheus", "exporter"):
             assert name in status
+        running = {p.pid for p in processes.noted()}
+        assert "it runs already" in _run(state, "up").stdout
+        assert {p.pid for p in processes.noted() if p.alive} == running
     finally:
         _run(state, "down")
     assert _mentioning(state) == []
