@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
 
 from hack import gen_dashboard
-from hack.cluster import Operator, eventually, get
+from hack.cluster import ROOT, Operator, eventually, get
 from stint.api import snapshot
 from stint.decide import decide
 
@@ -219,3 +223,63 @@ def test_every_panel_of_the_dashboard_can_be_asked_of_the_real_prometheus(world,
             assert answer.get("status") == "success", (panel["title"], answer)
             with_data += bool(answer["data"]["result"])
     assert with_data >= 15
+
+
+def test_an_operator_that_is_killed_goes_on_where_it_was(world, cluster, shared_operator: Operator, operator_flags):
+    """SIGKILL while jobs are placed, run and wait; then nothing is lost, doubled or half-placed."""
+    for node in ("a", "b"):
+        world.node(node)
+    world.apply(*(world.job(f"job-{i}", workers=2, gpus=2) for i in range(6)))
+    eventually(lambda: any(world.pods(f"job-{i}") for i in range(6)), what="the first pods", every=0.01)
+    shared_operator.process.signal(signal.SIGKILL)
+    again = cluster.start_operator(*operator_flags)
+    shared_operator.process, shared_operator.health_port = again.process, again.health_port
+    placed = [world.until("Running", f"job-{i}", timeout=60) for i in range(4)]
+    assert sum(len(world.pods(f"job-{i}")) for i in range(4)) == 8
+    held = [world.status(f"job-{i}") for i in (4, 5)]
+    assert {s["phase"] for s in held} == {"Queued"}
+    ranks = [(node, r) for s in placed for node, r in s["nodes"].items()]
+    assert len(ranks) == 4
+    pods = [p for i in range(6) for p in world.pods(f"job-{i}")]
+    names = [(p["metadata"]["labels"]["stint.dev/trainingjob"], p["spec"].get("nodeName")) for p in pods]
+    assert None not in [node for _, node in names]
+
+
+def test_anything_with_a_scale_can_be_a_pool(world):
+    """The target is a Deployment here; what matters is that its scale is written, once, to an absolute number."""
+    pods = {"metadata": {"labels": {"app": "nodes"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    selector = {"matchLabels": {"app": "nodes"}}
+    meta = {"name": "nodes", "namespace": world.name}
+    spec = {"replicas": 0, "selector": selector, "template": pods}
+    world.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+    target = {"apiVersion": "apps/v1", "resource": "deployments", "namespace": world.name, "name": "nodes"}
+    pool = world.pool("asg", most=5, scaler={"adapter": "Scale", "mode": "Act", "target": target}, coldStartSeconds=60)
+    world.apply(world.job(workers=3, gpus=4))
+    world.until("Provisioning")
+
+    def replicas() -> int:
+        wanted: int = json.loads(world.kubectl("get", "deployment", "nodes", "-o", "json"))["spec"]["replicas"]
+        return wanted
+
+    eventually(lambda: replicas() == 3, what="three replicas")
+    status = json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"]
+    assert (status["wantedNodes"], status["nodesText"]) == (3, "3/5")
+    assert "arrive in about" in eventually(
+        lambda: s["message"] if "arrive" in (s := world.status())["message"] else "", what="to wait for its nodes"
+    )
+    assert replicas() == 3
+
+
+def test_explain_tells_of_a_running_job_why_it_is_there(world):
+    world.node("a")
+    world.node(
+        "dear",
+        labels={"node.kubernetes.io/instance-type": "p5.48xlarge", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    )
+    world.apply(world.job())
+    world.until("Running")
+    command = [sys.executable, "-m", "stint.cli.main", "explain", "job", "-n", world.name]
+    env = {**os.environ, "KUBECONFIG": str(world.cluster.kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert f"{world.name}/job runs on {world.name}-inferred/p4de.24xlarge" in told
+    assert "NoSpeedForModel" in told

@@ -25,6 +25,7 @@ from stint.feeds import bundled
 from stint.kube.client import Api, connect
 from stint.kube.observe import Caches, observe
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.model.job import Job, split_job_id
 from stint.model.plan import Plan, Reason
 from stint.model.situation import Settings, Situation
 from stint.placement.solvers import SOLVERS
@@ -62,6 +63,8 @@ def explain(options: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(part, order="sorted"), indent=1).decode() + "\n")
     else:
         show.explanation(made, job)
+        if job.assignment is not None and options.file is None:
+            show.remembered(asyncio.run(_resource(options.kubeconfig, job)).status)
     return 0
 
 
@@ -90,6 +93,14 @@ def _situation(options: argparse.Namespace) -> Situation:
     except OSError as error:
         raise StintError(f"{options.file}: {error.strerror}") from error
     return snapshot.decode(text, name=str(options.file)).situation
+
+
+async def _resource(kubeconfig: Path | None, job: Job) -> TrainingJob:
+    """One TrainingJob; its status remembers why it was placed where it is."""
+    namespace, name = split_job_id(job.id)
+    async with Api(connect(kubeconfig)) as api:
+        found = await api.get(f"/apis/stint.dev/v1alpha1/namespaces/{namespace}/trainingjobs/{name}")
+    return msgspec.convert(found, TrainingJob)
 
 
 async def situation_from_cluster(kubeconfig: Path | None, *, as_if_new: bool = False) -> Situation:

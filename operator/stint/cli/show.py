@@ -10,6 +10,7 @@ from datetime import date, datetime
 from rich.console import Console
 from rich.table import Table
 
+from stint.api.trainingjob import Status
 from stint.catalogue.catalogue import Catalogue
 from stint.model.job import Job
 from stint.model.offering import CapacityType
@@ -145,6 +146,21 @@ def explanation(made: Plan, job: Job) -> None:
     for r in reversed(part.explanation.rejected):
         table.add_row(r.offering, r.reason.value, "", "", "", r.message)
     out.print(table)
+
+
+def remembered(status: Status) -> None:
+    """Why a job that runs was placed where it is, as its status has kept it."""
+    out = _console()
+    if status.message:
+        out.print(status.message)
+    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
+    if status.next_best is not None:
+        best = status.next_best
+        table.add_row(best.offering, "runner-up", _usd(best.usd_per_hour), _usd(best.usd), "")
+    for rejected in reversed(status.rejected):
+        table.add_row(rejected.offering, rejected.reason, "", "", rejected.message)
+    if table.row_count:
+        out.print(table)
 
 
 def _terms(c: Candidate) -> str:

@@ -226,7 +226,7 @@ def _nodes(
     for node in nodes:
         present[node.offering] += 1
     for pool in caches.gpu_pools:
-        nodes += _ordered(pool, inventory, present, now)
+        nodes += _ordered(pool, inventory, present, selected, now)
     return _removable_together(nodes, pools, inventory)
 
 
@@ -272,8 +272,10 @@ def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime
     return max(ordered + timedelta(seconds=cold_start_s), earliest)
 
 
-def _ordered(pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, int], now: datetime) -> list[Node]:
-    """Nodes that a scale target was asked for and that have no Node object yet."""
+def _ordered(
+    pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, int], selected: set[str], now: datetime
+) -> list[Node]:
+    """Nodes that a scale target was asked for and that have no Node object yet: they will be as their offering says."""
     status = pool.status
     own = inventory.pools[PoolName(pool.metadata.name)].offerings
     if pool.spec.scaler is None or pool.spec.scaler.adapter is not Adapter.SCALE or len(own) != 1:
@@ -282,14 +284,16 @@ def _ordered(pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, i
     expected = _expected(status.ordered_at, pool.spec.cold_start_seconds, now) if status.ordered_at else None
     if lacking <= 0 or expected is None:
         return []
-    empty = inventory.offerings[own[0]].per_node
+    offering = inventory.offerings[own[0]]
     return [
         Node(
             name=NodeName(f"{pool.metadata.name}/ordered-{i}"),
-            offering=own[0],
-            allocatable=empty,
+            offering=offering.id,
+            allocatable=offering.per_node,
             ready=False,
             ready_at=expected,
+            labels={k: v for k, v in offering.labels.items() if k in selected},
+            taints=offering.taints,
         )
         for i in range(lacking)
     ]
