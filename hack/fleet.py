@@ -35,25 +35,30 @@ class Group:
     give_back_s: float = 600
 
 
-_spot = partial(Group, capacity="spot")
-
-SAMPLE = (
-    Group(
-        pool="a100-onprem",
+def owned(pool: str, *, nodes: int) -> Group:
+    """Machines of our own: eight A100 each, in a data centre that no provider runs."""
+    return Group(
+        pool=pool,
         provider="on-premises",
         instance_type="dgx-a100",
         zone="dc1",
         capacity="owned",
-        nodes=2,
+        nodes=nodes,
         gpu_model="A100-80GB",
         gpus=8,
-    ),
+    )
+
+
+spot = partial(Group, capacity="spot")
+
+SAMPLE = (
+    owned("a100-onprem", nodes=2),
     Group(pool="l40s-eks", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1a", nodes=2),
-    _spot(pool="l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=6),
+    spot(pool="l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=6),
     Group(pool="h100-eks", provider="aws", instance_type="p5.48xlarge", zone="us-east-1a", nodes=1, most=4),
-    _spot(pool="h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
+    spot(pool="h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
     Group(pool="a100-gke", provider="gcp", instance_type="a2-ultragpu-8g", zone="us-central1-a", nodes=1, most=4),
-    _spot(pool="l4-gke-spot", provider="gcp", instance_type="g2-standard-48", zone="us-central1-a", nodes=2, most=6),
+    spot(pool="l4-gke-spot", provider="gcp", instance_type="g2-standard-48", zone="us-central1-a", nodes=2, most=6),
 )
 
 

@@ -28,22 +28,12 @@ PACE = 2400.0  # seconds that pass for the jobs in one of ours
 TAKEN_AFTER_S = 14.0
 MOST_S = 85.0
 
-_spot = fleet.partial(fleet.Group, capacity="spot")
 FLEET = (
-    fleet.Group(
-        pool="dc1-a100",
-        provider="on-premises",
-        instance_type="dgx-a100",
-        zone="dc1",
-        capacity="owned",
-        nodes=2,
-        gpu_model="A100-80GB",
-        gpus=8,
-    ),
+    fleet.owned("dc1-a100", nodes=2),
     fleet.Group(pool="eks-l40s", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1a", nodes=2, most=4),
     fleet.Group(pool="eks-h100", provider="aws", instance_type="p5.48xlarge", zone="us-east-1a", nodes=1, most=4),
-    _spot(pool="eks-l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=4),
-    _spot(pool="eks-h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
+    fleet.spot(pool="eks-l40s-spot", provider="aws", instance_type="g6e.12xlarge", zone="us-east-1b", nodes=1, most=4),
+    fleet.spot(pool="eks-h100-spot", provider="aws", instance_type="p5.48xlarge", zone="us-east-1b", nodes=0, most=4),
     fleet.Group(pool="gke-a100", provider="gcp", instance_type="a2-ultragpu-8g", zone="us-central1-a", nodes=1, most=4),
 )
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import doc
-from stint.api.trainingjob import Camel, Condition, Meta
 from stint.model.offering import CapacityType
 
 _NAME = Annotated[str, msgspec.Meta(max_length=128)]
@@ -138,14 +138,7 @@ class Status(Camel, kw_only=True):
     scaler: Annotated[str, doc("Adapter and mode.")] = ""
     recommendation: Annotated[Recommendation | None, doc("In mode Advise: what Stint would do.")] = None
     ordered_at: Annotated[datetime | None, doc("When nodes were last asked for.")] = None
-    conditions: Annotated[
-        list[Condition],
-        doc(
-            "What machines read.",
-            max_length=16,
-            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = []
+    conditions: Conditions = []
 
 
 class GPUPool(Camel, kw_only=True):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import doc
-from stint.api.trainingjob import Camel, Condition, Meta
 from stint.catalogue.freshness import LIST_LIMIT_DAYS, SPOT_LIMIT_DAYS
 from stint.model.offering import CapacityType
 
@@ -145,14 +145,7 @@ class Status(Camel, kw_only=True):
     unpriced: Annotated[int, doc("Offerings in this cluster without a price.")] = 0
     offerings: Annotated[int, doc("Offerings in this cluster.")] = 0
     updated: Annotated[str, doc("spec.asOf.")] = ""
-    conditions: Annotated[
-        list[Condition],
-        doc(
-            "What machines read.",
-            max_length=16,
-            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = []
+    conditions: Conditions = []
 
 
 class PriceBook(Camel, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import PRESERVE, doc
 from stint.model.job import OnExceed, OnMiss
 from stint.model.offering import CapacityType
@@ -14,10 +15,6 @@ from stint.model.offering import CapacityType
 _GPU = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _LABEL = Annotated[str, msgspec.Meta(max_length=317)]
 _ANY = dict[str, Any]
-
-
-class Camel(msgspec.Struct, rename="camel", omit_defaults=True):
-    """Fields are spelled as Kubernetes spells them."""
 
 
 class Elastic(Camel, kw_only=True):
@@ -282,17 +279,6 @@ class Spec(Camel, kw_only=True):
     )
 
 
-class Condition(Camel, kw_only=True):
-    """As metav1.Condition."""
-
-    type: Annotated[str, doc("Which condition.", max_length=64)]
-    status: Annotated[str, doc("True, False or Unknown.")]
-    reason: Annotated[str, doc("One word for machines.", max_length=128)]
-    message: Annotated[str, doc("A sentence for people, with what to do.", max_length=4096)] = ""
-    last_transition_time: Annotated[datetime, doc("When the status changed.")]
-    observed_generation: Annotated[int, doc("Of the spec that it speaks of.")] = 0
-
-
 class Rejected(Camel, kw_only=True):
     """Why not there."""
 
@@ -360,28 +346,7 @@ class Status(Camel, kw_only=True):
     rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
-    conditions: Annotated[
-        list[Condition],
-        doc(
-            "What machines read.",
-            max_length=16,
-            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = []
-
-
-class Meta(Camel, kw_only=True):
-    """metadata, as far as we read it."""
-
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    generation: int = 0
-    resource_version: str = ""
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
-    annotations: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    conditions: Conditions = []
 
 
 class TrainingJob(Camel, kw_only=True):

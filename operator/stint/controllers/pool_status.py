@@ -11,9 +11,9 @@ import msgspec
 
 from stint.api import gpupool, pricebook
 from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation
+from stint.api.meta import Condition, condition
 from stint.api.parse import to_overrides
 from stint.api.pricebook import PriceBook
-from stint.api.trainingjob import Condition
 from stint.errors import InvalidInputError
 from stint.kube.client import Api, ApiError
 from stint.kube.events import About, Recorder
@@ -171,23 +171,11 @@ def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: 
         ("False", mine[0].reason, "; ".join(f"{p.about}: {p.message}" for p in mine)) if mine else ("True", "Valid", "")
     )
     return [
-        _condition(pool.status.conditions, kind, *fact, observation.situation.now, pool.metadata.generation)
+        condition(
+            pool.status.conditions, kind, fact, now=observation.situation.now, generation=pool.metadata.generation
+        )
         for kind, fact in (("Priced", priced), ("Valid", valid))
     ]
-
-
-def _condition(
-    old: Sequence[Condition], kind: str, status: str, reason: str, message: str, now: datetime, generation: int
-) -> Condition:
-    before = next((c for c in old if c.type == kind and c.status == status), None)
-    return Condition(
-        type=kind,
-        status=status,
-        reason=reason,
-        message=message[:4096],
-        last_transition_time=before.last_transition_time if before else now,
-        observed_generation=generation,
-    )
 
 
 def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
@@ -211,5 +199,5 @@ def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
         stale=sum(1 for o in offerings if o.stale),
         unpriced=sum(1 for o in offerings if o.usd_per_node_hour is None),
         updated=spec.as_of,
-        conditions=[_condition(book.status.conditions, "Valid", *valid, now, generation)],
+        conditions=[condition(book.status.conditions, "Valid", valid, now=now, generation=generation)],
     )

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
-from stint.api.trainingjob import Condition, NextBest, Rejected, Status, TrainingJob, Usage
+from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob, Usage
 from stint.kube.gang import GangState
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
@@ -260,22 +261,9 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Finished"] = ("True", phase.value, text)
         facts["Running"] = ("False", phase.value, "")
     kept = [c for t, c in old.items() if t not in facts]
-    built = [_condition(old.get(t), t, *fact, context.now, status.observed_generation) for t, fact in facts.items()]
+    before, generation = seen.resource.status.conditions, status.observed_generation
+    built = [condition(before, t, fact, now=context.now, generation=generation) for t, fact in facts.items()]
     return sorted(kept + built, key=lambda c: c.type)
-
-
-def _condition(
-    old: Condition | None, kind: str, status: str, reason: str, message: str, now: datetime, generation: int
-) -> Condition:
-    since = old.last_transition_time if old is not None and old.status == status else now
-    return Condition(
-        type=kind,
-        status=status,
-        reason=reason,
-        message=message[:4096],
-        last_transition_time=since,
-        observed_generation=generation,
-    )
 
 
 def _priced(status: Status, outcome: Outcome, context: Context) -> tuple[str, str, str]:

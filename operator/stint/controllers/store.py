@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from stint.api.trainingjob import Meta
+from stint.api.meta import Meta
 from stint.kube.informer import newer
 
 log = logging.getLogger(__name__)
