@@ -195,7 +195,9 @@ def control_plane(version: str) -> Path:
             (out / component).symlink_to("kube")
 
     target = cache_folder() / "bin" / f"kube-{version}"
-    return _build(f"kube-{version}", target, f"building the control plane of Kubernetes {version}", "4 minutes", make)
+    return _build(
+        f"kube-{version}", target, f"building the control plane of Kubernetes {version}", "4 to 10 minutes", make
+    )
 
 
 def _installed(package: str, version: str, name: str, minutes: str, extra: str = "") -> Path:
@@ -302,7 +304,10 @@ def prometheus() -> Path:
         package = "github.com/prometheus/prometheus/cmd/prometheus"
         go.run("build", "-trimpath", "-ldflags", "-s -w", "-o", str(out / "prometheus"), package, cwd=folder)
 
-    return _build(f"prometheus-{version}", target, f"building Prometheus ({version})", "6 minutes", make) / "prometheus"
+    return (
+        _build(f"prometheus-{version}", target, f"building Prometheus ({version})", "6 to 12 minutes", make)
+        / "prometheus"
+    )
 
 
 def _debian_prometheus() -> Path | None:
