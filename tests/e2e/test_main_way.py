@@ -234,6 +234,7 @@ def test_an_operator_that_is_killed_goes_on_where_it_was(world, cluster, shared_
     shared_operator.process.signal(signal.SIGKILL)
     again = cluster.start_operator(*operator_flags)
     shared_operator.process, shared_operator.health_port = again.process, again.health_port
+    shared_operator.metrics_port = again.metrics_port
     placed = [world.until("Running", f"job-{i}", timeout=60) for i in range(4)]
     assert sum(len(world.pods(f"job-{i}")) for i in range(4)) == 8
     held = [world.status(f"job-{i}") for i in (4, 5)]
@@ -283,3 +284,30 @@ def test_explain_tells_of_a_running_job_why_it_is_there(world):
     told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     assert f"{world.name}/job runs on {world.name}-inferred/p4de.24xlarge" in told
     assert "NoSpeedForModel" in told
+
+
+def test_jobs_can_be_selected_by_queue_and_phase(world):
+    world.node("a")
+    world.apply(world.job("one", workers=1, queue="night"), world.job("two", workers=1))
+    world.until("Running", "one")
+
+    def names(selector: str) -> str:
+        return world.kubectl("get", "tj", "--field-selector", selector, "-o", "name")
+
+    assert names("spec.queue=night") == "trainingjob.stint.dev/one\n"
+    world.until("Running", "two")
+    assert names("status.phase=Running").count("trainingjob") == 2
+
+
+def test_a_standby_is_ready_does_nothing_and_takes_over_when_the_leader_goes(
+    world, cluster, operator_flags, shared_operator
+):
+    world.node("a")
+    standby = cluster.start_operator(*operator_flags, name="standby")
+    assert "stint_leader 0.0" in (get(standby.metrics_url) or "")
+    shared_operator.stop()
+    eventually(lambda: "stint_leader 1.0" in (get(standby.metrics_url) or ""), timeout=20, what="the standby to lead")
+    world.apply(world.job())
+    world.until("Running")
+    shared_operator.process, shared_operator.health_port = standby.process, standby.health_port
+    shared_operator.metrics_port = standby.metrics_port
