@@ -173,6 +173,26 @@ def test_a_quota_that_refuses_the_pods_is_told_and_half_a_gang_is_not_released(w
     assert "0 of 2 workers ran" in back["message"]
 
 
+def test_a_job_that_the_api_server_refuses_says_so_and_backs_off(world):
+    world.node("a")
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "no-jobs", "namespace": world.name},
+        "spec": {"hard": {"count/jobs.batch": "0"}},
+    }
+    world.apply(quota)
+    eventually(
+        lambda: "hard" in json.loads(world.kubectl("get", "quota", "no-jobs", "-o", "json"))["status"], what="quota"
+    )
+    world.apply(world.job())
+    told = world.until("Queued", reason="Refused")
+    assert "exceeded quota: no-jobs" in told["message"]
+    assert (told["rollbacks"], "notBefore" in told) == (1, True)
+    world.kubectl("delete", "quota", "no-jobs")
+    world.until("Running")
+
+
 def test_deleting_the_job_deletes_everything_of_it(world):
     world.node("a")
     world.apply(world.job())

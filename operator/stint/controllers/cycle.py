@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,9 +118,9 @@ class Cycle:
             self.recorder.keep(observation.situation, plan)
         outcomes = told.outcomes(plan)
         taken_back = await self._take_back(observation, outcomes)
-        await self._place(observation, plan, outcomes)
+        refused = await self._place(observation, plan)
         await self.pools.act(observation, plan, now=observation.situation.now)
-        await self._tell(observation, outcomes, besides=taken_back)
+        await self._tell(observation, outcomes, besides=taken_back | refused)
         await self.pools.tell(observation, plan)
         self._count(seen_before, observation)
         self.last_finished = time.monotonic()
@@ -233,17 +233,13 @@ class Cycle:
             return msgspec.structs.replace(status, retries=max(old.retries, gang.plan.attempt + 1))
         if recall.reason is not Reason.DID_NOT_START:
             return status
-        pause = min(BACKOFF_S * 2**old.rollbacks, MOST_BACKOFF_S) * self.clock.pace
         blamed = [gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang] if gang.plan else []
-        return msgspec.structs.replace(
-            status,
-            rollbacks=old.rollbacks + 1,
-            not_before=now + timedelta(seconds=pause),
-            avoid=sorted(set(blamed))[:64],
-        )
+        return self._back_off(status, now, blamed=blamed)
 
-    async def _place(self, observation: Observation, plan: Plan, outcomes: dict[str, told.Outcome]) -> None:
+    async def _place(self, observation: Observation, plan: Plan) -> set[JobId]:
+        """Give gangs their places. Returns those that the API server refused: they are told so, and back off."""
         now = observation.situation.now
+        refused: set[JobId] = set()
         for placement in plan.placements:
             seen = observation.seen[placement.job]
             try:
@@ -252,9 +248,21 @@ class Cycle:
                 if error.status not in (400, 403, 404, 409, 422):
                     raise
                 text = f"the API server refuses its Job: {error.message}"
-                outcomes[placement.job] = Hold(job=placement.job, reason=Reason.REFUSED, message=text)
-        if plan.placements:
-            self.knocker.knock()
+                refused.add(placement.job)
+                status = self._back_off(seen.resource.status, now)
+                after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status))
+                await self._write(after, Hold(job=placement.job, reason=Reason.REFUSED, message=text), observation)
+        return refused
+
+    def _back_off(self, old: Status, now: datetime, *, blamed: Iterable[str] = ()) -> Status:
+        """Try again later: twice as late every time, up to a limit."""
+        pause = min(BACKOFF_S * 2**old.rollbacks, MOST_BACKOFF_S) * self.clock.pace
+        return msgspec.structs.replace(
+            old,
+            rollbacks=old.rollbacks + 1,
+            not_before=now + timedelta(seconds=pause),
+            avoid=sorted(set(blamed))[:64],
+        )
 
     def _note(self, observation: Observation, placement: Placement, seen: Seen, now: datetime) -> PlanNote:
         chosen = placement.chosen

@@ -22,7 +22,14 @@ from stint.model.plan import Candidate, Explanation, Hold, Placement, Plan, Reas
 
 MOST_REJECTED = 10
 _WHY_BACK = frozenset(
-    r.value for r in (Reason.DID_NOT_START, Reason.WORKER_FAILED, Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+    r.value
+    for r in (
+        Reason.DID_NOT_START,
+        Reason.WORKER_FAILED,
+        Reason.NODE_LOST,
+        Reason.NODE_INTERRUPTED,
+        Reason.REFUSED,
+    )
 )
 Outcome = Placement | Hold | Stay | Recall | None
 
