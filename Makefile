@@ -38,7 +38,7 @@ check: setup ## linters, types, the contracts between floors
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	MYPYPATH=operator .venv/bin/mypy --follow-imports=silent -p hack.cluster -p hack.exporter
+	MYPYPATH=operator .venv/bin/mypy --follow-imports=silent -p hack
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 unit: setup ## the tests that need no cluster

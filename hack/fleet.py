@@ -76,7 +76,8 @@ def objects(groups: tuple[Group, ...], *, mode: str = "Act") -> list[dict[str, A
 def _size(g: Group) -> tuple[str, int, float, float, float]:
     """Model, GPUs, GiB of one GPU, allocatable cores and GiB."""
     machine = _CATALOGUE.instance_type(g.provider, g.instance_type)
-    model = _CATALOGUE.canonical_gpu(g.gpu_model) if g.gpu_model else machine and machine.gpu_model
+    sold = machine.gpu_model if machine else None
+    model = _CATALOGUE.canonical_gpu(g.gpu_model) if g.gpu_model else sold
     if model is None:
         raise SystemExit(f"{g.provider}/{g.instance_type} is not in the catalogue; give gpu_model and gpus")
     facts = _CATALOGUE.gpus[model]

@@ -235,14 +235,18 @@ def test_every_panel_of_the_dashboard_can_be_asked_of_the_real_prometheus(world,
     world.node("a")
     world.apply(world.job(within="24h"))
     world.until("Running")
-    with_data = 0
-    for panel in gen_dashboard.panels():
-        for target in panel.get("targets", ()):
-            query = urllib.parse.quote(target["expr"])
-            answer = json.loads(get(f"{prometheus}/api/v1/query?query={query}") or "{}")
-            assert answer.get("status") == "success", (panel["title"], answer)
-            with_data += bool(answer["data"]["result"])
-    assert with_data >= 15
+
+    def panels_with_data() -> int:
+        found = 0
+        for panel in gen_dashboard.panels():
+            for target in panel.get("targets", ()):
+                query = urllib.parse.quote(target["expr"])
+                answer = json.loads(get(f"{prometheus}/api/v1/query?query={query}") or "{}")
+                assert answer.get("status") == "success", (panel["title"], answer)
+                found += bool(answer["data"]["result"])
+        return found
+
+    eventually(lambda: panels_with_data() >= 15, timeout=60, what="15 panels with data", every=1)
 
 
 def test_an_operator_that_is_killed_goes_on_where_it_was(world, cluster, shared_operator: Operator, operator_flags):
