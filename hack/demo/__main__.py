@@ -20,7 +20,7 @@ from hack import fleet
 from hack.cluster import Cluster, build, eventually, running_cluster
 from hack.cluster.build import step
 from hack.cluster.processes import HopelessError
-from hack.demo import baselines, scenarios
+from hack.demo import baselines, picture, scenarios
 from hack.demo.workers import Workers, take_a_spot_node
 from stint.cli.commands import situation_from_cluster
 
@@ -135,6 +135,7 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m hack.demo")
     parser.add_argument("--state", type=Path, help="keep logs and decisions there")
+    parser.add_argument("--picture", type=Path, help="write the dashboard as an HTML page there")
     options = parser.parse_args()
     state = options.state or Path(tempfile.mkdtemp(prefix="stint-demo-"))
     try:
@@ -156,11 +157,14 @@ def main() -> int:
             workers = Workers(cluster, PACE)
             workers.start()
             started = time.monotonic()
+            began = time.time()
             try:
                 eventually(lambda: all(j.get("status") for j in cluster.get("tj", "-A")["items"]), what="statuses")
                 jobs, news = watch(cluster, started)
             finally:
                 workers.stop()
+            if options.picture is not None:
+                options.picture.write_text(picture.page(url, began, time.time(), at=began + TAKEN_AFTER_S))
             return summary(jobs, baselines.bills(before), news)
     except HopelessError as error:
         print(f"demo: {error}", file=sys.stderr)

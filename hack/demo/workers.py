@@ -79,6 +79,9 @@ def take_a_spot_node(cluster: Cluster) -> tuple[str, str] | None:
         ):
             body = {"metadata": {"annotations": {"sim.stint.dev/interrupt-at": "2026-01-01T00:00:00Z"}}}
             body["metadata"]["annotations"]["sim.stint.dev/interrupt-notice"] = "1s"
-            cluster.kubectl("patch", "node", held[0], "--type=merge", "-p", json.dumps(body))
+            try:
+                cluster.kubectl("patch", "node", held[0], "--type=merge", "-p", json.dumps(body))
+            except RuntimeError:  # its job has just ended and it was given back: another one will do
+                continue
             return f"{job['metadata']['namespace']}/{job['metadata']['name']}", held[0]
     return None
