@@ -92,7 +92,7 @@ def _stat(panel: dict[str, Any], unit: str, url: str, end: float) -> str:
 
 
 def page(url: str, start: float, end: float, *, at: float) -> str:
-    """The whole dashboard between two instants (seconds since 1970); numbers and tables are those of the instant `at`."""
+    """The whole dashboard between two instants (seconds since 1970); numbers and tables are of `at`."""
     parts = []
     bottom = 0
     for panel in gen_dashboard.panels():
