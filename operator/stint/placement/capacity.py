@@ -23,7 +23,7 @@ class _Timeline:
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
     hours: list[float]
     free: list[Float[np.ndarray, "own resource"]]  # parallel to `hours`
-    longest: Float[np.ndarray, " own"]  # of the gangs on a bought node; 0: not bought
+    longest: Float[np.ndarray, " own"]  # until the last gang leaves a bought node; 0: not bought
     paid: Float[np.ndarray, " own"]  # node-hours they pay for
 
     def split(self, at: float) -> int:
@@ -119,7 +119,7 @@ class Capacity:
             if int(room.sum()) >= workers:
                 nodes = self._pack(offering, room, workers)
                 choice = Choice(column=column, start_hours=start, nodes=nodes)
-                idle = self._idle_usd(columns, column, nodes)
+                idle = self._idle_usd(columns, choice)
                 return choice, self.problem.objective_at(columns, column, start) + idle
         return None
 
@@ -144,8 +144,8 @@ class Capacity:
         room = have.copy()
         room[fresh] = could[fresh]
         nodes = self._pack(offering, room, workers)
-        idle = self._idle_usd(columns, column, nodes)
-        return Choice(column=column, start_hours=0.0, nodes=nodes), problem.objective_at(columns, column, 0.0) + idle
+        choice = Choice(column=column, start_hours=0.0, nodes=nodes)
+        return choice, problem.objective_at(columns, column, 0.0) + self._idle_usd(columns, choice)
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
@@ -165,11 +165,12 @@ class Capacity:
             taken.append((snug[1], left))
         return tuple(int(line.nodes[i]) for i, count in taken for _ in range(count))
 
-    def _idle_usd(self, columns: Columns, column: int, nodes: tuple[int, ...]) -> float:
+    def _idle_usd(self, columns: Columns, choice: Choice) -> float:
         """What the idle part of bought nodes would cost more (or less) with this gang on them."""
+        column, nodes = choice.column, choice.nodes
         line = self._at[int(columns.offering[column])]
         held, share = float(columns.held_hours[column]), float(columns.share[column])
-        price = float(columns.usd_per_node_hour[column])
+        end, price = choice.start_hours + held, float(columns.usd_per_node_hour[column])
         extra = 0.0
         for node in set(nodes):
             if not self.problem.node_is_new[node]:
@@ -177,7 +178,7 @@ class Capacity:
             i = self._place[node]
             before = max(0.0, float(line.longest[i] - line.paid[i]))
             paid = float(line.paid[i]) + held * share * nodes.count(node)
-            extra += max(0.0, max(float(line.longest[i]), held) - paid) - before
+            extra += max(0.0, max(float(line.longest[i]), end) - paid) - before
         return extra * price if extra else 0.0
 
     def take(self, columns: Columns, choice: Choice) -> None:
@@ -190,7 +191,7 @@ class Capacity:
             if self.problem.node_is_new[node]:
                 if line.longest[i] == 0.0:
                     self.headroom[self.problem.pool_of_offering[offering]] -= 1
-                line.longest[i] = max(line.longest[i], held)
+                line.longest[i] = max(line.longest[i], choice.start_hours + held)
                 line.paid[i] += held * share
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)

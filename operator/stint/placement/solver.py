@@ -64,7 +64,7 @@ def idle_usd(problem: Problem, assignment: Assignment) -> float:
         held = float(columns.held_hours[choice.column])
         for node in choice.nodes:
             if problem.node_is_new[node]:
-                longest[node] = max(longest.get(node, 0.0), held)
+                longest[node] = max(longest.get(node, 0.0), choice.start_hours + held)
                 paid[node] = paid.get(node, 0.0) + held * float(columns.share[choice.column])
                 price[node] = float(columns.usd_per_node_hour[choice.column])
     return sum(price[n] * max(0.0, longest[n] - paid[n]) for n in sorted(longest))

@@ -18,8 +18,14 @@ def solve(solver: Solver, problem: Problem, *, seed: int = 0) -> Assignment:
 
 
 def best_of_all(problem: Problem) -> float:
-    """The least cost over every order of the jobs and every choice of columns, each at its earliest. For tiny cases."""
+    """The least cost over every order of the jobs and every choice of columns, each at its earliest. For tiny cases.
+
+    Only starts that are known beforehand count: now, when nodes arrive, when running gangs end. Waiting for another
+    gang of the same batch is not among them, and not what the exact solver looks at.
+    """
     jobs = range(len(problem.jobs))
+    fresh = Capacity(problem)
+    known = {hours for o in range(len(problem.offerings)) for hours in fresh.instants(o)}
     columns = [
         [None, *np.flatnonzero((problem.columns.job == j) & np.isfinite(problem.columns.objective_usd))] for j in jobs
     ]
@@ -30,7 +36,7 @@ def best_of_all(problem: Problem) -> float:
             choices: list[Choice | None] = [None] * len(problem.jobs)
             for j, column in zip(order, picked, strict=True):
                 placed = None if column is None else capacity.place(problem.columns, int(column))
-                if placed is not None:
+                if placed is not None and placed[0].start_hours in known:
                     capacity.take(problem.columns, placed[0])
                     choices[j] = placed[0]
             best = min(best, objective_usd(problem, Assignment(choices=tuple(choices))))
