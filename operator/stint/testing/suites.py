@@ -1,4 +1,4 @@
-"""What every solver must pass. A test class inherits `SolverSuite` and names its solver."""
+"""What every solver must pass: `check_sound`, whatever the problem, and where it can be known the best there is."""
 
 from __future__ import annotations
 
@@ -50,3 +50,34 @@ def check_sound(solver: Solver, problem: Problem) -> None:
     assert solve(solver, problem, seed=1 if solver.name != "greedy" else 0) == answer
     nothing = Assignment(choices=(None,) * len(problem.jobs))
     assert objective_usd(problem, answer) <= objective_usd(problem, nothing) + 1e-6
+
+
+def best_by_force(problem: Problem) -> float:
+    """The least cost over every way to spread every gang over nodes, as the verifier sees it. For the tiniest cases.
+
+    It shares no code with any solver: not even the account of what is free. A gang starts now, when nodes arrive or
+    when running gangs end, as in `best_of_all`; one that buys nothing uses only nodes that are there or under way.
+    """
+    ways = [_ways(problem, j) for j in range(len(problem.jobs))]
+    answers = (Assignment(choices=choices) for choices in itertools.product(*ways))
+    return min(objective_usd(problem, a) for a in answers if not violations(problem, a))
+
+
+def _ways(problem: Problem, job: int) -> list[Choice | None]:
+    """Everything that a job could be given if it were alone."""
+    columns = problem.columns
+    instants = {0.0, *(float(h) for h in problem.node_from_hours), *(r.hours for r in problem.releases)}
+    waits = sorted(h for h in instants if np.isfinite(h))
+    found: list[Choice | None] = [None]
+    for column in np.flatnonzero((columns.job == job) & np.isfinite(columns.objective_usd)):
+        buys = bool(columns.buys[column])
+        own = np.flatnonzero(problem.node_offering == columns.offering[column])
+        for nodes in itertools.combinations_with_replacement([int(n) for n in own], int(columns.workers[column])):
+            if any(problem.node_is_new[n] for n in nodes) is not buys:
+                continue
+            for start in [0.0] if buys else waits:
+                choice = Choice(column=int(column), start_hours=start, nodes=nodes)
+                alone = [choice if j == job else None for j in range(len(problem.jobs))]
+                if not violations(problem, Assignment(choices=tuple(alone))):
+                    found.append(choice)
+    return found
