@@ -328,3 +328,141 @@ def test_the_solver_is_chosen_by_name(solver):
     assert certificate is not None
     assert certificate.solver == solver
     assert certificate.gap_ratio == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("usd", "reason"), [(8.5, Reason.NODES_ON_THE_WAY), (40.0, Reason.WAITING_IS_CHEAPER)])
+def test_what_a_node_costs_decides_between_waiting_and_buying(usd, reason):
+    """Five hours of waiting are worth five dollars; ten hours at fifty cents more are as much."""
+    cloud = an_offering("cloud", usd=usd)
+    busy = a_node("n", A100, used_gpus=8)
+    runs = running_on(a_job("other"), busy, offering=A100, hours_left=7)
+    pools = [a_pool(A100), a_pool(cloud, scaler="Kwok", most=1)]
+    plan = decide(a_situation(offerings=[A100, cloud], nodes=[busy], pools=pools, jobs=[runs, a_job()]))
+    assert held(plan).reason is reason
+
+
+def test_a_deadline_makes_the_faster_model_worth_its_price():
+    nodes = [a_node("slow", A100), a_node("fast", H100)]
+
+    def choose(deadline_hours: float) -> str:
+        job = a_job(speeds=BOTH, deadline_hours=deadline_hours)
+        return placed(decide(a_situation(offerings=[A100, H100], nodes=nodes, jobs=[job]))).nodes[0]
+
+    assert choose(11) == "slow"  # ten hours for 80 dollars
+    assert choose(9) == "fast"  # five hours for 120
+
+
+def test_a_budget_makes_the_cheaper_model_worth_its_wait():
+    nodes = [a_node("slow", A100), a_node("fast", H100)]
+    hurried = a_job(speeds=BOTH, objective=Objective(usd_per_hour=100.0))
+    situation = a_situation(offerings=[A100, H100], nodes=nodes, jobs=[hurried])
+    assert placed(decide(situation)).nodes == ("fast",)
+    poor = decide(replace(situation, jobs=(replace(hurried, budget_usd=100.0),)))
+    assert placed(poor).nodes == ("slow",)
+    (rejection,) = placed(poor).explanation.rejected
+    assert (rejection.reason, rejection.offering) == (Reason.OVER_BUDGET, H100.id)
+
+
+def test_everything_that_has_a_rate_is_in_the_price():
+    offering = replace(A100, usd_per_kwh=a_figure(0.5), pue=a_figure(1.25), g_co2_per_kwh=a_figure(400.0))
+    rates = Rates(
+        licence_usd_per_gpu_hour={"nim": a_figure(0.1)},
+        labour_usd_per_job_hour=a_figure(2.0),
+        carbon_usd_per_tonne=a_figure(100.0),
+    )
+    job = a_job(licences=("nim",))
+    cost = placed(
+        decide(a_situation(offerings=[offering], nodes=[a_node("n", offering)], jobs=[job], rates=rates))
+    ).chosen.cost
+    kwh = 3.2 * 1.25 * 10  # ten hours of 3.2 kW; half a minute of starting is within the tolerance
+    near = {"rel": 0.002}
+    assert cost.hardware_usd == pytest.approx(80.0)
+    assert cost.energy_usd == pytest.approx(kwh * 0.5, **near)
+    assert cost.licence_usd == pytest.approx(8 * 0.1 * 10, **near)
+    assert cost.labour_usd == pytest.approx(2.0 * 10, **near)
+    assert cost.carbon_usd == pytest.approx(kwh * 400 / 1e6 * 100, **near)
+    terms = (getattr(cost, name) for name in cost.__dataclass_fields__ if name.endswith("_usd"))
+    assert cost.usd == pytest.approx(sum(terms))
+
+
+@pytest.mark.parametrize("change", [{"ready": False}, {"schedulable": False}, {"interrupted": True}])
+def test_nothing_new_goes_to_a_node_that_is_going_or_not_there(change):
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100, **change)], jobs=[a_job()]))
+    assert plan.placements == ()
+    assert held(plan).reason is Reason.NOT_ENOUGH_GPUS
+
+
+def test_a_job_that_backs_off_leaves_its_place_to_the_next():
+    away = a_job("away", priority=5, not_before=NOW + timedelta(seconds=30))
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[away, a_job("next")]))
+    assert placed(plan, "next").nodes == ("n",)
+    later = replace(away, not_before=NOW)
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[later, a_job("next")]))
+    assert placed(plan, "away").nodes == ("n",)
+
+
+def test_nodes_are_kept_for_a_gang_that_waits_for_more_of_them():
+    """One node is empty for an hour, the other one is under way: the gang needs both."""
+    empty = a_node("a", A100, removable=True, empty_since=NOW - timedelta(hours=1))
+    coming = a_node("b", A100, ready=False, ready_at=NOW + timedelta(minutes=5))
+    pool = a_pool(A100, scaler="Kwok", most=2)
+    plan = decide(a_situation(offerings=[A100], nodes=[empty, coming], pools=[pool], jobs=[a_job(workers=2)]))
+    assert held(plan).reason is Reason.NODES_ON_THE_WAY
+    assert plan.resizes == ()
+
+
+@pytest.mark.parametrize("change", [{"removable": False}, {"empty_since": None}])
+def test_nodes_that_are_not_ours_or_not_empty_are_never_given_back(change):
+    node = replace(a_node("a", A100, removable=True, empty_since=NOW - timedelta(hours=1)), **change)
+    pool = a_pool(A100, scaler="Kwok", most=4)
+    assert decide(a_situation(offerings=[A100], nodes=[node], pools=[pool])).resizes == ()
+
+
+def test_a_pool_that_takes_only_advice_is_told_what_giving_back_would_save():
+    node = a_node("a", A100, removable=True, empty_since=NOW - timedelta(hours=1))
+    pool = a_pool(A100, scaler="Kwok", most=4, advise_only=True)
+    (resize,) = decide(a_situation(offerings=[A100], nodes=[node], pools=[pool])).resizes
+    assert resize.advise_only
+    assert "giving back saves 8.00 USD/h" in resize.message
+
+
+def test_the_nodes_of_a_recalled_gang_are_nobodys_until_its_pods_are_gone():
+    """They are counted as used, so the next in the queue waits a cycle longer."""
+    node = a_node("a", A100, used_gpus=8)
+    stops = running_on(
+        a_job("stops", budget_usd=1.0, spent_usd=2.0, on_exceed=OnExceed.CHECKPOINT_AND_STOP), node, offering=A100
+    )
+    plan = decide(a_situation(offerings=[A100], nodes=[node], jobs=[stops, a_job("next")]))
+    assert [r.job for r in plan.recalls] == ["team/stops"]
+    assert held(plan, "next").reason is Reason.NOT_ENOUGH_GPUS
+
+
+def test_the_certificate_counts_those_left_out_and_says_how_far_the_rest_is_from_the_bound():
+    jobs = [a_job("a"), a_job("b"), a_job("huge", workers=9)]
+    certificate = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=jobs)).certificate
+    assert certificate is not None
+    assert certificate.left_out == 1
+    assert certificate.gap_ratio is not None
+    assert certificate.gap_ratio > 0.01  # the second waits ten hours, which are worth ten dollars
+    assert certificate.bound_usd == pytest.approx(2 * placed_alone_usd(), rel=1e-6)
+
+
+def placed_alone_usd() -> float:
+    return placed(decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()]))).chosen.objective_usd
+
+
+def test_a_chosen_place_names_why_not_for_each_other_one():
+    nodes = [a_node("a", A100), a_node("h", H100)]
+    full = an_offering("full", usd=1.0, zone="us-east-1b")
+    unfit = an_offering("unfit", usd=1.0, model="L4", zone="us-east-1c")
+    third = an_offering("third", usd=200.0, zone="us-east-1d")
+    nodes += [a_node("f", full, used_gpus=8), a_node("u", unfit), a_node("t", third)]
+    offerings = [A100, H100, full, unfit, third]
+    why = placed(decide(a_situation(offerings=offerings, nodes=nodes, jobs=[a_job(speeds=BOTH)]))).explanation
+    assert why.runner_up is not None
+    assert why.runner_up.offering == H100.id
+    assert {r.offering: r.reason for r in why.rejected} == {
+        unfit.id: Reason.NO_SPEED_FOR_MODEL,
+        full.id: Reason.NOT_ENOUGH_GPUS,
+        third.id: Reason.DEARER,
+    }

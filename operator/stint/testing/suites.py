@@ -55,8 +55,8 @@ def check_sound(solver: Solver, problem: Problem) -> None:
 def best_by_force(problem: Problem) -> float:
     """The least cost over every way to spread every gang over nodes, as the verifier sees it. For the tiniest cases.
 
-    It shares no code with any solver: not even the account of what is free. A gang starts now, when nodes arrive or
-    when running gangs end, as in `best_of_all`; one that buys nothing uses only nodes that are there or under way.
+    It shares no code with any solver: not even the account of what is free. A gang starts now, or when nodes of its
+    offering arrive or running gangs there end; one that buys nothing uses only nodes that are there or under way.
     """
     ways = [_ways(problem, j) for j in range(len(problem.jobs))]
     answers = (Assignment(choices=choices) for choices in itertools.product(*ways))
@@ -66,16 +66,16 @@ def best_by_force(problem: Problem) -> float:
 def _ways(problem: Problem, job: int) -> list[Choice | None]:
     """Everything that a job could be given if it were alone."""
     columns = problem.columns
-    instants = {0.0, *(float(h) for h in problem.node_from_hours), *(r.hours for r in problem.releases)}
-    waits = sorted(h for h in instants if np.isfinite(h))
     found: list[Choice | None] = [None]
     for column in np.flatnonzero((columns.job == job) & np.isfinite(columns.objective_usd)):
         buys = bool(columns.buys[column])
-        own = np.flatnonzero(problem.node_offering == columns.offering[column])
-        for nodes in itertools.combinations_with_replacement([int(n) for n in own], int(columns.workers[column])):
+        own = [int(n) for n in np.flatnonzero(problem.node_offering == columns.offering[column])]
+        waits = {0.0, *(float(problem.node_from_hours[n]) for n in own)}
+        waits |= {r.hours for r in problem.releases if r.node in own}
+        for nodes in itertools.combinations_with_replacement(own, int(columns.workers[column])):
             if any(problem.node_is_new[n] for n in nodes) is not buys:
                 continue
-            for start in [0.0] if buys else waits:
+            for start in {0.0} if buys else sorted(h for h in waits if np.isfinite(h)):
                 choice = Choice(column=int(column), start_hours=start, nodes=nodes)
                 alone = [choice if j == job else None for j in range(len(problem.jobs))]
                 if not violations(problem, Assignment(choices=tuple(alone))):

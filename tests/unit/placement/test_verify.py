@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from stint.model.cluster import Node
+from stint.model.job import Job
 from stint.placement import queue
 from stint.placement.greedy import Greedy
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, Choice
 from stint.placement.verify import violations
-from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering
+from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
 from stint.testing.suites import solve
+
+A100 = an_offering()
 
 
 @pytest.fixture
@@ -104,3 +109,56 @@ def test_more_new_nodes_than_the_pool_may_have(problem, sound):
 
 def test_too_few_answers(problem, sound):
     assert violations(problem, Assignment(choices=sound.choices[:1])) == ["1 choices for 2 jobs"]
+
+
+def test_a_column_that_is_impossible(problem, sound):
+    column = sound.choices[0].column
+    dear = problem.columns.objective_usd.copy()
+    dear[column] = float("inf")
+    broke = replace(problem, columns=replace(problem.columns, objective_usd=dear))
+    assert violations(broke, sound) == [f"team/a: column {column} is impossible"]
+
+
+def _one_job(node: Node, *runs: Job) -> tuple[Problem, int]:
+    """A job that wants all of the only node, and the first column it could have."""
+    situation = a_situation(jobs=[a_job("a"), *runs], nodes=[node], offerings=[A100])
+    return build_problem(situation, queue.in_order(situation)), 0
+
+
+@pytest.mark.parametrize(("start_hours", "sound_then"), [(0.0, False), (0.9, False), (1.0, True)])
+def test_a_start_before_the_node_is_there(start_hours, sound_then):
+    problem, column = _one_job(a_node("n", A100, ready=False, ready_at=NOW + timedelta(hours=1)))
+    answer = Assignment(choices=(Choice(column=column, start_hours=start_hours, nodes=(0,)),))
+    assert (violations(problem, answer) == []) is sound_then
+
+
+@pytest.mark.parametrize(("start_hours", "sound_then"), [(0.0, False), (1.9, False), (2.0, True)])
+def test_a_start_before_the_running_gang_has_left(start_hours, sound_then):
+    node = a_node("n", A100, used_gpus=8)
+    problem, column = _one_job(node, running_on(a_job("r"), node, offering=A100, hours_left=2))
+    answer = Assignment(choices=(Choice(column=column, start_hours=start_hours, nodes=(0,)),))
+    assert (violations(problem, answer) == []) is sound_then
+
+
+def test_two_gangs_behind_each_other_may_share_a_node_and_may_not_overlap():
+    situation = a_situation(jobs=[a_job("a"), a_job("b")], nodes=[a_node("n", A100)], offerings=[A100])
+    problem = build_problem(situation, queue.in_order(situation))
+    held = float(problem.columns.held_hours[0])
+
+    def behind(start_hours: float) -> list[str]:
+        first = Choice(column=0, start_hours=0.0, nodes=(0,))
+        return violations(problem, Assignment(choices=(first, Choice(column=1, start_hours=start_hours, nodes=(0,)))))
+
+    assert behind(held) == []
+    assert "overbooked" in behind(held - 0.1)[0]
+
+
+@pytest.mark.parametrize("axis", ["cpu", "memory_gib", "pods"])
+def test_every_resource_is_counted_not_only_gpus(axis):
+    tight = {"cpu": 33.0, "memory_gib": 257.0, "pods": 1}  # a worker of eight GPUs takes 32, 256 and 1
+    node = a_node("n", A100, allocatable=replace(A100.per_node, gpus=16, **{axis: tight[axis]}))
+    situation = a_situation(jobs=[a_job("a"), a_job("b")], nodes=[node], offerings=[A100])
+    problem = build_problem(situation, queue.in_order(situation))
+    both = tuple(Choice(column=c, start_hours=0.0, nodes=(0,)) for c in (0, 1))
+    assert violations(problem, Assignment(choices=(both[0], None))) == []
+    assert "overbooked" in violations(problem, Assignment(choices=both))[0]
