@@ -166,3 +166,51 @@ def test_everything_a_book_can_say_arrives():
 
 def test_freshness_is_the_last_books_to_say():
     assert freshness([a_book("a", freshness={"spotPriceDays": 1}), a_book("b")]).spot_price_days == 1
+
+
+def test_every_mistake_says_what_it_found():
+    resource = a_resource(
+        gpu={"perWorker": 4, "models": ["H1000"]}, container={"resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    )
+    with pytest.raises(InvalidInputError, match="TrainingJob team/unet has 2 mistakes") as refused:
+        parse(resource)
+    assert {m.found for m in refused.value.mistakes} == {"'H1000'", "2 GPUs"}
+    assert all(m.remedy for m in refused.value.mistakes)
+
+
+def test_the_widest_size_of_an_elastic_job_must_fit_into_its_host_names():
+    resource = a_resource("n" * 60, workers=10, elastic={"min": 1, "max": 1000})
+    assert "with 1000 workers it may have 59" in mistakes(resource)["metadata.name"]
+    job = parse(a_resource(workers=4, elastic={"min": 2, "max": 8}))
+    assert (job.min_workers, job.workers, job.max_workers) == (2, 4, 8)
+
+
+def test_negative_amounts_are_refused():
+    found = mistakes(a_resource(container={"resources": {"requests": {"memory": "-1Gi"}}}))
+    assert "must not be negative" in found["spec.template.spec.containers[0].resources"]
+
+
+def test_a_deadline_is_counted_from_the_creation_on_the_deciding_clock():
+    soon = (NOW + timedelta(hours=1)).isoformat()
+    assert parse(a_resource(deadline=soon)).deadline == NOW + timedelta(hours=1)
+    before = (NOW - timedelta(hours=1)).isoformat()
+    assert "spec.deadline" in mistakes(a_resource(deadline=before))
+
+
+def test_every_job_tolerates_the_taint_of_its_gpus():
+    assert parse(a_resource()).tolerations[-1].key == "nvidia.com/gpu"
+    amd = parse(a_resource(gpu={"perWorker": 1, "resource": "amd.com/gpu"}))
+    assert amd.tolerations[-1].key == "amd.com/gpu"
+
+
+def test_limits_count_where_there_are_no_requests_and_requests_where_there_are():
+    amounts = {"limits": {"cpu": "8", "memory": "32Gi"}, "requests": {"cpu": "2"}}
+    job = parse(a_resource(container={"resources": amounts}))
+    assert (job.per_worker.cpu, job.per_worker.memory_gib) == (2.0, 32.0)
+
+
+def test_what_is_known_of_a_job_beside_its_spec_is_in_the_noun():
+    known = Known(units_done=7.0, spent_usd=3.5, not_before=NOW, avoid=("bad",))
+    job = to_job(a_resource(data={"gib": 5, "at": "aws/us-east-1"}), CATALOGUE, known, created=NOW)
+    assert (job.work.units_done, job.spent_usd, job.not_before, job.avoid) == (7.0, 3.5, NOW, ("bad",))
+    assert (job.data.provider, job.data.region, job.id) == ("aws", "us-east-1", "team/unet")

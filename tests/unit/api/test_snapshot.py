@@ -62,3 +62,45 @@ def test_yaml_by_hand_will_do():
 
     data = json.loads(snapshot.encode(SITUATION, None))
     assert snapshot.decode(msgspec.yaml.encode(data), name="file.yaml").situation == SITUATION
+
+
+def test_mistakes_inside_what_may_be_absent_are_told_with_their_whole_path():
+    def spoil(data: Any) -> None:
+        data["situation"]["offerings"][0]["usd_per_node_hour"]["value"] = "cheap"
+        data["situation"]["jobs"][0]["checkpoint"]["every"] = 5
+
+    found = broken(spoil)
+    assert "situation.offerings[0].usd_per_node_hour.value" in found
+    assert "situation.jobs[0].checkpoint.every" in found
+
+
+def test_numbers_that_cannot_be_are_told():
+    def spoil(data: Any) -> None:
+        situation = data["situation"]
+        situation["offerings"][0]["usd_per_node_hour"]["value"] = -1
+        situation["offerings"][0]["pool"] = "nowhere"
+        situation["jobs"][0]["min_workers"] = 3
+        situation["jobs"][0]["work"]["units"] = 0
+        situation["now"] = "2026-11-23T12:00:00"
+
+    assert set(broken(spoil)) == {
+        "situation.offerings[0].usd_per_node_hour.value",
+        "situation.offerings[0].pool",
+        "situation.jobs[0].min_workers",
+        "situation.jobs[0].work.units",
+        "situation.now",
+    }
+
+
+def test_what_is_found_is_told_short():
+    data = json.loads(snapshot.encode(SITUATION, None))
+    data["situation"]["jobs"][0]["workers"] = "x" * 500
+    with pytest.raises(InvalidInputError) as refused:
+        snapshot.decode(json.dumps(data), name="file.json")
+    assert max(len(m.found) for m in refused.value.mistakes) <= 60
+
+
+def test_a_plan_alone_is_canonical_too():
+    plan = decide(SITUATION)
+    assert snapshot.encode_plan(plan) == snapshot.encode_plan(decide(SITUATION))
+    assert json.loads(snapshot.encode_plan(plan)) == json.loads(snapshot.encode(SITUATION, plan))["plan"]
