@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from stint.kube.gang import GangState, look
@@ -54,3 +55,50 @@ def test_the_assignment_is_what_the_annotation_says():
     assignment = look(a_batch_job(a_plan(("a", "b"))), RUNNING, lost_nodes=NONE).assignment()
     assert assignment is not None
     assert (assignment.nodes, assignment.released, assignment.running) == (("a", "b"), True, True)
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "state"),
+    [
+        (None, GATED, GangState.LEAVING),
+        (None, [a_gang_pod(0, node="n1", phase="Failed", gated=False)], GangState.ABSENT),
+        (msgspec.structs.replace(a_batch_job(), plan="somebody else's"), [], GangState.PARKED),
+        (a_batch_job(), [], GangState.PLACED),
+        (a_batch_job(deleting=True, complete=True), [], GangState.SUCCEEDED),
+        (a_batch_job(suspended=True, failed_message="no"), [], GangState.FAILED),
+    ],
+)
+def test_states_that_are_met_for_a_moment_only(job, pods, state):
+    assert look(job, pods, lost_nodes=NONE).state is state
+
+
+def test_a_pod_that_is_being_deleted_is_no_worker_any_more():
+    pods = [RUNNING[0], a_gang_pod(1, node="n1", phase="Running", gated=False, deleting=True)]
+    gang = look(a_batch_job(), pods, lost_nodes=NONE)
+    assert gang.ready_workers == 1
+    assert not gang.running
+    assert not gang.released
+
+
+def test_released_workers_without_a_node_are_stuck():
+    pods = [RUNNING[0], a_gang_pod(1, gated=False)]
+    gang = look(a_batch_job(), pods, lost_nodes=NONE)
+    assert [p.gang.index for p in gang.stuck() if p.gang] == [1]
+    assert gang.released
+    assert not gang.running
+
+
+def test_workers_are_kept_by_rank_whatever_order_they_are_seen_in():
+    gang = look(a_batch_job(), RUNNING[::-1], lost_nodes=NONE)
+    assert [p.gang.index for p in gang.pods if p.gang] == [0, 1]
+
+
+def test_workers_that_are_done_and_cleared_away_count_as_done():
+    assert look(a_batch_job(succeeded=1), RUNNING[:1], lost_nodes=NONE).running
+
+
+@pytest.mark.parametrize("job", [a_batch_job(suspended=True), a_batch_job(deleting=True), None])
+def test_only_a_placed_gang_has_a_place(job):
+    gang = look(job, RUNNING, lost_nodes=NONE)
+    assert gang.assignment() is None
+    assert gang.to_release() == ()

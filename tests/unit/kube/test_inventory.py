@@ -115,3 +115,124 @@ def test_taints_of_the_moment_do_not_describe_an_offering():
 def test_old_spot_prices_are_marked_as_stale():
     (offering,) = inventory([], [a_gpu_pool()]).offerings.values()
     assert offering.stale == ("price",)
+
+
+CLOUDS = {
+    "Karpenter on AWS": (
+        "aws:///us-west-2b/i-1",
+        {
+            "node.kubernetes.io/instance-type": "g6.12xlarge",
+            "topology.kubernetes.io/zone": "us-west-2b",
+            "karpenter.sh/capacity-type": "spot",
+            "karpenter.sh/nodepool": "gpu",
+            "karpenter.k8s.aws/instance-gpu-name": "l4",
+        },
+        ("gpu", "aws", "us-west-2", "L4", CapacityType.SPOT),
+    ),
+    "an EKS node group": (
+        "aws:///us-east-1a/i-2",
+        {
+            "node.kubernetes.io/instance-type": "p4d.24xlarge",
+            "topology.kubernetes.io/zone": "us-east-1a",
+            "topology.kubernetes.io/region": "us-east-1",
+            "eks.amazonaws.com/capacityType": "ON_DEMAND",
+            "eks.amazonaws.com/nodegroup": "train",
+            "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB",
+        },
+        ("train", "aws", "us-east-1", "A100-40GB", CapacityType.ON_DEMAND),
+    ),
+    "GKE": (
+        "gce://project/us-central1-c/node",
+        {
+            "node.kubernetes.io/instance-type": "a2-ultragpu-8g",
+            "topology.kubernetes.io/zone": "us-central1-c",
+            "cloud.google.com/gke-nodepool": "ultra",
+            "cloud.google.com/gke-accelerator": "nvidia-a100-80gb",
+            "cloud.google.com/gke-provisioning": "preemptible",
+        },
+        ("ultra", "gcp", "us-central1", "A100-80GB", CapacityType.SPOT),
+    ),
+    "AKS": (
+        "azure:///subscriptions/s/vm",
+        {
+            "node.kubernetes.io/instance-type": "Standard_ND96amsr_A100_v4",
+            "topology.kubernetes.io/zone": "eastus-1",
+            "topology.kubernetes.io/region": "eastus",
+            "kubernetes.azure.com/agentpool": "nd",
+            "kubernetes.azure.com/scalesetpriority": "spot",
+            "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+        },
+        ("nd", "azure", "eastus", "A100-80GB", CapacityType.SPOT),
+    ),
+    "a machine of one's own": (
+        "",
+        {
+            "stint.dev/provider": "on-premises",
+            "stint.dev/capacity-type": "owned",
+            "nvidia.com/gpu.product": "NVIDIA-L40S",
+        },
+        ("l40s-owned", "on-premises", "", "L40S", CapacityType.OWNED),
+    ),
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_a_node_is_by_the_labels_that_it_comes_with(cloud):
+    provider_id, labels, wanted = CLOUDS[cloud]
+    found = inventory([a_record(labels=labels, provider_id=provider_id)])
+    assert found.problems == ()
+    (offering,) = found.offerings.values()
+    known = (offering.pool, offering.provider, offering.region, offering.gpu_model, offering.capacity_type)
+    assert known == wanted
+
+
+def test_the_memory_of_a_gpu_tells_models_of_one_name_apart():
+    def model(mib: str) -> str:
+        labels = {"nvidia.com/gpu.product": "A100", "nvidia.com/gpu.memory": mib}
+        (offering,) = inventory([a_record(labels=labels)]).offerings.values()
+        return offering.gpu_model
+
+    assert (model("40960"), model("81920")) == ("A100-40GB", "A100-80GB")
+
+
+def test_nodes_in_different_zones_and_terms_are_different_offerings_of_one_pool():
+    base = {**P4DE, "karpenter.sh/nodepool": "gpu"}
+    records = [
+        a_record("n1", labels=base),
+        a_record("n2", labels={**base, "topology.kubernetes.io/zone": "us-east-1b"}),
+        a_record("n3", labels={**base, "karpenter.sh/capacity-type": "spot"}),
+    ]
+    found = inventory(records)
+    assert len(set(found.offering_of.values())) == 3
+    (pool,) = found.pools.values()
+    assert set(pool.offerings) == set(found.offerings)
+
+
+def test_a_pools_nodes_are_told_apart_by_what_they_say_of_themselves():
+    offerings = [
+        {"provider": "aws", "zone": "us-east-1b", "instanceType": "p5.48xlarge", "capacityType": kind}
+        for kind in ("spot", "on-demand")
+    ]
+    pool = a_gpu_pool(offerings=offerings)
+    records = [
+        a_record(f"n{i}", labels={"pool": "big", "karpenter.sh/capacity-type": kind})
+        for i, kind in enumerate(("on-demand", "spot"))
+    ]
+    found = inventory(records, [pool])
+    assert found.offering_of["n0"].endswith("/on-demand")
+    assert found.offering_of["n1"].endswith("/spot")
+
+
+def test_a_pool_says_how_it_is_resized():
+    found = inventory([], [a_gpu_pool(), a_gpu_pool("quiet", scaler={"adapter": "Kwok"})])
+    assert (found.pools["big"].scaler, found.pools["big"].advise_only, found.pools["big"].max_nodes) == (
+        "Kwok",
+        False,
+        4,
+    )
+    assert found.pools["quiet"].advise_only
+
+
+def test_the_order_of_the_records_changes_nothing():
+    records = [a_record(f"n{i}", labels={**P4DE, "karpenter.sh/nodepool": f"p{i % 2}"}) for i in range(4)]
+    assert inventory(records) == inventory(records[::-1])
