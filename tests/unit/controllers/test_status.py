@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import msgspec
@@ -10,9 +11,11 @@ from stint.controllers import status as told
 from stint.controllers.clock import Clock
 from stint.controllers.store import Store
 from stint.decide import decide
+from stint.model.cluster import Utilisation
+from stint.model.job import Phase
 from stint.model.plan import Reason, Recall
 from stint.testing.builders import NOW
-from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_record, a_resource
+from tests.unit.kube.objects import P4DE, a_batch_job, a_gang_pod, a_plan, a_record, a_resource
 from tests.unit.kube.test_observe import UNET, look
 
 
@@ -133,3 +136,142 @@ class TestStore:
         body["spec"]["workers"] = "many"
         assert not store.put(body)
         assert store.items == {}
+
+
+def test_the_columns_of_a_placed_job_add_up():
+    spent = {"spentExactly": 12.0, "spentThrough": NOW.isoformat()}
+    status = build(a_resource(spent, budget={"usd": 1000}, within="24h"), nodes=[a_record()])
+    assert (status.spent_usd, status.budget_usd, status.workers) == ("12.00", "1000.00", 2)
+    rate, estimate = float(status.usd_per_hour), float(status.estimated_usd)
+    assert estimate == pytest.approx(12 + rate * 10, rel=0.002)
+    assert status.finish is not None
+    assert status.deadline is not None
+    assert status.slack == told.span(status.deadline - status.finish)
+    assert status.observed_generation == 3
+    assert status.selector == "stint.dev/trainingjob=unet"
+    assert float(status.energy_kwh) > 0
+    assert float(status.carbon_kg) > 0
+
+
+def test_the_runner_up_is_told_with_what_it_would_have_cost():
+    dear = {**P4DE, "karpenter.sh/nodepool": "far", "topology.kubernetes.io/zone": "us-east-1b"}
+    status = build(a_resource(), nodes=[a_record("n1"), a_record("n2", labels=dear)])
+    assert status.next_best is not None
+    assert f"next best {status.next_best.offering}: " in status.message
+    assert float(status.saved_usd) >= 0
+    assert status.rejected == []
+
+
+def test_a_finished_job_has_its_bill_and_holds_nothing():
+    spent = {"phase": "Running", "spentExactly": 42.0, "spentThrough": NOW.isoformat()}
+    status = build(a_resource(spent), nodes=[a_record()], jobs=[a_batch_job(complete=True)])
+    assert (status.phase, status.message) == ("Succeeded", "finished for 42.00 USD")
+    assert (status.estimated_usd, status.usd_per_hour, status.nodes, status.ready_workers) == ("42.00", "0.00", {}, 0)
+    assert conditions(status)["Finished"] == ("True", "Succeeded")
+    assert conditions(status)["Running"] == ("False", "Succeeded")
+
+
+def test_a_job_that_was_given_up_says_what_its_worker_said():
+    job = a_batch_job(a_plan(attempt=3), failed_message="exit code 137")
+    status = build(a_resource(), nodes=[a_record()], jobs=[job])
+    assert (status.phase, status.reason) == ("Failed", "WorkerFailed")
+    assert "gave up after 3 retries" in status.message
+    assert "exit code 137" in status.message
+
+
+def test_a_suspended_job_says_that_it_is_and_keeps_no_nodes():
+    status = build(a_resource(suspend=True), nodes=[a_record()])
+    assert (status.phase, status.reason, status.nodes) == ("Suspended", "Suspended", {})
+    assert conditions(status)["Placed"] == ("False", "Suspended")
+
+
+def test_the_reason_why_a_job_backs_off_says_more_than_that_it_does():
+    lost = {"phase": "Queued", "reason": "NodeLost", "message": "node n1 is gone"}
+    later = {"notBefore": (NOW + timedelta(minutes=1)).isoformat()}
+    status = build(a_resource({**lost, **later}), nodes=[a_record()])
+    assert (status.reason, status.message) == ("NodeLost", "node n1 is gone")
+    other = build(a_resource({"phase": "Queued", "reason": "NotEnoughGpus", **later}), nodes=[a_record()])
+    assert other.reason == "BackingOff"
+
+
+def test_what_has_ended_never_comes_back():
+    seen = look(resources=[a_resource({"phase": "Succeeded"})], nodes=[a_record()]).seen[UNET]
+    context = told.Context(now=NOW, offerings={}, utilisation={})
+    assert told.build(seen, None, context).phase == "Succeeded"
+    wrong = dataclasses.replace(seen, phase=Phase.RUNNING)
+    with pytest.raises(AssertionError, match="no step leads from Succeeded to Running"):
+        told.build(wrong, None, context)
+
+
+def test_unknown_utilisation_is_absent_and_not_zero():
+    seen = look(resources=[a_resource()], nodes=[a_record()])
+    known = Utilisation(job=UNET, gpu_ratio=0.51239, watts=None, idle_gpus=0)
+    outcome = told.outcomes(decide(seen.situation)).get(UNET)
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings, utilisation={UNET: known})
+    usage = told.build(seen.seen[UNET], outcome, context).usage
+    assert usage is not None
+    assert (usage.gpu_ratio, usage.watts, usage.idle_gpus) == (0.512, None, 0)
+    assert build(a_resource(), nodes=[a_record()]).usage is None
+
+
+def test_an_old_price_is_told_beside_the_price():
+    spot = {**P4DE, "karpenter.sh/capacity-type": "spot"}
+    priced = {c.type: c for c in build(a_resource(), nodes=[a_record(labels=spot)]).conditions}["Priced"]
+    assert (priced.status, priced.reason) == ("True", "StalePrice")
+    assert "confirm it in a PriceBook" in priced.message
+
+
+def test_the_step_to_running_is_worth_a_write_though_only_progress_moved():
+    status = build(a_resource(), nodes=[a_record()])
+    started = msgspec.structs.replace(status.progress, running_since=NOW)
+    assert told.significant(status, msgspec.structs.replace(status, progress=started))
+    further = msgspec.structs.replace(status.progress, estimate=5.0)
+    assert not told.significant(status, msgspec.structs.replace(status, progress=further))
+
+
+def test_what_is_written_is_status_only():
+    resource = a_resource()
+    body = told.body(resource, build(resource, nodes=[a_record()]))
+    assert set(body) == {"apiVersion", "kind", "metadata", "status"}
+    assert body["metadata"] == {"name": "unet", "namespace": "team"}
+
+
+def test_the_ordinary_clock_keeps_pace_with_the_wall():
+    clock = Clock(start=NOW)
+    assert clock.of(NOW + timedelta(hours=1)) == NOW + timedelta(hours=1)
+    assert clock.of(NOW - timedelta(hours=1)) == NOW - timedelta(hours=1)
+    assert clock.wall_seconds(timedelta(minutes=2)) == 120
+
+
+class TestWhatPeopleWriteWakesUs:
+    def _body(self, version: str, spec: dict | None = None, **meta: object) -> dict:
+        resource = msgspec.to_builtins(a_resource(**(spec or {})))
+        resource["metadata"] |= {"resourceVersion": version, **meta}
+        return resource
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"spec": {"priority": 7}},
+            {"annotations": {"stint.dev/x": "y"}},
+            {"deletionTimestamp": "2026-11-23T12:00:00Z"},
+        ],
+        ids=lambda c: next(iter(c)),
+    )
+    def test_a_change_of(self, change):
+        store = Store(TrainingJob)
+        store.put(self._body("1"))
+        assert store.put(self._body("2", **change))
+
+    def test_being_told_twice_is_no_change(self):
+        store = Store(TrainingJob)
+        store.put(self._body("1"))
+        assert not store.put(self._body("1"))
+        assert not store.replace_all([self._body("1")])
+
+    def test_a_deletion_is_one_once(self):
+        store = Store(TrainingJob)
+        store.put(self._body("9"))
+        assert store.drop("u")
+        assert not store.drop("u")
+        assert store.put(self._body("3"))  # its versions are forgotten with it

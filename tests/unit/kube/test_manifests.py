@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
-from stint.kube.manifests import PlanNote, indexed_job, note, read_note, release_patch, service
+import pytest
+
+from stint.kube.manifests import PlanNote, indexed_job, longest_name, note, read_note, release_patch, service
 from stint.testing.builders import NOW
 
 PLAN = PlanNote(
@@ -85,3 +87,80 @@ def test_the_pin_is_appended_to_every_term_that_is_there():
     }
     terms = _terms(release_patch("u", "n1", json.dumps(affinity).encode()))
     assert terms == [{**first, "matchFields": [PIN]}, {"matchFields": [*second["matchFields"], PIN]}]
+
+
+def test_every_variable_that_torchrun_reads_is_there_and_ranks_come_from_the_index():
+    told = env(a_job())
+    rank = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
+    assert told == {
+        "MASTER_ADDR": "unet-0.unet",
+        "MASTER_PORT": "29500",
+        "WORLD_SIZE": "6",
+        "NODE_RANK": rank,
+        "PET_NNODES": "3",
+        "PET_NPROC_PER_NODE": "2",
+        "PET_NODE_RANK": rank,
+        "PET_MASTER_ADDR": "unet-0.unet",
+        "PET_MASTER_PORT": "29500",
+    }
+
+
+def test_a_value_that_comes_from_somewhere_else_is_the_users_too():
+    mine = {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    told = env(a_job(env=[mine]))
+    assert told["NODE_RANK"] == mine["valueFrom"]
+    assert len(a_job(env=[mine])["spec"]["template"]["spec"]["containers"][0]["env"]) == 9
+
+
+def test_what_a_template_says_of_itself_stays_beside_what_a_gang_needs():
+    template = {
+        "metadata": {"labels": {"team": "vision", "stint.dev/trainingjob": "another"}, "annotations": {"a": "b"}},
+        "spec": {
+            "containers": [
+                {"name": "train", "image": "x", "resources": {"requests": {"cpu": "4"}}},
+                {"name": "side", "image": "y"},
+            ],
+            "schedulingGates": [{"name": "example.com/quota"}, {"name": "stint.dev/placement"}],
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Equal", "value": "present"}],
+            "restartPolicy": "Always",
+        },
+    }
+    job = indexed_job("unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN)
+    made = job["spec"]["template"]
+    assert made["metadata"]["labels"]["team"] == "vision"
+    assert made["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
+    assert made["metadata"]["annotations"] == {"a": "b"}
+    spec = made["spec"]
+    assert [g["name"] for g in spec["schedulingGates"]] == ["example.com/quota", "stint.dev/placement"]
+    assert spec["tolerations"] == template["spec"]["tolerations"]
+    first, side = spec["containers"]
+    assert first["resources"]["requests"] == {"cpu": "4", "nvidia.com/gpu": "2"}
+    assert "resources" not in side
+    assert spec["restartPolicy"] == "Never"
+
+
+def test_one_failed_worker_fails_the_gang_but_a_lost_node_does_not():
+    spec = a_job()["spec"]
+    (rule,) = spec["podFailurePolicy"]["rules"]
+    assert (spec["backoffLimit"], rule["action"]) == (0, "Ignore")
+    assert rule["onPodConditions"][0]["type"] == "DisruptionTarget"
+
+
+def test_everything_made_for_a_job_goes_with_it():
+    for thing in (a_job(), service("unet", "uid")):
+        (owner,) = thing["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("TrainingJob", "unet", "uid", True)
+        assert thing["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
+
+
+@pytest.mark.parametrize(("workers", "longest"), [(1, 61), (10, 61), (11, 60), (1001, 58)])
+def test_host_names_of_workers_fit_into_a_label(workers, longest):
+    assert longest_name(workers) == longest
+    assert len("n" * longest + f"-{workers - 1}") <= 63
+
+
+def test_other_kinds_of_affinity_are_left_alone_by_a_patch_that_does_not_name_them():
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}, "nodeAffinity": None}
+    patch = release_patch("u", "n1", json.dumps(affinity).encode())
+    assert set(patch["spec"]["affinity"]) == {"nodeAffinity"}
+    assert _terms(patch) == [{"matchFields": [PIN]}]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
+from stint.api.meta import Meta
 from stint.feeds import bundled
 from stint.kube.gang import GangState
 from stint.kube.observe import Caches, Observation, observe
@@ -107,7 +109,6 @@ def test_the_providers_notice_makes_a_node_unusable():
 
 def test_a_node_under_way_is_expected_and_given_up_in_the_end():
     def coming(ordered: datetime):
-        import msgspec
 
         from stint.api.gpupool import GPUPool
 
@@ -126,3 +127,88 @@ def test_a_node_under_way_is_expected_and_given_up_in_the_end():
     assert coming(NOW) == NOW + timedelta(minutes=5)
     assert coming(NOW - timedelta(minutes=10)) == NOW + timedelta(seconds=30)
     assert coming(NOW - timedelta(minutes=16)) is None
+
+
+def test_a_plan_that_begins_later_than_what_is_booked_is_charged_from_its_own_start():
+    booked = {"spentExactly": 4.0, "spentThrough": (NOW - 3 * HOUR).isoformat()}
+    plan = a_plan(since=NOW - HOUR, usd_per_hour=10.0)
+    seen = look(resources=[a_resource(booked)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]).seen[UNET]
+    assert (seen.spent_usd, seen.spent_through) == (pytest.approx(14.0), NOW)
+
+
+def test_however_often_it_is_looked_at_an_hour_costs_an_hour():
+    plan, status = a_plan(since=NOW, usd_per_hour=10.0), {}
+    for minute in range(0, 61, 7):
+        now = NOW + timedelta(minutes=minute)
+        caches = {"nodes": [a_record()], "pods": RUNNING, "jobs": [a_batch_job(plan)]}
+        seen = look(now=now, resources=[a_resource(status)], **caches).seen[UNET]
+        assert seen.spent_through is not None
+        status = {"spentExactly": seen.spent_usd, "spentThrough": seen.spent_through.isoformat()}
+    assert status["spentExactly"] == pytest.approx(10.0 * 56 / 60)
+
+
+def test_a_clock_that_stands_or_goes_back_books_nothing():
+    booked = {"spentExactly": 5.0, "spentThrough": (NOW + HOUR).isoformat()}
+    plan = a_plan(since=NOW - HOUR)
+    seen = look(resources=[a_resource(booked)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]).seen[UNET]
+    assert seen.spent_usd == 5.0
+
+
+def test_what_has_ended_costs_nothing_more():
+    ended = {"phase": "Succeeded", "spentExactly": 5.0, "spentThrough": (NOW - HOUR).isoformat()}
+    seen = look(resources=[a_resource(ended)], jobs=[a_batch_job(a_plan(since=NOW - 2 * HOUR))]).seen[UNET]
+    assert (seen.spent_usd, seen.spent_through) == (5.0, NOW - HOUR)
+
+
+def test_progress_never_goes_past_the_end():
+    half = {"progress": {"unitsDone": 30_000.0, "runningSince": (NOW - 5 * HOUR).isoformat()}}
+    seen = look(resources=[a_resource(half)], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job()]).seen[UNET]
+    assert seen.progress.estimate == 36_000
+
+
+def test_gated_pods_do_no_work():
+    waiting = [a_gang_pod(0), a_gang_pod(1)]
+    seen = look(resources=[a_resource()], nodes=[a_record()], pods=waiting, jobs=[a_batch_job()]).seen[UNET]
+    assert (seen.progress.estimate, seen.progress.running_since) == (0.0, None)
+
+
+def test_blamed_nodes_stay_blamed_for_a_while_after_the_back_off():
+    def avoided(minutes: float) -> tuple[str, ...]:
+        since = (NOW - timedelta(minutes=minutes)).isoformat()
+        job = look(resources=[a_resource({"avoid": ["n1"], "notBefore": since})], nodes=[a_record()]).seen[UNET].job
+        assert job is not None
+        return job.avoid
+
+    assert (avoided(9), avoided(11)) == (("n1",), ())
+
+
+def test_two_gangs_on_one_node_are_both_counted():
+    plan = a_plan(("n1",))
+    other = msgspec.structs.replace(a_resource(workers=1), metadata=Meta(name="bert", namespace="team", uid="b"))
+    jobs = [
+        a_batch_job(plan, completions=1),
+        a_batch_job(plan, completions=1, name="bert", job="bert", uid="b2"),
+    ]
+    found = observe(
+        Caches(
+            trainingjobs=[a_resource(workers=1), other],
+            gpu_pools=[],
+            price_books=[],
+            nodes=[a_record()],
+            pods=[],
+            jobs=jobs,
+        ),
+        CATALOGUE,
+        Settings(),
+        now=NOW,
+        created={"u": NOW, "b": NOW},
+        empty_since={},
+    )
+    assert found.situation.nodes[0].used.gpus == 8
+
+
+def test_the_same_caches_give_the_same_situation_whatever_their_order():
+    nodes = [a_record(f"n{i}") for i in range(3)]
+    one = look(resources=[a_resource()], nodes=nodes, pods=RUNNING, jobs=[a_batch_job()]).situation
+    two = look(resources=[a_resource()], nodes=nodes, pods=RUNNING[::-1], jobs=[a_batch_job()]).situation
+    assert one == two

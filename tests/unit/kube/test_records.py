@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from stint.kube.informer import newer
-from stint.kube.records import WirePod, reduce_pod
+from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.model.resources import Resources
 
 GPU = {"nvidia.com/gpu": "2", "cpu": "4", "memory": "8Gi"}
 
@@ -39,3 +40,67 @@ def test_sidecars_and_overhead_come_on_top():
 )
 def test_resource_versions_are_numbers(version, known, is_newer):
     assert newer(version, known) is is_newer
+
+
+def test_a_sidecar_counts_beside_the_containers_and_not_beside_the_init_containers():
+    first = {"resources": {"requests": {"cpu": "4500m"}}}
+    sidecar = {"restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}}
+    assert requests(initContainers=[first, sidecar]).cpu == 5.0
+
+
+def test_pods_that_ask_for_nothing_still_are_pods():
+    found = requests(containers=[{}])
+    assert found == Resources(pods=1)
+
+
+def _node(**changes: object):
+    body = {
+        "metadata": {"name": "n", "uid": "u", "annotations": {"stint.dev/bought-by": "x", "other": "y"}},
+        "spec": {"providerID": "aws:///a/i", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+        "status": {
+            "allocatable": {"cpu": "95690m", "memory": "1Ti", "pods": "110", "nvidia.com/gpu": "8"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+    return reduce_node(msgspec.convert({**body, **changes}, WireNode))[2]
+
+
+def test_a_node_is_kept_with_what_matters_only():
+    node = _node()
+    assert node.ready
+    assert node.annotations == {"stint.dev/bought-by": "x"}
+    assert node.allocatable == Resources(gpus=8, cpu=95.69, memory_gib=1024.0, pods=110)
+    assert (node.provider_id, node.taints[0].key) == ("aws:///a/i", "k")
+
+
+@pytest.mark.parametrize("conditions", [[], [{"type": "Ready", "status": "Unknown"}]])
+def test_a_node_that_does_not_say_that_it_is_ready_is_not(conditions):
+    assert not _node(status={"conditions": conditions}).ready
+
+
+def test_a_pod_of_a_gang_is_known_by_its_label_and_its_index():
+    meta = {
+        "name": "unet-3-x",
+        "uid": "u",
+        "namespace": "team",
+        "labels": {"stint.dev/trainingjob": "unet"},
+        "annotations": {"batch.kubernetes.io/job-completion-index": "3"},
+    }
+    spec = {"schedulingGates": [{"name": "stint.dev/placement"}], "affinity": {"nodeAffinity": {}}}
+    text = msgspec.json.encode({"metadata": meta, "spec": spec})
+    pod = reduce_pod(msgspec.json.decode(text, type=WirePod))[2]
+    assert pod.gang is not None
+    assert (pod.gang.job, pod.gang.index, pod.gang.gated, pod.gang.scheduled) == ("unet", 3, True, False)
+    assert msgspec.json.decode(pod.gang.affinity) == {"nodeAffinity": {}}
+
+
+def test_a_job_that_failed_says_why_and_when():
+    ended = "2026-11-23T11:00:00Z"
+    failed = {"type": "Failed", "status": "True", "reason": "Backoff", "message": "x", "lastTransitionTime": ended}
+    body = {"metadata": {"name": "unet", "uid": "u"}, "status": {"conditions": [failed]}}
+    job = reduce_job(msgspec.convert(body, WireJob))[2]
+    assert (job.failed_message, job.complete) == ("Backoff: x", False)
+    assert job.ended is not None
+    assert job.ended.hour == 11
+    retracted = {"metadata": body["metadata"], "status": {"conditions": [{**failed, "status": "False"}]}}
+    assert reduce_job(msgspec.convert(retracted, WireJob))[2].failed_message is None
