@@ -91,7 +91,8 @@ def rows() -> list[dict[str, Any]]:
         for run in range(RUNS):
             name = f"gang-{run}"
             seconds = asyncio.run(_one(cluster, name))
-            audit = map(json.loads, (Path(folder) / "audit.log").read_text().splitlines())
+            assert cluster.provider.audit_log is not None
+            audit = map(json.loads, cluster.provider.audit_log.read_text().splitlines())
             ours = [
                 e
                 for e in audit

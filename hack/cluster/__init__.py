@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +17,16 @@ import yaml
 from hack.cluster import build, claims
 from hack.cluster import kubeconfig as kubeconfigs
 from hack.cluster.embedded import Embedded
-from hack.cluster.processes import Process, Processes, eventually, free_port, listens
+from hack.cluster.kind import Kind
+from hack.cluster.operators import Operator, PodOperator, ProcessOperator, get
+from hack.cluster.processes import Process, eventually, free_port, listens
 from hack.cluster.provider import Provider, provider
 
-__all__ = ["Cluster", "Operator", "Provider", "eventually", "provider", "running_cluster"]
+__all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "provider", "running_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "stint"
 NAMESPACE, ACCOUNT = "stint-system", "stint"
-
-
-def get(url: str, timeout: float = 2) -> str | None:
-    """The body of a successful answer; None: there was none."""
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:
-            text: str = answer.read().decode()
-            return text
-    except (urllib.error.URLError, OSError):
-        return None
 
 
 def find_kubectl(source: Provider) -> Path:
@@ -44,51 +34,6 @@ def find_kubectl(source: Provider) -> Path:
     if isinstance(source, Embedded):
         return build.control_plane(source.version) / "kubectl"
     return build.kubectl(source.version or build.versions()["default_kubernetes"])
-
-
-@dataclass
-class Operator:
-    """The operator as a process beside the cluster."""
-
-    process: Process
-    processes: Processes
-    metrics_port: int
-    health_port: int
-
-    @property
-    def metrics_url(self) -> str:
-        """Where Prometheus scrapes."""
-        return f"http://127.0.0.1:{self.metrics_port}/metrics"
-
-    @property
-    def health_url(self) -> str:
-        """Where probes ask."""
-        return f"http://127.0.0.1:{self.health_port}"
-
-    @property
-    def pid(self) -> int:
-        """Of its process."""
-        return self.process.pid
-
-    @property
-    def log(self) -> Path:
-        """The file that it writes to."""
-        return self.process.log
-
-    def ready(self) -> bool:
-        """Whether it may act."""
-        if not self.process.alive:
-            raise build.BuildError(f"the operator ended:\n{self.process.tail(30)}")
-        return get(f"{self.health_url}/readyz") is not None
-
-    def stop(self) -> None:
-        """Ask it to end."""
-        self.processes.end(self.process)
-
-    def kill(self) -> None:
-        """End it as a crash would, without a chance to clear up."""
-        self.process.signal(signal.SIGKILL)
-        self.processes.end(self.process)
 
 
 class Cluster:
@@ -124,11 +69,13 @@ class Cluster:
 
     def install_chart(self, *sets: str) -> None:
         """The chart, with the operator itself left to run as a process; CRDs come with it."""
-        chart = str(ROOT / "charts" / "stint")
-        ours = ["replicaCount=0"] + ["pools.kwok.enabled=true"] * self.provider.owns_nodes
-        values = [part for s in (*ours, *sets) for part in ("--set", s)]
-        self.helm("upgrade", "--install", "stint", chart, "-n", NAMESPACE, "--create-namespace", *values)
+        self._install("replicaCount=0", *sets)
         self.kubectl("wait", "--for=condition=Established", "crd", "trainingjobs.stint.dev", "--timeout=30s")
+
+    def _install(self, *sets: str) -> None:
+        ours = ["pools.kwok.enabled=true"] * self.provider.owns_nodes
+        values = [part for s in (*ours, *sets) for part in ("--set", s)]
+        self.helm("upgrade", "--install", "stint", str(CHART), "-n", NAMESPACE, "--create-namespace", *values)
 
     def service_account_kubeconfig(self, namespace: str = NAMESPACE, name: str = ACCOUNT) -> Path:
         """A kubeconfig of a ServiceAccount, valid for a day. The operator's own: so that its RBAC is what is tested."""
@@ -141,57 +88,68 @@ class Cluster:
         kubeconfigs.write(target, kubeconfigs.cluster_of(self.kubeconfig), {"token": token})
         return target
 
+    def start_stint(self, *sets: str, prometheus_url: str, record_dir: Path, prometheus_window: str = "5m") -> Operator:
+        """The chart and the operator, as users run it: in two pods where pods are real, otherwise as a process.
+
+        Args:
+            sets: more of the chart's values, as `name=value`.
+            record_dir: where a process stores its decisions; pods keep theirs.
+        """
+        if not isinstance(self.provider, Kind):
+            self.install_chart(*sets)
+            flags = (f"--prometheus-url={prometheus_url}", f"--prometheus-window={prometheus_window}")
+            return self.start_operator(*flags, record_dir=record_dir)
+        repository, tag = self.provider.load_stint()
+        self.kubectl("apply", "-f", "-", stdin=_RESTRICTED)
+        self._install(
+            f"image.repository={repository}",
+            f"image.tag={tag}",
+            "image.pullPolicy=Never",
+            "replicaCount=2",
+            "recordDecisions=true",
+            "prometheus.url=http://prometheus.monitoring:9090",
+            f"prometheus.window={prometheus_window}",
+            *sets,
+        )
+        self.kubectl("rollout", "status", "deployment/stint", "-n", NAMESPACE, "--timeout=120s")
+        return PodOperator(self.kubectl, self.provider.kill, namespace=NAMESPACE, record=True)
+
     def start_operator(
-        self,
-        *extra: str,
-        name: str = "operator",
-        kubeconfig: Path | None = None,
-        env: dict[str, str] | None = None,
-    ) -> Operator:
+        self, *extra: str, kubeconfig: Path | None = None, record_dir: Path | None = None
+    ) -> ProcessOperator:
         """`stint run` with the chart's ServiceAccount unless told otherwise; returns when it is ready.
 
-        The first is the one that Prometheus scrapes. A second one beside it needs a `name` of its own.
+        The first is the one that Prometheus scrapes.
         """
-        metrics_port = free_port() if listens(self._metrics_port) else self._metrics_port
-        health_port = free_port()
-        kubeconfig = kubeconfig or self.service_account_kubeconfig()
-        command = [sys.executable, "-m", "stint.cli.main", "run", f"--kubeconfig={kubeconfig}"]
-        command += [
-            f"--namespace={NAMESPACE}",
-            f"--metrics-port={metrics_port}",
-            f"--health-port={health_port}",
-            *extra,
-        ]
-        path = {"PYTHONPATH": f"{ROOT / 'operator'}", **(env or {})}
-        process = self.provider.processes.start(name, command, env=path)
-        operator = Operator(process, self.provider.processes, metrics_port, health_port)
-        eventually(operator.ready, timeout=60, what="the operator to be ready")
-        return operator
+        account = kubeconfig or self.service_account_kubeconfig()
+        flags = [f"--kubeconfig={account}", f"--namespace={NAMESPACE}", *extra]
+        flags += [f"--record-dir={record_dir}"] if record_dir else []
+
+        def launch(name: str) -> tuple[Process, int, int]:
+            metrics_port = free_port() if listens(self._metrics_port) else self._metrics_port
+            health_port = free_port()
+            ports = [f"--metrics-port={metrics_port}", f"--health-port={health_port}"]
+            command = [sys.executable, "-m", "stint.cli.main", "run", *flags, *ports]
+            path = {"PYTHONPATH": str(ROOT / "operator")}
+            return self.provider.processes.start(name, command, env=path), metrics_port, health_port
+
+        return ProcessOperator(self.provider.processes, launch, record_dir=record_dir)
 
     def stop(self) -> None:
         """All of it."""
         self.provider.stop()
 
     def start_monitoring(self, *, interval_s: int = 1, honor_labels: bool = False) -> str:
-        """The fake DCGM exporter and a real Prometheus; returns its URL."""
+        """The fake DCGM exporter and a real Prometheus; returns its URL, as seen from this machine."""
+        if isinstance(self.provider, Kind):
+            return self._monitoring_in_pods(self.provider, interval_s)
         exporter_port, port = free_port(), free_port()
         start = self.provider.processes.start
         command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
         start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        targets = {
-            "dcgm-exporter": (f"127.0.0.1:{exporter_port}", honor_labels),
-            "stint": (f"127.0.0.1:{self._metrics_port}", True),
-        }
-        jobs = [
-            {
-                "job_name": job,
-                "honor_labels": honor,
-                "static_configs": [{"targets": [t], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}],
-            }
-            for job, (t, honor) in targets.items()
-        ]
         config = self.state / "prometheus.yaml"
-        config.write_text(yaml.safe_dump({"global": {"scrape_interval": f"{interval_s}s"}, "scrape_configs": jobs}))
+        exporter = (f"127.0.0.1:{exporter_port}", honor_labels)
+        config.write_text(_scrapes(interval_s, exporter, (f"127.0.0.1:{self._metrics_port}", True)))
         data = self.state / "prometheus"
         process = start(
             "prometheus",
@@ -203,15 +161,59 @@ class Cluster:
                 "--log.level=warn",
             ],
         )
-        url = f"http://127.0.0.1:{port}"
+        return _answering(process, port)
 
-        def up() -> bool:
-            if not process.alive:
-                raise build.BuildError(f"Prometheus ended:\n{process.tail()}")
-            return get(f"{url}/-/ready") is not None
+    def _monitoring_in_pods(self, kind: Kind, interval_s: int) -> str:
+        """Both in pods, and a forwarded port."""
+        repository, tag = kind.load_stint()
+        folder = kind.volumes / "monitoring"
+        shutil.copytree(ROOT / "hack" / "exporter", folder / "python" / "hack" / "exporter", dirs_exist_ok=True)
+        shutil.copy(build.prometheus(), folder)
+        stint = f"stint-metrics.{NAMESPACE}:8080"
+        (folder / "prometheus.yaml").write_text(_scrapes(interval_s, ("exporter:9400", False), (stint, True)))
+        manifest = (ROOT / "hack" / "kind" / "monitoring.yaml").read_text()
+        self.apply(manifest.replace("image: STINT", f"image: {repository}:{tag}"))
+        self.kubectl("rollout", "status", "deployment", "-n", "monitoring", "--timeout=120s")
+        port = free_port()
+        forward = [self._kubectl, f"--kubeconfig={self.kubeconfig}", "port-forward", "-n", "monitoring"]
+        process = self.provider.processes.start("port-forward", [*forward, "service/prometheus", f"{port}:9090"])
+        return _answering(process, port)
 
-        eventually(up, timeout=30, what="Prometheus to be ready")
-        return url
+
+_RESTRICTED = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+)
+
+
+def _scrapes(interval_s: int, exporter: tuple[str, bool], stint: tuple[str, bool]) -> str:
+    """Prometheus' settings; of each target where it is and whether its own labels win."""
+    jobs = [
+        {
+            "job_name": job,
+            "honor_labels": honor,
+            "static_configs": [{"targets": [where], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}],
+        }
+        for job, (where, honor) in {"dcgm-exporter": exporter, "stint": stint}.items()
+    ]
+    text: str = yaml.safe_dump({"global": {"scrape_interval": f"{interval_s}s"}, "scrape_configs": jobs})
+    return text
+
+
+def _answering(process: Process, port: int) -> str:
+    """Prometheus' URL, once it is ready."""
+    url = f"http://127.0.0.1:{port}"
+
+    def up() -> bool:
+        if not process.alive:
+            raise build.BuildError(f"{process.name} ended:\n{process.tail()}")
+        return get(f"{url}/-/ready") is not None
+
+    eventually(up, timeout=30, what="Prometheus to be ready")
+    return url
 
 
 def _run(command: list[str], kubeconfig: Path, stdin: str | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hack import fleet
 from hack.cluster import Cluster, Provider, build, claims, find_kubectl, provider
 from hack.cluster.build import step
+from hack.cluster.kind import Kind
 from hack.cluster.processes import HopelessError, NotYetError
 
 
@@ -68,17 +69,18 @@ def _up(state: Path, source: Provider) -> None:
             note = {"name": os.environ.get("CLUSTER") or "embedded", "k8s": os.environ.get("K8S")}
             (state / "provider.json").write_text(json.dumps(note))
         cluster = Cluster(source, state)
-        with step("installing the chart"):
-            cluster.install_chart()
-        with step("starting operator and Prometheus"):
+        with step("starting Prometheus"):
             url = cluster.start_monitoring()
-            operator = cluster.start_operator(f"--prometheus-url={url}", f"--record-dir={state / 'decisions'}")
+        with step("installing the chart and starting the operator"):
+            cluster.start_stint(prometheus_url=url, record_dir=state / "decisions")
         if source.owns_nodes:
             with step("adding a sample fleet of fake GPU nodes"):
                 cluster.apply(fleet.sample())
     except BaseException:
         source.stop()
         raise
+    in_pods = isinstance(source, Kind)
+    logs = "kubectl logs -n stint-system deployment/stint" if in_pods else str(state / "logs")
     print(f"""
 {exports(source)}
 
@@ -88,7 +90,7 @@ kubectl get tj -w                          # where it runs and what it costs
 stint explain ct-scan-unet                 # why
 make down                                  # stop all of it
 
-operator: {operator.metrics_url}  log: {operator.process.log}
+logs: {logs}
 Prometheus: {url}""")
 
 

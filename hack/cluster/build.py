@@ -25,7 +25,8 @@ from typing import Any
 from hack.cluster.processes import HopelessError
 
 HERE = Path(__file__).resolve().parent
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+COMPONENTS = (*CONTROL_PLANE, "kube-proxy", "kubelet", "kubeadm", "kubectl")
 _STAMPED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
@@ -149,7 +150,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", text)[:2])
 
 
-def _build(name: str, target: Path, what: str, minutes: str, make: Any) -> Path:
+def once(name: str, target: Path, what: str, minutes: str, make: Any) -> Path:
     """Build `target` once: in a folder of its own, moved into place when it is whole."""
     if target.exists():
         return target
@@ -168,7 +169,7 @@ def _build(name: str, target: Path, what: str, minutes: str, make: Any) -> Path:
 
 
 def control_plane(version: str) -> Path:
-    """A folder with etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, all one binary."""
+    """A folder with every one of `COMPONENTS`, all links to one binary, `kube`."""
     etcd = versions()["etcd"]
     if version not in etcd:
         raise BuildError(f"K8S={version}: choose one of {', '.join(etcd)}")
@@ -194,32 +195,27 @@ def control_plane(version: str) -> Path:
         for component in COMPONENTS:
             (out / component).symlink_to("kube")
 
-    target = cache_folder() / "bin" / f"kube-{version}"
-    return _build(
-        f"kube-{version}", target, f"building the control plane of Kubernetes {version}", "4 to 10 minutes", make
-    )
+    name = f"kubernetes-{version}"
+    return once(name, cache_folder() / "bin" / name, f"building Kubernetes {version}", "4 to 10 minutes", make)
 
 
-def _installed(package: str, version: str, name: str, minutes: str, extra: str = "") -> Path:
+def installed(name: str, version: str, minutes: str, *packages: str, tags: str = "") -> Path:
+    """A folder with the programs of some packages of one module, by `go install`."""
+
     def make(go: Go, folder: Path, out: Path) -> None:
         out.mkdir()
-        go.run(
-            "install",
-            "-trimpath",
-            "-ldflags",
-            f"-s -w{extra}",
-            f"{package}@{version}",
-            cwd=folder,
-            extra={"GOBIN": str(out)},
-        )
+        wanted = [f"{package}@{version}" for package in packages]
+        flags = ["-trimpath", "-ldflags", "-s -w", "-tags", tags]
+        go.run("install", *flags, *wanted, cwd=folder, extra={"GOBIN": str(out)})
 
-    target = cache_folder() / "bin" / f"{name}-{version}"
-    return _build(f"{name}-{version}", target, f"building {name} {version}", minutes, make) / name
+    return once(
+        f"{name}-{version}", cache_folder() / "bin" / f"{name}-{version}", f"building {name} {version}", minutes, make
+    )
 
 
 def kwok() -> Path:
     """The kwok controller."""
-    return _installed("sigs.k8s.io/kwok/cmd/kwok", versions()["kwok"], "kwok", "1 minute")
+    return installed("kwok", versions()["kwok"], "1 minute", "sigs.k8s.io/kwok/cmd/kwok") / "kwok"
 
 
 def kwok_stages() -> Path:
@@ -233,7 +229,7 @@ def kwok_stages() -> Path:
         for path in [out, *out.rglob("*")]:
             path.chmod(path.stat().st_mode | 0o200)
 
-    return _build("kwok-stages", target, "fetching kwok's stages", "", make)
+    return once("kwok-stages", target, "fetching kwok's stages", "", make)
 
 
 def kind() -> Path:
@@ -241,7 +237,7 @@ def kind() -> Path:
     path = shutil.which("kind")
     if path is not None:
         return Path(path)
-    return _installed("sigs.k8s.io/kind", versions()["kind"], "kind", "1 minute")
+    return installed("kind", versions()["kind"], "1 minute", "sigs.k8s.io/kind") / "kind"
 
 
 def built(name: str) -> Path | None:
@@ -268,7 +264,7 @@ def helm() -> Path:
         told = subprocess.run([path, "version", "--short"], capture_output=True, text=True, check=False).stdout
         if _numbers(told) >= (3, 16):
             return Path(path)
-    return _installed("helm.sh/helm/v4/cmd/helm", versions()["helm"], "helm", "2 minutes")
+    return installed("helm", versions()["helm"], "2 minutes", "helm.sh/helm/v4/cmd/helm") / "helm"
 
 
 _PROMETHEUS = """package tools
@@ -305,7 +301,7 @@ def prometheus() -> Path:
         go.run("build", "-trimpath", "-ldflags", "-s -w", "-o", str(out / "prometheus"), package, cwd=folder)
 
     return (
-        _build(f"prometheus-{version}", target, f"building Prometheus ({version})", "6 to 12 minutes", make)
+        once(f"prometheus-{version}", target, f"building Prometheus ({version})", "6 to 12 minutes", make)
         / "prometheus"
     )
 

@@ -17,6 +17,7 @@ class Current:
     def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
         del version, audit
         self.version = ""
+        self.audit_log: Path | None = None
         self.kubeconfig = Path(
             os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or Path.home() / ".kube" / "config"
         )

@@ -9,15 +9,11 @@ import urllib.request
 from pathlib import Path
 
 from hack.cluster import build, certificates, kubeconfig
+from hack.cluster.audit import AUDIT_POLICY
 from hack.cluster.kwok import start_kwok
 from hack.cluster.processes import Processes, eventually, free_port
 
 _MEMORY = {"GOMEMLIMIT": "1GiB"}
-_AUDIT_POLICY = """apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules: [{level: Metadata, verbs: [create, update, patch, delete]}]
-"""
 
 
 class Embedded:
@@ -28,7 +24,7 @@ class Embedded:
     def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
         self.state = state
         self.version = version
-        self.audit = audit
+        self.audit_log = state / "audit.log" if audit else None
         self.kubeconfig = state / "kubeconfig"
         self.processes = Processes(state)
 
@@ -128,10 +124,10 @@ class Embedded:
                 "--feature-gates=MutatingAdmissionPolicy=true",
                 "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
             ]
-        if self.audit:
+        if self.audit_log is not None:
             policy = self.state / "audit-policy.yaml"
-            policy.write_text(_AUDIT_POLICY)
-            flags += [f"--audit-policy-file={policy}", f"--audit-log-path={self.state / 'audit.log'}"]
+            policy.write_text(AUDIT_POLICY)
+            flags += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
         return flags
 
     def _answers(self, server: str, certs: Path, path: str = "/readyz") -> bool:

@@ -1,17 +1,42 @@
-"""A kind cluster of the public node image, with KWOK beside it for fake GPU nodes."""
+"""A kind cluster: real kubelets, real pods, Stint in pods of its own image, and KWOK beside it for fleets of any size.
+
+Where Docker runs and kind's public node image can be had, that is all it takes. Otherwise Docker, the node's image and
+the images on it are made from packages (`hack.kind.offline`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from hack.cluster import build
+from hack.cluster.audit import AUDIT_POLICY
 from hack.cluster.kwok import start_kwok
 from hack.cluster.processes import Processes
+from hack.kind import docker as dockers
+from hack.kind import image as images
+from hack.kind.docker import Docker
+from hack.kind.offline import archive, binaries, checks, daemon, node
 
-CONFIG = Path(__file__).resolve().parent / "kind.yaml"
+HERE = Path(__file__).resolve().parent.parent / "kind"
+# Where a node is allowed less than it would like, each of these is needed for it to start at all.
+_CGROUP_V1 = "kind: KubeletConfiguration\nfailCgroupV1: false\n"
+_NO_SYS_RESOURCE = '[plugins."io.containerd.grpc.v1.cri"]\n  restrict_oom_score_adj = true\n'
+_AUDIT = """kind: ClusterConfiguration
+apiServer:
+  extraArgs:
+    - {name: audit-policy-file, value: /volumes/audit/policy.yaml}
+    - {name: audit-log-path, value: /volumes/audit/audit.log}
+  extraVolumes:
+    - {name: audit, hostPath: /volumes/audit, mountPath: /volumes/audit, pathType: Directory}
+"""
 
 
 class Kind:
@@ -20,41 +45,135 @@ class Kind:
     owns_nodes = True
 
     def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
-        del audit  # kind's own API server keeps none
         self.state = state
         self.version = version
+        self._audit = audit
         self.kubeconfig = state / "kubeconfig"
         self.processes = Processes(state)
         self.name = "stint-" + hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
+        self._docker: Docker | None = None
+        self._loaded = False
+
+    @property
+    def docker(self) -> Docker:
+        """The one that has this cluster."""
+        if self._docker is None:
+            self._docker = dockers.own() or daemon.start()
+        return self._docker
+
+    @property
+    def volumes(self) -> Path:
+        """A folder that all nodes see as /volumes, as they would a file server."""
+        return (daemon.run_folder() if self.docker.host else self.state) / "volumes" / self.name
+
+    @property
+    def audit_log(self) -> Path | None:
+        """Written by the API server on its node."""
+        return self.volumes / "audit" / "audit.log" if self._audit else None
 
     def start(self) -> None:
-        """Create it, or use the one that is there."""
-        docker = shutil.which("docker")
-        if docker is None:
-            raise build.BuildError("CLUSTER=kind needs docker on PATH; install it, or use CLUSTER=embedded")
-        answer = subprocess.run([docker, "info"], capture_output=True, text=True, check=False)
-        if answer.returncode != 0:
-            why = (answer.stderr.strip().splitlines() or ["it does not say why"])[-1]
-            raise build.BuildError(
-                f"CLUSTER=kind needs a Docker that answers; start it, or use CLUSTER=embedded. It says: {why}"
-            )
-        kind = str(build.kind())
-        if self.name not in self._there(kind):
-            image = f"kindest/node:v{self.version}"
-            command = [kind, "create", "cluster", "--name", self.name, "--image", image, "--config", str(CONFIG)]
-            command += ["--kubeconfig", str(self.kubeconfig), "--wait", "120s"]
-            if subprocess.run(command, check=False).returncode != 0:
-                raise build.BuildError(f"kind could not create a cluster of {image}; its own words are above")
+        """Create it anew. What an earlier start left behind is cleared away first."""
+        if dockers.own() is None:
+            checks.insist(build.cache_folder(), building=False)
         self.processes.end_all()
+        image = self._node_image()
+        self._delete()
+        self.volumes.mkdir(parents=True, exist_ok=True)
+        self.volumes.chmod(0o777)
+        if self.audit_log is not None:
+            self.audit_log.parent.mkdir()
+            (self.audit_log.parent / "policy.yaml").write_text(AUDIT_POLICY)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
+            yaml.safe_dump(self._config(), config)
+            config.flush()
+            command = ["create", "cluster", "--image", image, "--config", config.name, "--wait", "120s"]
+            self._kind(*command, "--kubeconfig", str(self.kubeconfig))
+        self._load_deviceplugin()
         start_kwok(self.processes, self.state, self.kubeconfig)
 
-    def _there(self, kind: str) -> list[str]:
-        return subprocess.run([kind, "get", "clusters"], capture_output=True, text=True, check=False).stdout.split()
+    def load_stint(self) -> tuple[str, str]:
+        """Stint's image on all nodes; its repository and tag."""
+        repository, tag = images.image(self.docker)
+        if not self._loaded:
+            self._kind("load", "docker-image", f"{repository}:{tag}", "--nodes", ",".join(self._workers()))
+            self._loaded = True
+        return repository, tag
+
+    def kill(self, node: str, pod: str) -> None:
+        """SIGKILL to the main process of that pod, as a crash or the kernel's killer would."""
+        inside = ("exec", node, "crictl")
+        (container,) = self.docker.run(*inside, "ps", "--quiet", "--label", f"io.kubernetes.pod.name={pod}").split()
+        told = self.docker.run(*inside, "inspect", "--output", "go-template", "--template", "{{.info.pid}}", container)
+        self.docker.run("exec", node, "kill", "-KILL", told.strip())
 
     def stop(self) -> None:
-        """Delete it."""
+        """Delete it, and with the last cluster the Docker daemon that is only there for them."""
         self.processes.end_all()
-        kind = build.built("kind") or shutil.which("kind")
-        if kind is not None and self.name in self._there(str(kind)):
-            command = [str(kind), "delete", "cluster", "--name", self.name, "--kubeconfig", str(self.kubeconfig)]
-            subprocess.run(command, check=False)
+        docker = dockers.own()
+        if docker is None:
+            if daemon.running() is None:
+                return
+            docker = daemon.client()
+        self._docker = docker
+        self._delete()
+        if docker.host and not self._kind("get", "clusters").split():
+            daemon.stop()
+            self._docker = None
+
+    def _delete(self) -> None:
+        if self.name in self._kind("get", "clusters").split():
+            self._kind("delete", "cluster", "--kubeconfig", str(self.kubeconfig))
+        shutil.rmtree(self.volumes, ignore_errors=True)
+
+    def _node_image(self) -> str:
+        public = f"kindest/node:v{self.version}"
+        if not self.docker.host:
+            if self.docker.cgroup_version() == 1:
+                build.say(f"this machine has cgroup v1, on which {public} does not start: its nodes are made here")
+            elif self.docker.can_have(public):
+                return public
+            else:
+                build.say(f"{public} cannot be pulled: the node's image is made here")
+        return node.image(self.docker, self.version)
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load((HERE / "kind.yaml").read_text())
+        for each in config["nodes"]:
+            each["extraMounts"] = [{"hostPath": str(self.volumes), "containerPath": "/volumes"}]
+        patches = [_CGROUP_V1] * (self.docker.cgroup_version() == 1) + [_AUDIT] * self._audit
+        if patches:
+            config["kubeadmConfigPatches"] = patches
+        if not checks.look(build.cache_folder()).capabilities >> checks.SYS_RESOURCE & 1:
+            config["containerdConfigPatches"] = [_NO_SYS_RESOURCE]
+        return config
+
+    def _workers(self) -> list[str]:
+        """The control plane's node takes none of our pods."""
+        return [n for n in self._kind("get", "nodes", "--name", self.name).split() if "control-plane" not in n]
+
+    def _load_deviceplugin(self) -> None:
+        program = binaries.deviceplugin(self.version)
+        packed = self.state / "deviceplugin.tar"
+        archive.write(
+            archive.Image(
+                ["docker.io/stint/deviceplugin:local"], {"/deviceplugin": program}, entrypoint=["/deviceplugin"]
+            ),
+            packed,
+        )
+        self._kind("load", "image-archive", str(packed), "--nodes", ",".join(self._workers()))
+        packed.unlink()
+        kubectl = [str(build.kubectl(self.version)), f"--kubeconfig={self.kubeconfig}"]
+        subprocess.run([*kubectl, "apply", "-f", str(HERE / "deviceplugin.yaml")], check=True, capture_output=True)
+
+    def _kind(self, *arguments: str) -> str:
+        named: Sequence[str] = () if arguments[0] == "get" else ("--name", self.name)
+        done = subprocess.run(
+            [str(build.kind()), *arguments, *named],
+            env=self.docker.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise build.BuildError(f"kind {' '.join(arguments[:2])}: {dockers.remedy(done.stderr.strip()[-3000:])}")
+        return done.stdout

@@ -21,6 +21,10 @@ class Provider(Protocol):
     kubeconfig: Path
     processes: Processes
 
+    @property
+    def audit_log(self) -> Path | None:
+        """Of writes, where one was asked for and is kept."""
+
     def start(self) -> None:
         """Return when it can be used."""
 

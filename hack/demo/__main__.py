@@ -147,9 +147,7 @@ def main() -> int:
                 cluster.install_chart()
                 cluster.apply(fleet.objects(FLEET))
                 url = cluster.start_monitoring()
-                cluster.start_operator(
-                    f"--pace={PACE}", f"--prometheus-url={url}", f"--record-dir={state / 'decisions'}"
-                )
+                cluster.start_operator(f"--pace={PACE}", f"--prometheus-url={url}", record_dir=state / "decisions")
             with step("submitting three teams' jobs"):
                 for pack in scenarios.packs():
                     cluster.apply(scenarios.manifests(pack))

@@ -1,4 +1,4 @@
-"""`python -m hack.exporter --kubeconfig FILE --port N`: serves /metrics until it is ended."""
+"""`python -m hack.exporter --port N`: serves /metrics until it is ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hack.exporter.series import Meter, render
 from stint.kube.client import Api, ApiError, connect
 
 
-async def serve(kubeconfig: Path, port: int, host_label: str) -> None:
+async def serve(kubeconfig: Path | None, host: str, port: int, host_label: str) -> None:
     """Look at the API server whenever Prometheus asks."""
     meter = Meter()
     async with Api(connect(kubeconfig)) as api:
@@ -30,18 +30,19 @@ async def serve(kubeconfig: Path, port: int, host_label: str) -> None:
         app.router.add_get("/metrics", metrics)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, host, port).start()
         await asyncio.Event().wait()
 
 
 def main() -> None:
     """Parse and serve."""
     parser = argparse.ArgumentParser(prog="python -m hack.exporter")
-    parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--kubeconfig", type=Path, help="default: KUBECONFIG, or the cluster that it runs in")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9400)
     parser.add_argument("--host-label", choices=("hostname", "Hostname"), default="hostname")
     options = parser.parse_args()
-    asyncio.run(serve(options.kubeconfig, options.port, options.host_label))
+    asyncio.run(serve(options.kubeconfig, options.host, options.port, options.host_label))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.parse
-from pathlib import Path
 
 import pytest
 
@@ -51,7 +49,7 @@ def test_each_pod_is_patched_once(world):
     world.apply(world.job(workers=8, gpus=1))
     world.until("Running")
     names = {p["metadata"]["name"] for p in world.pods()}
-    audit = Path(world.cluster.state / "audit.log").read_text().splitlines()
+    audit = world.cluster.provider.audit_log.read_text().splitlines()
     patches = [
         e["objectRef"]["name"]
         for e in map(json.loads, audit)
@@ -212,11 +210,11 @@ def test_idle_gpus_are_measured_and_shown(world):
     assert usage["watts"] > 0
 
 
-def test_stored_decisions_replay_to_the_same_bytes(world, decisions: Path):
+def test_stored_decisions_replay_to_the_same_bytes(world, shared_operator: Operator, tmp_path):
     world.node("a")
     world.apply(world.job())
     world.until("Running")
-    files = sorted(decisions.glob("*.json"))
+    files = shared_operator.decisions(tmp_path)
     assert files
     for file in files[-20:]:
         record = snapshot.decode(file.read_bytes(), name=file.name)
@@ -225,10 +223,8 @@ def test_stored_decisions_replay_to_the_same_bytes(world, decisions: Path):
 
 
 def test_metrics_and_probes_answer(world, shared_operator: Operator):
-    text = get(shared_operator.metrics_url)
-    assert text is not None
-    assert "stint_leader 1.0" in text
-    assert get(f"{shared_operator.health_url}/healthz") is not None
+    assert "stint_leader 1.0" in shared_operator.metrics()
+    assert shared_operator.healthy()
 
 
 def test_every_panel_of_the_dashboard_can_be_asked_of_the_real_prometheus(world, prometheus: str):
@@ -249,16 +245,13 @@ def test_every_panel_of_the_dashboard_can_be_asked_of_the_real_prometheus(world,
     eventually(lambda: panels_with_data() >= 15, timeout=60, what="15 panels with data", every=1)
 
 
-def test_an_operator_that_is_killed_goes_on_where_it_was(world, cluster, shared_operator: Operator, operator_flags):
+def test_an_operator_that_is_killed_goes_on_where_it_was(world, shared_operator: Operator):
     """SIGKILL while jobs are placed, run and wait; then nothing is lost, doubled or half-placed."""
     for node in ("a", "b"):
         world.node(node)
     world.apply(*(world.job(f"job-{i}", workers=2, gpus=2) for i in range(6)))
     eventually(lambda: any(world.pods(f"job-{i}") for i in range(6)), what="the first pods", every=0.01)
-    shared_operator.process.signal(signal.SIGKILL)
-    again = cluster.start_operator(*operator_flags)
-    shared_operator.process, shared_operator.health_port = again.process, again.health_port
-    shared_operator.metrics_port = again.metrics_port
+    shared_operator.crash()
     placed = [world.until("Running", f"job-{i}", timeout=60) for i in range(4)]
     assert sum(len(world.pods(f"job-{i}")) for i in range(4)) == 8
     held = [world.status(f"job-{i}") for i in (4, 5)]
@@ -268,6 +261,36 @@ def test_an_operator_that_is_killed_goes_on_where_it_was(world, cluster, shared_
     pods = [p for i in range(6) for p in world.pods(f"job-{i}")]
     names = [(p["metadata"]["labels"]["stint.dev/trainingjob"], p["spec"].get("nodeName")) for p in pods]
     assert None not in [node for _, node in names]
+
+
+def test_a_gang_that_is_preempted_goes_elsewhere_whole_and_it_costs_no_retry(world):
+    """The scheduler takes one worker's place for a pod that matters more; the other would wait for it for ever."""
+    world.node("a", gpus=4)
+    world.node("b", gpus=4)
+    world.apply(world.job(workers=2, gpus=2))
+    before = world.until("Running")["nodes"]
+    (node,) = before
+    spare = ({f"{world.name}-a", f"{world.name}-b"} - {node}).pop()
+    urgent = {"metadata": {"name": f"{world.name}-urgent"}, "value": 1000, "preemptionPolicy": "PreemptLowerPriority"}
+    world.cluster.apply([{"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", **urgent}])
+    spec = {
+        "priorityClassName": f"{world.name}-urgent",
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "c", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "2"}}}],
+    }
+    world.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent", "namespace": world.name}, "spec": spec}
+    )
+    after = eventually(
+        lambda: s["nodes"] if (s := world.status())["phase"] == "Running" and s["nodes"] != before else {},
+        timeout=60,
+        what="the gang to run elsewhere",
+    )
+    assert list(after) == [spare]
+    assert world.status().get("retries", 0) == 0
+    assert "PreemptionByScheduler" in world.events()["Disrupted"]
+    world.cluster.kubectl("delete", "priorityclass", f"{world.name}-urgent")
 
 
 def test_anything_with_a_scale_can_be_a_pool(world):
@@ -323,15 +346,8 @@ def test_jobs_can_be_selected_by_queue_and_phase(world):
     assert names("status.phase=Running").count("trainingjob") == 2
 
 
-def test_a_standby_is_ready_does_nothing_and_takes_over_when_the_leader_goes(
-    world, cluster, operator_flags, shared_operator
-):
+def test_a_standby_is_ready_does_nothing_and_takes_over_when_the_leader_goes(world, shared_operator: Operator):
     world.node("a")
-    standby = cluster.start_operator(*operator_flags, name="standby")
-    assert "stint_leader 0.0" in (get(standby.metrics_url) or "")
-    shared_operator.stop()
-    eventually(lambda: "stint_leader 1.0" in (get(standby.metrics_url) or ""), timeout=20, what="the standby to lead")
+    shared_operator.hand_over()
     world.apply(world.job())
     world.until("Running")
-    shared_operator.process, shared_operator.health_port = standby.process, standby.health_port
-    shared_operator.metrics_port = standby.metrics_port

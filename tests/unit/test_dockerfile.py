@@ -27,11 +27,11 @@ def test_what_the_image_installs_runs(tmp_path: Path):
         for name in line.split()[:-1]:
             origin = ROOT / name
             shutil.copytree(origin, source / name) if origin.is_dir() else shutil.copy(origin, source)
-    (install,) = re.findall(r"^RUN /uv/bin/uv (sync .+)$", TEXT, flags=re.MULTILINE)
+    (install,) = re.findall(r"^RUN /tools/bin/uv (sync .+)$", TEXT, flags=re.MULTILINE)
     target = tmp_path / "opt"
     env = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_LINK_MODE": "copy", "UV_PYTHON": sys.executable}
     env.pop("VIRTUAL_ENV", None)
-    command = [_uv(), *[word for word in install.split() if word != "--compile-bytecode"]]
+    command = [_uv(), *install.split()]
     subprocess.run(command, cwd=source, env=env, check=True, capture_output=True)
     told = subprocess.run(
         [target / "bin" / "stint", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
@@ -47,4 +47,4 @@ def test_what_the_image_installs_runs(tmp_path: Path):
 def test_the_image_runs_without_root_and_starts_stint():
     final = TEXT.split("\nFROM ")[-1]
     assert "USER 65532:65532" in final
-    assert 'ENTRYPOINT ["stint"]' in final
+    assert 'CMD ["stint", "run"]' in final

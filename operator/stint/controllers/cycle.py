@@ -188,7 +188,7 @@ class Cycle:
                 seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress
             )
             await self._write(after, outcome, observation)
-            if recall.reason is Reason.WORKER_FAILED:
+            if seen.gang.state is GangState.FAILED:
                 await self.actuator.discard(seen.gang)
             else:
                 await self.actuator.park(seen.gang)
@@ -202,6 +202,10 @@ class Cycle:
         job, gang, spec = seen.job, seen.gang, seen.resource.spec
         if job is None:
             return None
+        if gang.disrupted:
+            # Not the worker's fault, and so none of its retries: also where the others have failed for want of it.
+            text = f"{gang.disrupted}; the gang was taken back whole, to its last checkpoint"
+            return Recall(job=job.id, reason=Reason.DISRUPTED, message=text)
         if gang.state is GangState.FAILED:
             text = f"a worker failed ({gang.failure}); the gang starts again from its last checkpoint"
             return Recall(job=job.id, reason=Reason.WORKER_FAILED, message=text)
@@ -337,7 +341,7 @@ class Cycle:
 
 
 _WORRYING = frozenset(
-    {"NodeLost", "NodeInterrupted", "DidNotStart", "WorkerFailed", "InvalidSpec", "OverBudget", "Refused"}
+    {"NodeLost", "NodeInterrupted", "Disrupted", "DidNotStart", "WorkerFailed", "InvalidSpec", "OverBudget", "Refused"}
 )
 
 

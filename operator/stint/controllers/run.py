@@ -319,6 +319,8 @@ async def run(options: Options) -> None:
                 settings=kopf_settings(),
                 clusterwide=True,
                 standalone=True,
+                # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
+                identity=operator.leadership.identity,  # type: ignore[arg-type]
                 stop_flag=kopf_stop,
             ),
         }

@@ -28,6 +28,7 @@ _WHY_BACK = frozenset(
         Reason.WORKER_FAILED,
         Reason.NODE_LOST,
         Reason.NODE_INTERRUPTED,
+        Reason.DISRUPTED,
         Reason.REFUSED,
     )
 )

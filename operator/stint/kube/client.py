@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class Connection:
     def token(self) -> str | None:
         """The bearer token as it is now; the library renews it when it is about to expire."""
         header: str | None = self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-        return header.removeprefix("Bearer ") if header else None
+        # From a kubeconfig it begins with "Bearer", from inside a cluster with "bearer".
+        return header.rpartition(" ")[2] if header else None
 
     def ssl_context(self) -> ssl.SSLContext:
         """For one session; certificates that are renewed need a new one."""
@@ -73,6 +75,10 @@ class Connection:
         if self.certificate_path and self.private_key_path:
             context.load_cert_chain(self.certificate_path, self.private_key_path)
         return context
+
+
+def _kubeconfigs() -> list[str]:
+    return os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
 
 
 def connect(kubeconfig: Path | None = None) -> Connection:
@@ -87,8 +93,10 @@ def connect(kubeconfig: Path | None = None) -> Connection:
             k8s_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=configuration
             )
+        elif any(Path(each).expanduser().exists() for each in _kubeconfigs()):
+            k8s_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            k8s_config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            k8s_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (k8s_config.ConfigException, OSError) as error:
         raise StintError(f"no cluster: {error}; set KUBECONFIG or give --kubeconfig") from error
     return Connection(

@@ -37,6 +37,7 @@ class Gang:
     lost: tuple[PodRecord, ...] = ()  # on nodes that are gone or not ready: nobody will hear of them again
     done: int = 0  # workers that have finished what they had to do
     failure: str = ""
+    disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
     ended: datetime | None = None
 
     @property
@@ -95,7 +96,15 @@ def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozen
         (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
     )
     gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
-    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes))
+    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes), disrupted=_disrupted(gang.state, there))
+
+
+def _disrupted(state: GangState, there: Sequence[PodRecord]) -> str:
+    """Said of pods that are still there only: one that was evicted earlier is history."""
+    if state not in (GangState.PLACED, GangState.FAILED):
+        return ""
+    found = next((p for p in there if p.gang and p.gang.disrupted), None)
+    return f"{found.gang.name} on {found.node} is taken away ({found.gang.disrupted})" if found and found.gang else ""
 
 
 def _read(

@@ -170,7 +170,8 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
     if gang.state is GangState.SUCCEEDED:
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
-    if gang.state is GangState.FAILED and gang.plan is not None and gang.plan.attempt >= resource.spec.retries:
+    spent = gang.plan is not None and gang.plan.attempt >= resource.spec.retries
+    if gang.state is GangState.FAILED and spent and not gang.disrupted:
         return replace(seen, phase=Phase.FAILED)
     progress = _progress(job, gang, status.progress, now)
     return replace(seen, job=replace(job, work=replace(job.work, units_done=progress.estimate)), progress=progress)

@@ -165,6 +165,7 @@ class GangPod(msgspec.Struct, frozen=True):
     ready: bool
     unschedulable: bool
     deleting: bool
+    disrupted: str  # why it is preempted or evicted; empty: it is not
     created: datetime | None
     affinity: bytes  # as JSON, to which the release adds
 
@@ -203,6 +204,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         conditions = {c.type: c for c in status.conditions}
         scheduled = conditions.get("PodScheduled")
         ready = conditions.get("Ready")
+        disruption = conditions.get("DisruptionTarget")
         gang = GangPod(
             namespace=meta.namespace,
             name=meta.name,
@@ -214,6 +216,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             ready=ready is not None and ready.status == "True",
             unschedulable=scheduled is not None and scheduled.reason == "Unschedulable",
             deleting=meta.deletion_timestamp is not None,
+            disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
             created=meta.creation_timestamp,
             affinity=bytes(spec.affinity),
         )

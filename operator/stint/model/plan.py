@@ -38,6 +38,7 @@ class Reason(StrEnum):
     WORKER_FAILED = "WorkerFailed"
     NODE_LOST = "NodeLost"
     NODE_INTERRUPTED = "NodeInterrupted"
+    DISRUPTED = "Disrupted"  # a worker was preempted or evicted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,17 +120,6 @@ def test_an_unknown_provider_is_refused_with_those_there_are(tmp_path: Path):
         provider(tmp_path, name="minikube")
 
 
-def test_kind_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BuildError, match="needs docker on PATH"):
-        provider(tmp_path / "state", name="kind").start()
-    path = tmp_path / "docker"
-    path.write_text("#!/bin/sh\necho 'no daemon' >&2\nexit 1\n")
-    path.chmod(0o755)
-    with pytest.raises(BuildError, match=r"Docker that answers.*no daemon"):
-        provider(tmp_path / "state", name="kind").start()
-
-
 def test_the_current_cluster_is_only_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     current = provider(tmp_path / "state", name="current")
@@ -161,10 +150,10 @@ def test_a_build_is_kept_only_when_it_is_whole(tmp_path: Path, monkeypatch: pyte
         out.mkdir()
 
     with pytest.raises(BuildError, match="half way"):
-        build._build("thing-1", target, "building a thing", "", breaks)
+        build.once("thing-1", target, "building a thing", "", breaks)
     assert not target.exists()
     for _ in range(2):
-        assert build._build("thing-1", target, "building a thing", "", works) == target
+        assert build.once("thing-1", target, "building a thing", "", works) == target
     assert len(made) == 1
 
 

@@ -43,7 +43,13 @@ def a_record(name: str = "n1", *, ready: bool = True, gpus: int = 8, **changes: 
 
 
 def a_gang_pod(
-    index: int, *, node: str = "", phase: str = "Pending", gated: bool = True, deleting: bool = False
+    index: int,
+    *,
+    node: str = "",
+    phase: str = "Pending",
+    gated: bool = True,
+    deleting: bool = False,
+    disrupted: str = "",
 ) -> PodRecord:
     gang = GangPod(
         namespace="team",
@@ -56,6 +62,7 @@ def a_gang_pod(
         ready=phase == "Running",
         unschedulable=False,
         deleting=deleting,
+        disrupted=disrupted,
         created=NOW,
         affinity=b"null",
     )

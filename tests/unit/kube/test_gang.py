@@ -102,3 +102,20 @@ def test_only_a_placed_gang_has_a_place(job):
     gang = look(job, RUNNING, lost_nodes=NONE)
     assert gang.assignment() is None
     assert gang.to_release() == ()
+
+
+EVICTED = [
+    RUNNING[0],
+    a_gang_pod(1, node="n1", phase="Running", gated=False, deleting=True, disrupted="EvictionByEvictionAPI"),
+]
+
+
+@pytest.mark.parametrize("job", [a_batch_job(), a_batch_job(failed_message="exit code 75")])
+def test_a_gang_knows_which_of_its_workers_is_taken_away_and_why(job):
+    gang = look(job, EVICTED, lost_nodes=NONE)
+    assert gang.disrupted == "unet-1-x on n1 is taken away (EvictionByEvictionAPI)"
+
+
+def test_a_gang_that_went_back_already_is_not_disrupted_again():
+    assert look(a_batch_job(suspended=True), EVICTED, lost_nodes=NONE).disrupted == ""
+    assert look(a_batch_job(), RUNNING, lost_nodes=NONE).disrupted == ""

@@ -1,0 +1,7 @@
+"""Which requests an API server notes, so that tests can count what was written."""
+
+AUDIT_POLICY = """apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata, verbs: [create, update, patch, delete]}]
+"""

@@ -1,0 +1,1 @@
+"""What a kind cluster of ours is made of."""
