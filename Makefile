@@ -1,13 +1,13 @@
 # make demo, make test: everything else is fetched or built into a cache folder.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status env demo test check unit e2e crds bench clean
+.PHONY: help setup up down status env demo test check unit e2e kind-image crds bench
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stint
 UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
 PY := PYTHONPATH=.:operator .venv/bin/python
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(CACHE)/uv/bin/uv:
 	@echo "  fetching uv ..." >&2
@@ -44,11 +44,15 @@ check: setup ## linters, types, the contracts between floors
 unit: setup ## the tests that need no cluster
 	$(PY) -m pytest -q tests/unit tests/property tests/golden
 
-e2e: setup ## the tests on a real control plane
+e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3
 	$(PY) -m pytest -q tests/e2e
 
-test: check ## everything
-	$(PY) -m pytest -q
+kind-image: setup ## the image of a kind node, where none can be pulled
+	@$(PY) -m hack.kind image
+
+test: check ## everything; the tests on kind where there are root or Docker
+	CLUSTER=embedded $(PY) -m pytest -q
+	@$(PY) -m hack.kind test
 
 crds: setup ## write crds/ and the dashboard
 	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard

@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from hack.cluster import build, claims
+from hack import build
+from hack.cluster import claims
 from hack.cluster import kubeconfig as kubeconfigs
 from hack.cluster.embedded import Embedded
 from hack.cluster.kind import Kind
 from hack.cluster.operators import Operator, PodOperator, ProcessOperator, get
-from hack.cluster.processes import Process, eventually, free_port, listens
-from hack.cluster.provider import Provider, provider
+from hack.cluster.provider import Provider, chosen_name, provider
+from hack.processes import Process, eventually, free_port, listens
 
 __all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "provider", "running_cluster"]
 
@@ -242,7 +243,7 @@ def running_cluster(
     """
     claims.clear_orphans()
     source = provider(state, name=name, k8s=k8s, audit=audit)
-    claims.claim(state)
+    claims.claim(state, chosen_name(name))
     try:
         source.start()
         yield Cluster(source, state)

@@ -8,11 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-from hack import fleet
-from hack.cluster import Cluster, Provider, build, claims, find_kubectl, provider
-from hack.cluster.build import step
+from hack import build, fleet
+from hack.build import step
+from hack.cluster import Cluster, Provider, claims, find_kubectl, provider
 from hack.cluster.kind import Kind
-from hack.cluster.processes import HopelessError, NotYetError
+from hack.cluster.provider import chosen_name
+from hack.processes import HopelessError, NotYetError
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def _up(state: Path, source: Provider) -> None:
     try:
         with step("starting the cluster"):
             source.start()
-            note = {"name": os.environ.get("CLUSTER") or "embedded", "k8s": os.environ.get("K8S")}
+            note = {"name": chosen_name(), "k8s": os.environ.get("K8S")}
             (state / "provider.json").write_text(json.dumps(note))
         cluster = Cluster(source, state)
         with step("starting Prometheus"):
@@ -107,7 +108,8 @@ def env(state: Path) -> int:
 
 
 def down(state: Path) -> int:
-    """Stop all of it."""
+    """Stop all of it, and what clusters of killed processes left."""
+    claims.clear_orphans()
     _remembered(state).stop()
     print("stopped")
     return 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
-from hack.cluster.build import cache_folder
-from hack.cluster.processes import Processes, started_at, write_whole
+from hack.build import cache_folder
+from hack.cluster.provider import provider
+from hack.processes import started_at, write_whole
 
 
 def _notes() -> Path:
@@ -25,9 +27,10 @@ def _note(state: Path) -> Path:
     return _notes() / (hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16] + ".json")
 
 
-def claim(state: Path) -> None:
+def claim(state: Path, provider_name: str = "embedded") -> None:
     """Whatever runs from this state folder is of no use once this process is gone."""
     told = {"state": str(state.resolve()), "pid": os.getpid(), "started": started_at(os.getpid())}
+    told["provider"] = provider_name
     write_whole(_note(state), json.dumps(told))
 
 
@@ -45,6 +48,9 @@ def clear_orphans() -> None:
             continue
         if started_at(told["pid"]) == told["started"]:
             continue
-        if Path(told["state"]).is_dir():
-            Processes(Path(told["state"])).end_all()
+        state = Path(told["state"])
+        known = state.is_dir()
+        provider(state, name=told.get("provider")).stop()
+        if not known:  # its containers may have outlived it
+            shutil.rmtree(state)
         note.unlink(missing_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hack.cluster import build
-from hack.cluster.processes import Processes
+from hack import build
+from hack.processes import Processes
 
 
 class Current:

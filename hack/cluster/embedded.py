@@ -8,10 +8,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from hack.cluster import build, certificates, kubeconfig
+from hack import build
+from hack.cluster import certificates, kubeconfig
 from hack.cluster.audit import AUDIT_POLICY
 from hack.cluster.kwok import start_kwok
-from hack.cluster.processes import Processes, eventually, free_port
+from hack.processes import Processes, eventually, free_port
 
 _MEMORY = {"GOMEMLIMIT": "1GiB"}
 

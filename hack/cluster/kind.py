@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from hack.cluster import build
+from hack import build
 from hack.cluster.audit import AUDIT_POLICY
 from hack.cluster.kwok import start_kwok
-from hack.cluster.processes import Processes
 from hack.kind import docker as dockers
 from hack.kind import image as images
 from hack.kind.docker import Docker
 from hack.kind.offline import archive, binaries, checks, daemon, node
+from hack.processes import Processes
 
 HERE = Path(__file__).resolve().parent.parent / "kind"
 # Where a node is allowed less than it would like, each of these is needed for it to start at all.
@@ -52,7 +52,7 @@ class Kind:
         self.processes = Processes(state)
         self.name = "stint-" + hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
         self._docker: Docker | None = None
-        self._loaded = False
+        self._stint: tuple[str, str] | None = None
 
     @property
     def docker(self) -> Docker:
@@ -93,11 +93,16 @@ class Kind:
 
     def load_stint(self) -> tuple[str, str]:
         """Stint's image on all nodes; its repository and tag."""
-        repository, tag = images.image(self.docker)
-        if not self._loaded:
-            self._kind("load", "docker-image", f"{repository}:{tag}", "--nodes", ",".join(self._workers()))
-            self._loaded = True
-        return repository, tag
+        if self._stint is None:  # as it was then: what is edited meanwhile is for the next cluster
+            self._stint = images.image(self.docker)
+            name = ":".join(self._stint)
+            self.docker.run("tag", name, "stint:local")  # by which samples can speak of it
+            self.load(name, "stint:local")
+        return self._stint
+
+    def load(self, *images: str) -> None:
+        """Images of this Docker on all nodes that take pods of ours."""
+        self._kind("load", "docker-image", *images, "--nodes", ",".join(self._workers()))
 
     def kill(self, node: str, pod: str) -> None:
         """SIGKILL to the main process of that pod, as a crash or the kernel's killer would."""

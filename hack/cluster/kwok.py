@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from hack.cluster import build
-from hack.cluster.processes import Processes, free_port
+from hack import build
+from hack.processes import Processes, free_port
 
 OURS = Path(__file__).resolve().parent.parent / "kwok" / "stages.yaml"
 SIM = "sim.stint.dev"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from hack.cluster.build import BuildError
-from hack.cluster.processes import Process, Processes, eventually
+from hack.build import BuildError
+from hack.processes import Process, Processes, eventually
 
 _TAKES_OVER_S = 40  # a lease lasts 15 s; the rest is for slow machines
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from hack.cluster import build
+from hack import build
 from hack.cluster.current import Current
 from hack.cluster.embedded import Embedded
 from hack.cluster.kind import Kind
-from hack.cluster.processes import Processes
+from hack.processes import Processes
 
 
 class Provider(Protocol):
@@ -39,9 +39,14 @@ PROVIDERS: dict[str, type[Embedded] | type[Kind] | type[Current]] = {
 }
 
 
+def chosen_name(name: str | None = None) -> str:
+    """By CLUSTER= unless given."""
+    return name or os.environ.get("CLUSTER") or "embedded"
+
+
 def provider(state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False) -> Provider:
     """By CLUSTER= and K8S= unless given."""
-    chosen = name or os.environ.get("CLUSTER") or "embedded"
+    chosen = chosen_name(name)
     version = k8s or os.environ.get("K8S") or build.versions()["default_kubernetes"]
     if chosen not in PROVIDERS:
         raise build.BuildError(f"CLUSTER={chosen}: choose one of {', '.join(PROVIDERS)}")

@@ -16,12 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hack import fleet
-from hack.cluster import Cluster, build, eventually, running_cluster
-from hack.cluster.build import step
-from hack.cluster.processes import HopelessError
+from hack import build, fleet
+from hack.build import step
+from hack.cluster import Cluster, eventually, running_cluster
 from hack.demo import baselines, picture, scenarios
 from hack.demo.workers import Workers, take_a_spot_node
+from hack.processes import HopelessError
 from stint.cli.commands import situation_from_cluster
 
 PACE = 2400.0  # seconds that pass for the jobs in one of ours

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster import build
+from hack import build
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ class Docker:
             raise build.BuildError(f"docker {' '.join(arguments[:2])}: {remedy(done.stderr.strip()[-1500:])}")
         return done.stdout
 
-    def import_tree(self, root: Path, name: str, *changes: str) -> None:
+    def import_tree(self, root: Path, name: str, *changes: str, platform: str = "") -> None:
         """A folder as an image; each change is a line of a Dockerfile that `docker import` knows.
 
         Raises:
             BuildError: as for `run`.
         """
         settings = [part for change in changes for part in ("--change", change)]
+        settings += ["--platform", platform] if platform else []
         with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
             done = subprocess.run(
                 self.command("import", *settings, "-", name),
@@ -86,7 +87,7 @@ class Docker:
             return
         repository = name.partition(":")[0]
         for other in self.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
-            if other != name:  # one that a cluster still uses stays
+            if other not in (name, f"{repository}:local"):  # one that a cluster still uses stays
                 subprocess.run(self.command("rmi", other), env=self.environment(), capture_output=True, check=False)
         self.run("image", "prune", "--force")
 

@@ -9,7 +9,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from hack.cluster import build
+from hack import build
 from hack.kind.docker import Docker
 from hack.kind.offline import debian
 

@@ -1,3 +1,3 @@
 """Stint: GPU jobs where finishing costs least."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from hack.cluster import ROOT, Cluster, eventually, get
-from hack.cluster.processes import Processes
+from hack.processes import Processes
 
 pytestmark = pytest.mark.e2e
 

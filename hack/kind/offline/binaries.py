@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hack.cluster import build
-from hack.cluster.build import Go, cache_folder, versions
+from hack import build
+from hack.build import Go, cache_folder, versions
 from hack.kind.offline import debian
 
 HERE = Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster import build
+from hack import build
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CAPABILITIES = {  # by number, as linux/capability.h has them

@@ -16,11 +16,11 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from hack.cluster import build
-from hack.cluster.build import cache_folder
-from hack.cluster.processes import HopelessError, NotYetError, Process, Processes, eventually
+from hack import build
+from hack.build import cache_folder
 from hack.kind.docker import Docker
 from hack.kind.offline import debian
+from hack.processes import HopelessError, NotYetError, Process, Processes, eventually
 
 NETWORK = "kind"  # kind's own name for it
 _PACKAGES = ("ca-certificates", "docker.io", "docker-cli", "iptables", "tini")
@@ -28,9 +28,9 @@ _PACKAGES = ("ca-certificates", "docker.io", "docker-cli", "iptables", "tini")
 _ENTER = """set -e
 tree=$1 run=$2 data=$3; shift 3
 mount --bind "$tree" "$tree"; cd "$tree"
-mkdir -p oldroot ".$run" var/lib/docker
 mount --rbind /sys sys; mount --rbind /dev dev; mount -t proc proc proc
 mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp
+mkdir -p oldroot ".$run" var/lib/docker
 mount --bind "$run" ".$run"; mount --bind "$data" var/lib/docker
 cp -f /etc/hosts /etc/resolv.conf etc/
 pivot_root . oldroot; cd /; umount -l /oldroot
@@ -141,6 +141,25 @@ def _make_network(docker: Docker) -> None:
     if NETWORK in docker.run("network", "ls", "--format", "{{.Name}}").split():
         docker.run("network", "rm", NETWORK)
     docker.run("network", "create", f"--opt=com.docker.network.bridge.name={_mark()}", NETWORK)
+
+
+def memory_mib() -> float:
+    """What it keeps in memory itself: dockerd, containerd and the shims, without what runs in containers."""
+    process = running()
+    if process is None:
+        return 0.0
+    kib, wanted = 0, [process.pid]
+    while wanted:
+        pid = wanted.pop()
+        folder = Path(f"/proc/{pid}")
+        with suppress(OSError):
+            if f"/{_mark()}/" in (folder / "cgroup").read_text():
+                continue
+            status = (folder / "status").read_text()
+            kib += int(next((line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")), 0))
+            for task in (folder / "task").iterdir():
+                wanted += map(int, (task / "children").read_text().split())
+    return kib / 1024
 
 
 def stop() -> None:

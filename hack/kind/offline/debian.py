@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hack.cluster import build
-from hack.cluster.build import cache_folder
+from hack import build
+from hack.build import cache_folder
 
 _DEBIAN = re.compile(r"^(?:URIs:|deb(?: \[[^\]]*\])?)\s+(\S+/debian)/?(?:\s|$)", flags=re.MULTILINE)
 

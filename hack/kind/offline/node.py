@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hack.cluster import build
-from hack.cluster.build import cache_folder, versions
-from hack.cluster.processes import Processes, eventually
+from hack import build
+from hack.build import cache_folder, versions
 from hack.kind.docker import Docker
 from hack.kind.offline import archive, binaries, checks, debian
+from hack.processes import Processes, eventually
 
 HERE = Path(__file__).resolve().parent
 _PACKAGES = (
@@ -47,7 +47,7 @@ def image(docker: Docker, kubernetes: str) -> str:
     name = f"stint-node:v{kubernetes}-{_key()}"
     with build.locked("node-image"):
         if docker.has(name):
-            _check_architecture(docker, name)
+            check_architecture(docker, name)
             return name
         checks.insist(cache_folder(), building=True)
         with build.step(f"building the image of a kind node, Kubernetes {kubernetes}", minutes="6 to 12 minutes"):
@@ -62,7 +62,8 @@ def _key() -> str:
     return hashlib.sha256(b"\0".join(told)).hexdigest()[:10]
 
 
-def _check_architecture(docker: Docker, name: str) -> None:
+def check_architecture(docker: Docker, name: str) -> None:
+    """Refuse an image that came from another kind of machine."""
     found = docker.run("image", "inspect", "--format", "{{.Architecture}}", name).strip()
     if found != checks.architecture():
         raise build.BuildError(

@@ -11,8 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from hack import gen_crds, gen_dashboard
-from hack.cluster import build
+from hack import build, gen_crds, gen_dashboard
 from stint.cli.main import parser
 
 CHART = gen_crds.ROOT / "charts" / "stint"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster import claims
-from hack.cluster.processes import Processes, free_port, listens
+from hack.processes import Processes, free_port, listens
 
 SLEEP = [sys.executable, "-c", "import signal; signal.pause()"]
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hack.cluster import build, kubeconfig, provider
-from hack.cluster.build import BuildError, control_plane, staging_modules, versions
-from hack.cluster.processes import HopelessError, NotYetError, Process, Processes, eventually, started_at
+from hack import build
+from hack.build import BuildError, control_plane, staging_modules, versions
+from hack.cluster import kubeconfig, provider
 from hack.exporter.series import Meter, render
+from hack.processes import HopelessError, NotYetError, Process, Processes, eventually, started_at
 
 GO_MOD = """
 require (

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hack.build import BuildError
 from hack.cluster import ROOT
-from hack.cluster.build import BuildError
 from hack.kind import docker, image
 from hack.kind.offline import archive, checks, debian
 
@@ -75,10 +75,8 @@ def test_this_machine_can_be_looked_at(tmp_path: Path):
 
 def test_somebody_who_is_not_root_is_told_so(tmp_path: Path):
     """For real: in a process that has given root away, where this one has it."""
-    code = (
-        "import os; os.geteuid() or os.setuid(65534)\nfrom hack.kind.offline import checks\nfrom pathlib import Path\n"
-    )
-    code += "try: checks.insist(Path('/tmp'), building=True)\nexcept Exception as error: print(error)"
+    code = "import os, pathlib\nfrom hack.kind.offline import checks\nos.geteuid() or os.setuid(65534)\n"
+    code += "try: checks.insist(pathlib.Path('/tmp'), building=True)\nexcept Exception as error: print(error)"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}:{os.pathsep.join(sys.path)}"}
     environment["XDG_CACHE_HOME"] = str(tmp_path)
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -301,19 +301,21 @@ if importlib.util.find_spec("torch"):  # it is an extra of its own
             assert gang.codes() == [75, -signal.SIGKILL, 75]
         assert loss_of(tmp_path / "cut", **told) == plain
 
-    TOLD = {"STEPS": "5", "CHECKPOINT_DIR": "/c", "MASTER_PORT": "1"}
 
-    @pytest.mark.parametrize(
-        ("env", "rank", "world"),
-        [
-            ({"RANK": "5", "WORLD_SIZE": "8", "JOB_COMPLETION_INDEX": "1", "PET_NNODES": "2"}, 5, 8),  # under torchrun
-            ({"JOB_COMPLETION_INDEX": "1", "WORLD_SIZE": "8", "PET_NNODES": "2"}, 1, 2),  # one process for four GPUs
-            ({"JOB_COMPLETION_INDEX": "1", "WORLD_SIZE": "8"}, 1, 8),
-        ],
-    )
-    def test_who_a_process_is(env: dict[str, str], rank: int, world: int):
-        settings = Settings.read(TOLD | env)
-        assert (settings.rank, settings.world) == (rank, world)
+TOLD = {"STEPS": "5", "CHECKPOINT_DIR": "/c", "MASTER_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("env", "rank", "world"),
+    [
+        ({"RANK": "5", "WORLD_SIZE": "8", "JOB_COMPLETION_INDEX": "1", "PET_NNODES": "2"}, 5, 8),  # under torchrun
+        ({"JOB_COMPLETION_INDEX": "1", "WORLD_SIZE": "8", "PET_NNODES": "2"}, 1, 2),  # one process for four GPUs
+        ({"JOB_COMPLETION_INDEX": "1", "WORLD_SIZE": "8"}, 1, 8),
+    ],
+)
+def test_who_a_process_is(env: dict[str, str], rank: int, world: int):
+    settings = Settings.read(TOLD | env)
+    assert (settings.rank, settings.world) == (rank, world)
 
 
 def test_every_mistake_is_named():
