@@ -149,8 +149,9 @@ class Cluster:
         command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
         start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
         config = self.state / "prometheus.yaml"
-        exporter = (f"127.0.0.1:{exporter_port}", honor_labels)
-        config.write_text(_scrapes(interval_s, exporter, (f"127.0.0.1:{self._metrics_port}", True)))
+        stint = {"static_configs": [{"targets": [f"127.0.0.1:{self._metrics_port}"]}]}
+        exporter = f"127.0.0.1:{exporter_port}"
+        config.write_text(_scrapes(interval_s, exporter=exporter, honor=honor_labels, stint=stint))
         data = self.state / "prometheus"
         process = start(
             "prometheus",
@@ -170,8 +171,8 @@ class Cluster:
         folder = kind.volumes / "monitoring"
         shutil.copytree(ROOT / "hack" / "exporter", folder / "python" / "hack" / "exporter", dirs_exist_ok=True)
         shutil.copy(build.prometheus(), folder)
-        stint = f"stint-metrics.{NAMESPACE}:8080"
-        (folder / "prometheus.yaml").write_text(_scrapes(interval_s, ("exporter:9400", False), (stint, True)))
+        settings = _scrapes(interval_s, exporter="exporter:9400", honor=False, stint=_each_pod())
+        (folder / "prometheus.yaml").write_text(settings)
         manifest = (ROOT / "hack" / "kind" / "monitoring.yaml").read_text()
         self.apply(manifest.replace("image: STINT", f"image: {repository}:{tag}"))
         self.kubectl("rollout", "status", "deployment", "-n", "monitoring", "--timeout=120s")
@@ -190,18 +191,29 @@ _RESTRICTED = json.dumps(
 )
 
 
-def _scrapes(interval_s: int, exporter: tuple[str, bool], stint: tuple[str, bool]) -> str:
-    """Prometheus' settings; of each target where it is and whether its own labels win."""
+def _scrapes(interval_s: int, *, exporter: str, honor: bool, stint: dict[str, Any]) -> str:
+    """Prometheus' settings.
+
+    Args:
+        exporter: where the fake DCGM exporter is.
+        honor: whether its own labels win.
+        stint: where Stint is, as a scrape config says it.
+    """
+    described = {"pod": "dcgm-exporter-0", "namespace": "monitoring"}
+    static = [{"targets": [exporter], "labels": described}]
     jobs = [
-        {
-            "job_name": job,
-            "honor_labels": honor,
-            "static_configs": [{"targets": [where], "labels": {"pod": f"{job}-0", "namespace": "monitoring"}}],
-        }
-        for job, (where, honor) in {"dcgm-exporter": exporter, "stint": stint}.items()
+        {"job_name": "dcgm-exporter", "honor_labels": honor, "static_configs": static},
+        {"job_name": "stint", "honor_labels": True, **stint},
     ]
     text: str = yaml.safe_dump({"global": {"scrape_interval": f"{interval_s}s"}, "scrape_configs": jobs})
     return text
+
+
+def _each_pod() -> dict[str, Any]:
+    """Both replicas, as a ServiceMonitor has them: through their Service it would be now this one, now that."""
+    named = {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics", "action": "keep"}
+    pods = {"role": "pod", "namespaces": {"names": [NAMESPACE]}}
+    return {"kubernetes_sd_configs": [pods], "relabel_configs": [named]}
 
 
 def _answering(process: Process, port: int) -> str:

@@ -43,6 +43,8 @@ def render(upstream: Path) -> str:
     )
     (ready,) = list(yaml.safe_load_all((upstream / "pod/fast/pod-ready.yaml").read_text()))
     (delete,) = list(yaml.safe_load_all((upstream / "pod/fast/pod-delete.yaml").read_text()))
+    ended = {"key": ".status.phase", "operator": "In", "values": ["Succeeded", "Failed"]}
+    delete["spec"]["selector"]["matchExpressions"].append(ended)
     ours = list(yaml.safe_load_all(OURS.read_text()))
     stages = [*_after(initialise, "ready-after"), heartbeat, *_after(ready, "start-after"), delete, *ours]
     return yaml.safe_dump_all(stages, sort_keys=False)

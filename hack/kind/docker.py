@@ -82,12 +82,12 @@ class Docker:
         return subprocess.run(command, env=self.environment(), capture_output=True, check=False).returncode == 0
 
     def keep_only(self, name: str) -> None:
-        """Forget earlier builds of an image, in a daemon of our own; a user's images are the user's."""
+        """Forget earlier builds of `NAME:VERSION-KEY`, in a daemon of our own only: a user's images are the user's."""
         if not self.host:
             return
-        repository = name.partition(":")[0]
-        for other in self.run("images", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
-            if other not in (name, f"{repository}:local"):  # one that a cluster still uses stays
+        version = name.rpartition("-")[0]
+        for other in self.run("images", "--format", "{{.Repository}}:{{.Tag}}", name.partition(":")[0]).split():
+            if other != name and other.startswith(f"{version}-"):  # one that a cluster still uses stays
                 subprocess.run(self.command("rmi", other), env=self.environment(), capture_output=True, check=False)
         self.run("image", "prune", "--force")
 

@@ -289,8 +289,25 @@ def test_a_gang_that_is_preempted_goes_elsewhere_whole_and_it_costs_no_retry(wor
     )
     assert list(after) == [spare]
     assert world.status().get("retries", 0) == 0
-    assert "PreemptionByScheduler" in world.events()["Disrupted"]
+    assert "the gang was taken back whole" in world.events()["Disrupted"]
     world.cluster.kubectl("delete", "priorityclass", f"{world.name}-urgent")
+
+
+def test_a_gang_one_of_whose_pods_is_deleted_starts_again_whole(world):
+    """Its Job would put a single worker in place, among others that wait for the one that is gone."""
+    world.node("a")
+    world.apply(world.job(workers=4, gpus=1))
+    world.until("Running")
+    before = {p["metadata"]["uid"] for p in world.pods()}
+    world.kubectl("delete", "pod", world.pods()[2]["metadata"]["name"], "--wait=false")
+
+    def whole_and_new() -> bool:
+        uids = {p["metadata"]["uid"] for p in world.pods()}
+        return world.status()["phase"] == "Running" and len(uids) == 4 and not uids & before
+
+    eventually(whole_and_new, what="a new gang")
+    assert "worker 2 on" in world.events()["Disrupted"]
+    assert world.status().get("retries", 0) == 0
 
 
 def test_anything_with_a_scale_can_be_a_pool(world):

@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def _run(block: str, state: Path) -> str:
+def run_block(block: str, state: Path) -> str:
     environment = {**os.environ, "STINT_STATE": str(state)}
-    environment.pop("KUBECONFIG", None)
+    for name in ("KUBECONFIG", "CLUSTER", "K8S"):
+        environment.pop(name, None)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=ROOT,
@@ -39,7 +40,7 @@ def test_the_readme_leads_with_the_demo_and_the_tests():
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b != "make test\n"], ids=lambda b: b.split("\n")[0])
 def test_what_the_readme_says_works(block, tmp_path):
-    printed = _run(block, tmp_path / "cluster")
+    printed = run_block(block, tmp_path / "cluster")
     if "make demo" in block:
         assert "8 of 8 jobs finished" in printed
         assert "takes spot node" in printed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stint.api import snapshot
 from stint.decide import decide
-from tests.golden import situations
+from tests.golden import books, situations
 
 
 @pytest.mark.parametrize("name", situations.SITUATIONS)
@@ -19,3 +21,7 @@ def test_the_plan_is_still_the_same(name):
 def test_the_sample_of_the_readme_is_one_of_them():
     record = snapshot.decode(situations.SAMPLE.read_bytes(), name="sample")
     assert record.situation == snapshot.decode((situations.HERE / "three-teams.json").read_bytes(), name="it").situation
+
+
+def test_the_books_of_workers_and_bill_agree():
+    books.check(json.loads((situations.HERE / "gang-on-kind.json").read_text()))

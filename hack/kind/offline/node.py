@@ -52,6 +52,7 @@ def image(docker: Docker, kubernetes: str) -> str:
         checks.insist(cache_folder(), building=True)
         with build.step(f"building the image of a kind node, Kubernetes {kubernetes}", minutes="6 to 12 minutes"):
             _import(docker, _tree(kubernetes), name)
+            docker.keep_only(name)
     return name
 
 

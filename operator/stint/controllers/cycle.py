@@ -188,7 +188,8 @@ class Cycle:
                 seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress
             )
             await self._write(after, outcome, observation)
-            if seen.gang.state is GangState.FAILED:
+            # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
+            if seen.gang.state is GangState.FAILED or recall.reason is Reason.DISRUPTED:
                 await self.actuator.discard(seen.gang)
             else:
                 await self.actuator.park(seen.gang)
@@ -215,6 +216,11 @@ class Cycle:
             return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
         if isinstance(outcome, Recall):
             return outcome
+        if gang.gone and seen.progress.running_since is not None:
+            # What its Job puts in place of it would start alone, among others that wait for the one that is gone.
+            lost = ", ".join(f"{rank} on {gang.plan.nodes[rank]}" for rank in gang.gone)
+            text = f"worker {lost} was taken away or deleted; the gang was taken back whole, to its last checkpoint"
+            return Recall(job=job.id, reason=Reason.DISRUPTED, message=text)
         waited = self.clock.wall_seconds(now - gang.plan.since)
         if gang.running or seen.progress.running_since or waited <= spec.placement_timeout_seconds:
             return None

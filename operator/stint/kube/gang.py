@@ -38,6 +38,7 @@ class Gang:
     done: int = 0  # workers that have finished what they had to do
     failure: str = ""
     disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
+    gone: tuple[int, ...] = ()  # ranks that are neither there nor ended by themselves: evicted, or deleted by somebody
     ended: datetime | None = None
 
     @property
@@ -125,4 +126,17 @@ def _read(
         return Gang(state=GangState.LEAVING if there else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
     staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
     done = sum(1 for p in pods if p.phase == "Succeeded")
-    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying, done=done)
+    gone = _gone(job, plan, staying, pods)
+    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying, done=done, gone=gone)
+
+
+def _gone(job: JobRecord, plan: PlanNote, staying: Sequence[PodRecord], pods: Sequence[PodRecord]) -> tuple[int, ...]:
+    """A worker that failed by itself is not meant: it fails its Job, which will say so."""
+    if any(p.phase == "Failed" and p.gang and not (p.gang.disrupted or p.gang.deleting) for p in pods):
+        return ()
+    accounted = {p.gang.index for p in (*staying, *(p for p in pods if p.phase == "Succeeded")) if p.gang}
+    # A pod that waits behind our gate while the others run is what its Job puts in place of one that is gone.
+    accounted -= {p.gang.index for p in staying if p.gang and p.gang.gated}
+    found = tuple(rank for rank in range(len(plan.nodes)) if rank not in accounted)
+    cleared = job.succeeded - sum(1 for p in pods if p.phase == "Succeeded")  # done, and the pod is no more
+    return found if len(found) > max(cleared, 0) else ()

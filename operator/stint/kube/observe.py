@@ -208,8 +208,9 @@ def _nodes(
     placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
     for pod in caches.pods:
         mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
-        if pod.node and pod.phase not in _TERMINAL and not mine:
-            used[pod.node] += pod.requests
+        where = pod.node or pod.nominated
+        if where and pod.phase not in _TERMINAL and not mine:
+            used[where] += pod.requests
     for job in placed.values():
         if job.assignment is not None:
             for node_name in job.assignment.nodes:

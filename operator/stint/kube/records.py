@@ -128,9 +128,10 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     affinity: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _PodStatus(msgspec.Struct):
+class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
     reason: str = ""
+    nominated_node_name: str = ""
     conditions: list[WireCondition] = []
 
 
@@ -147,6 +148,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
 
     uid: str
     node: str
+    nominated: str  # where the scheduler makes room for it, by preempting others
     phase: str
     requests: Resources
     gang: GangPod | None
@@ -220,7 +222,14 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             created=meta.creation_timestamp,
             affinity=bytes(spec.affinity),
         )
-    record = PodRecord(uid=meta.uid, node=spec.node_name, phase=status.phase, requests=pod_requests(spec), gang=gang)
+    record = PodRecord(
+        uid=meta.uid,
+        node=spec.node_name,
+        nominated=status.nominated_node_name,
+        phase=status.phase,
+        requests=pod_requests(spec),
+        gang=gang,
+    )
     return meta.uid, meta.resource_version, record
 
 

@@ -140,6 +140,6 @@ def test_kubectl_stint_works_from_outside(cluster: Cluster, shared_operator: Ope
 def test_prometheus_in_the_cluster_scrapes_the_operator(prometheus: str, shared_operator: Operator):
     def up() -> bool:
         answer = json.loads(get(f"{prometheus}/api/v1/query?query=up%7Bjob%3D%22stint%22%7D") or "{}")
-        return [r["value"][1] for r in answer["data"]["result"]] == ["1"]
+        return [r["value"][1] for r in answer["data"]["result"]] == ["1", "1"]
 
-    eventually(up, timeout=30, what="Prometheus to have scraped the operator", every=0.5)
+    eventually(up, timeout=30, what="Prometheus to have scraped both replicas", every=0.5)

@@ -67,7 +67,7 @@ def a_gang_pod(
         affinity=b"null",
     )
     requests = Resources(gpus=4, cpu=8, memory_gib=64, pods=1)
-    return PodRecord(uid=f"p{index}{node}", node=node, phase=phase, requests=requests, gang=gang)
+    return PodRecord(uid=f"p{index}{node}", node=node, nominated="", phase=phase, requests=requests, gang=gang)
 
 
 def a_plan(

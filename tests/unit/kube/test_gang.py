@@ -119,3 +119,28 @@ def test_a_gang_knows_which_of_its_workers_is_taken_away_and_why(job):
 def test_a_gang_that_went_back_already_is_not_disrupted_again():
     assert look(a_batch_job(suspended=True), EVICTED, lost_nodes=NONE).disrupted == ""
     assert look(a_batch_job(), RUNNING, lost_nodes=NONE).disrupted == ""
+
+
+FAILED = a_gang_pod(1, node="n1", phase="Failed", gated=False)
+ENDED = a_gang_pod(1, node="n1", phase="Succeeded", gated=False)
+ENDED_EVICTED = a_gang_pod(1, node="n1", phase="Failed", gated=False, disrupted="TerminationByKubelet")
+DELETED = a_gang_pod(1, node="n1", phase="Failed", gated=False, deleting=True)
+REPLACED = a_gang_pod(1)
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "gone"),
+    [
+        (a_batch_job(), RUNNING, ()),
+        (a_batch_job(), RUNNING[:1], (1,)),  # deleted, and not replaced yet
+        (a_batch_job(), [RUNNING[0], REPLACED], (1,)),
+        (a_batch_job(), EVICTED, (1,)),
+        (a_batch_job(), [RUNNING[0], ENDED_EVICTED], (1,)),
+        (a_batch_job(), [RUNNING[0], DELETED], (1,)),
+        (a_batch_job(), [RUNNING[0], FAILED], ()),  # its Job will say that it failed
+        (a_batch_job(), [RUNNING[0], ENDED], ()),
+        (a_batch_job(succeeded=1), RUNNING[:1], ()),  # done, and cleared away
+    ],
+)
+def test_a_worker_that_is_gone_without_having_ended_is_missed(job, pods, gone):
+    assert look(job, pods, lost_nodes=NONE).gone == gone

@@ -40,9 +40,18 @@ def test_a_placed_gang_counts_once_whether_its_pods_are_there_or_not(pods):
 
 def test_other_peoples_pods_count_until_they_have_ended():
     needs = Resources(gpus=2, pods=1)
-    pods = [PodRecord(uid=p, node="n1", phase=p, requests=needs, gang=None) for p in ("Running", "Succeeded")]
+    pods = [
+        PodRecord(uid=p, node="n1", nominated="", phase=p, requests=needs, gang=None) for p in ("Running", "Succeeded")
+    ]
     (node,) = look(nodes=[a_record()], pods=pods).situation.nodes
     assert node.used.gpus == 2
+
+
+def test_room_that_the_scheduler_makes_for_a_pod_is_that_pods():
+    """Otherwise a gang that was preempted would go straight back to where it is not wanted."""
+    pod = PodRecord(uid="p", node="", nominated="n1", phase="Pending", requests=Resources(gpus=3, pods=1), gang=None)
+    (node,) = look(nodes=[a_record()], pods=[pod]).situation.nodes
+    assert node.used.gpus == 3
 
 
 def test_pods_of_a_gang_that_leaves_count_until_they_are_gone():
