@@ -145,6 +145,7 @@ def test_what_was_spent_is_what_the_workers_can_tell_of(trainer: Trainer):
     lines = eventually(lambda: trainer.reached(40), timeout=60, what="a checkpoint and some more", every=0.3)
     victim = world.pods()[0]
     trainer.kind.kill(victim["spec"]["nodeName"], victim["metadata"]["name"])
+    eventually(lambda: world.status().get("retries") == 1, timeout=60, what="the failure to be booked")
     kept = world.until("Running", timeout=90)["progress"]["unitsDone"]
     done = world.until("Succeeded", timeout=120)
     lines += trainer.lines()
