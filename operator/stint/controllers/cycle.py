@@ -234,9 +234,11 @@ class Cycle:
         old, gang, job = seen.resource.status, seen.gang, seen.job
         assert job is not None
         kept = seen.progress.units_done
-        if gang.plan is not None and seen.progress.running_since is not None:
+        # A gang that failed runs no longer; since when it had run, its status still says.
+        since = seen.progress.running_since or old.progress.running_since
+        if gang.plan is not None and since is not None:
             before = replace(job, work=replace(job.work, units_done=seen.progress.units_done))
-            ran = hours_between(seen.progress.running_since, now)
+            ran = hours_between(since, gang.ended or now)
             kept = units_kept(before, gang.plan.gpu_model, len(gang.plan.nodes), ran_hours=ran)
         status = msgspec.structs.replace(old, progress=Progress(units_done=kept, estimate=kept))
         if recall.reason is Reason.WORKER_FAILED and gang.plan is not None:

@@ -157,7 +157,7 @@ def test_what_was_spent_is_what_the_workers_can_tell_of(trainer: Trainer):
         "lines": sorted(lines, key=lambda line: line["time"]),
     }
     if os.environ.get("STINT_RECORD"):
-        Path(os.environ["STINT_RECORD"]).write_text(json.dumps(record, indent=1) + "\n")
+        Path(os.environ["STINT_RECORD"]).write_text(json.dumps(record) + "\n")
     books.check(record)
 
 
