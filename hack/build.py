@@ -47,6 +47,25 @@ def cache_folder() -> Path:
     return folder
 
 
+FULL = "the disk is full: free some space, or point XDG_CACHE_HOME to a larger disk"
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Whatever finds the disk full in here ends with what helps.
+
+    Raises:
+        BuildError: it was full.
+    """
+    try:
+        yield
+    except (OSError, subprocess.CalledProcessError, BuildError) as error:
+        told = f"{error} {getattr(error, 'stderr', None) or ''}"
+        if "no space left on device" not in told.lower() or FULL in told:
+            raise
+        raise BuildError(f"{told.strip()}\n{FULL}") from error
+
+
 def say(text: str) -> None:
     """A line of progress."""
     print(f"  {text}", file=sys.stderr, flush=True)
@@ -162,7 +181,8 @@ def once(name: str, target: Path, what: str, minutes: str, make: Any) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             target.parent.mkdir(parents=True, exist_ok=True)
-            make(find_go(), folder, folder / "out")
+            with room():
+                make(find_go(), folder, folder / "out")
             (folder / "out").rename(target)
             shutil.rmtree(folder, ignore_errors=True)
     return target

@@ -115,7 +115,7 @@ def own() -> Docker | None:
 def remedy(said: str) -> str:
     """What a tool said, with what helps where that is known."""
     if "no space left on device" in said:
-        return f"{said}\nthe disk is full: free some space, or point XDG_CACHE_HOME to a larger disk"
+        return f"{said}\n{build.FULL}"
     if "address already in use" in said or "port is already allocated" in said:
         return f"{said}\nanother program listens on that port: stop it, or try again (ports are chosen anew)"
     return said

@@ -65,9 +65,8 @@ def client() -> Docker:
     """Docker's client out of the same tree, run by the tree's loader: its libraries are newer than this machine's."""
     root = tree()
     program = _home() / "docker"
-    loader = next(root.glob("usr/lib*/ld-linux-*.so.*"), None) or next(root.glob("usr/lib/ld-linux-*.so.*"))
-    (libraries,) = root.glob("usr/lib/*-linux-gnu")
-    script = f'#!/bin/sh\nexec {loader} --library-path {libraries} {root}/usr/bin/docker "$@"\n'
+    (loader,) = root.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*")
+    script = f'#!/bin/sh\nexec {loader} --library-path {loader.parent} {root}/usr/bin/docker "$@"\n'
     if not program.exists() or program.read_text() != script:
         program.write_text(script)
         program.chmod(0o755)

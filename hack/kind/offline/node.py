@@ -51,7 +51,8 @@ def image(docker: Docker, kubernetes: str) -> str:
             return name
         checks.insist(cache_folder(), building=True)
         with build.step(f"building the image of a kind node, Kubernetes {kubernetes}", minutes="6 to 12 minutes"):
-            _import(docker, _tree(kubernetes), name)
+            with build.room():
+                _import(docker, _tree(kubernetes), name)
             docker.keep_only(name)
     return name
 
@@ -78,31 +79,28 @@ def _tree(kubernetes: str) -> Path:
     with ThreadPoolExecutor(2) as side_by_side:  # one waits for the network mostly, the other computes
         base = side_by_side.submit(debian.tree, "node", versions()["debian_node"], _PACKAGES, lambda _: None)
         programs = build.control_plane(kubernetes)
-        tools = [binaries.containerd(), binaries.cni_plugins()]
-        runc, crictl, coredns, pause = (
-            binaries.runc(),
-            binaries.crictl(),
-            binaries.coredns(),
-            binaries.pause(kubernetes),
-        )
+        containerd, plugins = binaries.containerd(), binaries.cni_plugins()
+        runc, crictl = binaries.runc(), binaries.crictl()
+        coredns, pause = binaries.coredns(), binaries.pause(kubernetes)
         network = binaries.nodenet(kubernetes)
     target = cache_folder() / "work" / "node"
     shutil.rmtree(target, ignore_errors=True)
-    subprocess.run(["cp", "--archive", "--reflink=auto", str(base.result()), str(target)], check=True)
+    copy = ["cp", "--archive", "--reflink=auto", str(base.result()), str(target)]
+    subprocess.run(copy, check=True, stderr=subprocess.PIPE, text=True)
     _copy_kinds_files(target)
     for folder in ("opt/cni/bin", "etc/cni/net.d", "etc/kubernetes/manifests", "kind/manifests", "var/lib/containerd"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     shutil.copy(programs / "kube", target / "usr/bin/kube")
     for name in ("kubelet", "kubeadm", "kubectl"):
         (target / "usr/bin" / name).symlink_to("kube")
-    for program in (*tools[0].iterdir(), crictl):
+    for program in (*containerd.iterdir(), crictl):
         shutil.copy(program, target / "usr/local/bin")
     (target / "usr/local/sbin").mkdir(parents=True, exist_ok=True)
     shutil.copy(runc, target / "usr/local/sbin")
-    for program in tools[1].iterdir():
+    for program in plugins.iterdir():
         shutil.copy(program, target / "opt/cni/bin")
     _configure(target, kubernetes)
-    _add_images(target, tools[0], list(_images(target, kubernetes, programs, network, coredns, pause)))
+    _add_images(target, containerd, _images(target, kubernetes, programs, network, coredns, pause))
     return target
 
 

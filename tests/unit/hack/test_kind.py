@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hack import build
 from hack.build import BuildError
 from hack.cluster import ROOT
 from hack.kind import docker, image
@@ -150,6 +152,24 @@ def test_what_a_tool_says_comes_with_what_helps():
     assert "XDG_CACHE_HOME" in docker.remedy("write /x: no space left on device")
     assert "stop it" in docker.remedy("bind: address already in use")
     assert docker.remedy("something else") == "something else"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/x"),
+        subprocess.CalledProcessError(1, ["cp"], stderr="cp: error writing '/x': No space left on device"),
+        BuildError("go build failed:\nwrite /x: no space left on device"),
+    ],
+)
+def test_whatever_finds_the_disk_full_says_what_helps(error):
+    with pytest.raises(BuildError, match=r"space left on device[\s\S]*XDG_CACHE_HOME"), build.room():
+        raise error
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(OSError, match="Permission denied"), build.room():
+        raise OSError(errno.EACCES, "Permission denied")
 
 
 def test_a_docker_that_does_not_answer_is_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
