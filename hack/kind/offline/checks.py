@@ -38,7 +38,7 @@ _TOOLS = {
     "apt-get": "apt",
     "dpkg": "dpkg",
 }
-LEAST_FREE_GB = 8.0
+LEAST_FREE_GB = 16.0  # 8 of them are Go's modules and build cache
 
 
 @dataclass(frozen=True)

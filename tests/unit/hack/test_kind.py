@@ -48,7 +48,7 @@ def test_a_machine_that_has_everything_has_no_problem():
         ({"cgroup": 0, "controllers": frozenset()}, ["no cgroups", "cgroup2"]),
         ({"controllers": frozenset({"cpu", "pids"})}, ["cgroup v2 without memory", "cgroup_enable"]),
         ({"cgroup": 1, "controllers": frozenset({"cpu", "memory", "pids"})}, ["v1 without devices, freezer"]),
-        ({"free_gb": 1.5}, ["1.5 GB free", "8 are needed", "XDG_CACHE_HOME"]),
+        ({"free_gb": 1.5}, ["1.5 GB free", "16 are needed", "XDG_CACHE_HOME"]),
         ({"missing_tools": ("wget", "gcc")}, ["wget, gcc", "apt-get install wget gcc libc6-dev"]),
     ],
 )
