@@ -260,12 +260,6 @@ def kind() -> Path:
     return installed("kind", versions()["kind"], "1 minute", "sigs.k8s.io/kind") / "kind"
 
 
-def built(name: str) -> Path | None:
-    """A tool that was built before; None: it would have to be built."""
-    path = cache_folder() / "bin" / f"{name}-{versions()[name]}" / name
-    return path if path.exists() else None
-
-
 def kubectl(version: str) -> Path:
     """From PATH if it is within one minor version, as its skew policy demands, otherwise the control plane's."""
     path = shutil.which("kubectl")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hack import build
 
@@ -33,7 +34,7 @@ class Docker:
         """To be run in its environment."""
         return [str(self.program), *arguments]
 
-    def run(self, *arguments: str, stdin: Path | None = None) -> str:
+    def run(self, *arguments: str, stdin: IO[bytes] | None = None) -> str:
         """Its standard output.
 
         Raises:
@@ -41,7 +42,7 @@ class Docker:
         """
         done = subprocess.run(
             self.command(*arguments),
-            stdin=stdin.open("rb") if stdin else subprocess.DEVNULL,
+            stdin=stdin or subprocess.DEVNULL,
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -60,16 +61,7 @@ class Docker:
         settings = [part for change in changes for part in ("--change", change)]
         settings += ["--platform", platform] if platform else []
         with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
-            done = subprocess.run(
-                self.command("import", *settings, "-", name),
-                stdin=packed.stdout,
-                env=self.environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        if done.returncode != 0:
-            raise build.BuildError(f"docker import of {name}: {remedy(done.stderr.strip()[-1500:])}")
+            self.run("import", *settings, "-", name, stdin=packed.stdout)
 
     def answers(self) -> bool:
         """Whether its daemon does."""
