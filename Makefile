@@ -54,8 +54,8 @@ test: check ## everything; the tests on kind where there are root or Docker
 	CLUSTER=embedded $(PY) -m pytest -q
 	@$(PY) -m hack.kind test
 
-crds: setup ## write crds/ and the dashboard
-	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard
+crds: setup ## write crds/, the dashboard and the table of rights
+	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard && $(PY) -m hack.gen_rights
 
 bench: setup ## every benchmark
 	$(PY) -m hack.bench all

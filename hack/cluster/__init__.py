@@ -23,7 +23,7 @@ from hack.cluster.operators import Operator, PodOperator, ProcessOperator, get
 from hack.cluster.provider import Provider, chosen_name, provider
 from hack.processes import Process, eventually, free_port, listens
 
-__all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "provider", "running_cluster"]
+__all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "kubeconfigs", "provider", "running_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "stint"

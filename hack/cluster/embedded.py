@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hack import build
 from hack.cluster import certificates, kubeconfig
@@ -61,12 +65,14 @@ class Embedded:
             ],
             env=_MEMORY,
         )
-        start(
-            "kube-apiserver",
-            [str(binaries / "kube-apiserver"), *self._apiserver(certs, etcd_url, api_port)],
-            env=_MEMORY,
-        )
-        eventually(lambda: self._answers(server, certs), timeout=60, what="the API server to be ready")
+        self.etcd_url = etcd_url
+        self._api_server = [str(binaries / "kube-apiserver"), *self._apiserver(certs, etcd_url, api_port)]
+
+        def answers() -> bool:
+            return self._answers(server, certs)
+
+        self._api_server_answers = answers
+        self._start_api_server()
         common = [f"--kubeconfig={self.kubeconfig}", "--leader-elect=false"]
         start(
             "kube-controller-manager",
@@ -100,6 +106,28 @@ class Embedded:
         start_kwok(self.processes, self.state, self.kubeconfig)
         path = "/api/v1/namespaces/default/serviceaccounts/default"
         eventually(lambda: self._answers(server, certs, path), timeout=60, what="the default ServiceAccount")
+
+    def _start_api_server(self) -> None:
+        self.processes.start("kube-apiserver", self._api_server, env=_MEMORY)
+        eventually(self._api_server_answers, timeout=60, what="the API server to be ready")
+
+    def restart_api_server(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """End it, and start it again at the same address; returns when it is ready."""
+        running = self.processes.find("kube-apiserver")
+        assert running is not None
+        self.processes.end(running)
+        meanwhile()
+        self._start_api_server()
+
+    def compact(self) -> None:
+        """Let etcd forget every earlier revision, as it does by itself every few minutes."""
+        latest = self._etcd("kv/range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"]
+        self._etcd("kv/compaction", {"revision": latest, "physical": True})
+
+    def _etcd(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(f"{self.etcd_url}/v3/{path}", data=json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
 
     def _apiserver(self, certs: Path, etcd_url: str, port: int) -> list[str]:
         flags = [

@@ -30,3 +30,9 @@ def cluster_of(path: Path) -> dict[str, Any]:
     if authority := cluster.get("certificate-authority"):
         cluster = {**cluster, "certificate-authority": str((path.parent / authority).resolve())}
     return cluster
+
+
+def token_of(path: Path) -> str:
+    """The token of its one user."""
+    token: str = yaml.safe_load(path.read_text())["users"][0]["user"]["token"]
+    return token

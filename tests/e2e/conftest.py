@@ -175,9 +175,10 @@ class World:
         )
 
     def events(self, name: str = "job") -> dict[str, str]:
-        """Reason to note."""
+        """Of a TrainingJob: reason to note."""
         listed = json.loads(self.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
-        return {e["reason"]: e["note"] for e in listed if e["regarding"]["name"] == name}
+        about = [e for e in listed if (e["regarding"]["kind"], e["regarding"]["name"]) == ("TrainingJob", name)]
+        return {e["reason"]: e["note"] for e in about}
 
 
 @pytest.fixture

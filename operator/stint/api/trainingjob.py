@@ -344,6 +344,9 @@ class Status(Camel, kw_only=True):
     spent_exactly: Annotated[float, doc("spentUsd before it was rounded.")] = 0.0
     retries: Annotated[int, doc("How often the gang started again after a worker failed.")] = 0
     rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
+    taken_back: Annotated[
+        datetime | None, doc("Places given until then are taken back, whether their pods are gone yet or not.")
+    ] = None
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
     conditions: Conditions = []

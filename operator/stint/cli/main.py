@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="be the operator")
     run.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the Pod's own account")
     run.add_argument("--namespace", default="stint-system", help="where the Lease lives (default: %(default)s)")
+    run.add_argument("--identity", default="", help="who it is in the Lease (default: host name and process id)")
     run.add_argument("--metrics-port", type=int, default=8080, help="0: a free one (default: %(default)s)")
     run.add_argument("--health-port", type=int, default=8081, help="0: a free one (default: %(default)s)")
     run.add_argument("--prometheus-url", default="", help="where DCGM metrics are; without it utilisation is unknown")
@@ -98,12 +98,12 @@ def _run(options: argparse.Namespace) -> int:
         os.environ.setdefault(name, "1")
     from stint.controllers.logs import configure
     from stint.controllers.run import Options, run
-    from stint.kube.lease import LeadershipLostError
 
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,
         namespace=options.namespace,
+        **({"identity": options.identity} if options.identity else {}),
         metrics_port=options.metrics_port,
         health_port=options.health_port,
         prometheus_url=options.prometheus_url,
@@ -113,11 +113,7 @@ def _run(options: argparse.Namespace) -> int:
         pace=options.pace,
         settings=Settings(solver=options.solver),
     )
-    try:
-        asyncio.run(run(chosen))
-    except LeadershipLostError:
-        logging.getLogger(__name__).error("leadership lost; ending, so that nothing is written twice")
-        return 1
+    asyncio.run(run(chosen))
     return 0
 
 

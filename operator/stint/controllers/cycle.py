@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,20 +19,21 @@ from stint.controllers import status as told
 from stint.controllers.clock import Clock
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
+from stint.controllers.together import together
 from stint.decide import decide
 from stint.errors import UnsoundAssignmentError
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError
+from stint.kube.client import Api, ApiError, FencedError
 from stint.kube.events import About, Recorder
 from stint.kube.gang import GangState
-from stint.kube.manifests import PlanNote
+from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Caches, Observation, Seen, observe
 from stint.metrics.exporter import Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, Phase
 from stint.model.plan import Hold, Placement, Plan, Reason, Recall
-from stint.model.situation import Settings
+from stint.model.situation import Settings, Situation
 from stint.placement.greedy import Greedy
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ PATIENCE_S = 1.0  # then go anyway
 TICK_S = 5.0  # time passes although nobody knocks
 ROLLING_EVERY_S = 10.0  # how often figures that always move are written
 BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0
+_BROKEN_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)  # the pause after the first cycle in a row that broke off, the second, ...
+MOST_PAUSE_S = 60.0  # whatever the server asks for
+_PLACED = (Phase.STARTING, Phase.RUNNING)
+_WITHOUT_PLACE = (GangState.ABSENT, GangState.PARKED, GangState.LEAVING)
+_REFUSALS = frozenset({400, 403, 404, 409, 413, 422, 500})  # 500: also a webhook that does not answer
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class Cycle:
     caches: Callable[[], Caches]
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
+    hindrance: Callable[[], str]  # rights that are missing; empty: none
     absorb: Callable[[dict[str, Any]], object]  # a TrainingJob as the API server answered a write of ours
     recorder: DecisionRecorder | None = None
     knocker: Knocker = field(default_factory=Knocker)
@@ -92,17 +99,28 @@ class Cycle:
     _written: dict[str, float] = field(default_factory=dict)  # uid -> when its status was written, monotonic
 
     async def run(self) -> None:
-        """Until cancelled. A cycle that fails is logged and tried again at the next knock or tick."""
+        """Until cancelled. A cycle that fails is logged and tried again, after a pause that grows."""
+        failures = 0
         while True:
             await self.knocker.heard()
             if not self.may_act():
                 continue
             try:
                 await self.once()
-            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                failures = 0
+                continue
+            except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("cycle broken off: %s", error or type(error).__name__)
-                await asyncio.sleep(QUIET_S)
-                self.knocker.knock()
+                asked = error.retry_after_s or 0.0 if isinstance(error, ApiError) else 0.0
+            except Exception:
+                # A mistake of ours. Ending the process would only repeat it; the liveness probe sees to that in time.
+                log.exception("cycle broken off by something unforeseen")
+                self.metrics.unforeseen()
+                asked = 0.0
+            pause = max(_BROKEN_OFF_S[min(failures, len(_BROKEN_OFF_S) - 1)], min(asked, MOST_PAUSE_S))
+            failures += 1
+            await asyncio.sleep(pause)
+            self.knocker.knock()
 
     async def once(self) -> None:
         """One pass."""
@@ -118,7 +136,7 @@ class Cycle:
             self.recorder.keep(observation.situation, plan)
         outcomes = told.outcomes(plan)
         taken_back = await self._take_back(observation, outcomes)
-        refused = await self._place(observation, plan)
+        refused = await self._place(observation, plan, besides=taken_back)
         await self.pools.act(observation, plan, now=observation.situation.now)
         await self._tell(observation, outcomes, besides=taken_back | refused)
         await self.pools.tell(observation, plan)
@@ -149,12 +167,17 @@ class Cycle:
         )
 
     def _decide(self, observation: Observation) -> Plan:
+        situation = observation.situation
         try:
-            return decide(observation.situation)
+            return decide(situation)
         except UnsoundAssignmentError:
             log.exception("the solver's answer was unsound; greedy decides this cycle")
             self.metrics.unsound_plan()
-            return decide(observation.situation, solver=Greedy())
+            return decide(situation, solver=Greedy())
+        except Exception:
+            log.exception("deciding failed; the jobs that it fails for are left out")
+            self.metrics.unforeseen()
+            return _without_culprits(situation)
 
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are let go."""
@@ -165,6 +188,9 @@ class Cycle:
             if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
         ]
         await self.actuator.release(ready)
+        placed = (s.resource for s in observation.seen.values() if s.gang.state is GangState.PLACED)
+        missing = {r.metadata.uid: self.actuator.serve(r) for r in self.actuator.unserved(placed)}
+        await together("creating Services", missing)
 
     async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> set[JobId]:
         """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes.
@@ -172,37 +198,54 @@ class Cycle:
         Returns the jobs whose status has been written thereby.
         """
         now = observation.situation.now
-        taken: set[JobId] = set()
+        recalls: dict[JobId, Recall] = {}
+        forgotten: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             if seen.job is None:
                 continue
-            recall = self._why_back(seen, outcomes.get(key), now)
-            if recall is None:
-                if seen.gang.lost and seen.gang.state is not GangState.PLACED:
-                    await self.actuator.forget(seen.gang)
+            if seen.gang.state is GangState.TAKEN_BACK:
+                forgotten[key] = self._let_go(seen)
                 continue
-            taken.add(key)
-            status = self._after_recall(seen, recall, now)
-            outcome = None if seen.job.suspended else recall
-            after = replace(
-                seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress
-            )
-            await self._write(after, outcome, observation)
-            # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
-            if seen.gang.state is GangState.FAILED or recall.reason is Reason.DISRUPTED:
-                await self.actuator.discard(seen.gang)
-            else:
-                await self.actuator.park(seen.gang)
-            await self.actuator.forget(seen.gang)
-            if recall.reason is Reason.DID_NOT_START:
-                self.metrics.rolled_back(recall.reason.value)
-        return taken
+            recall = self._why_back(seen, outcomes.get(key), now)
+            if recall is not None:
+                recalls[key] = recall
+            elif seen.gang.lost and seen.gang.state is not GangState.PLACED:
+                forgotten[key] = self.actuator.forget(seen.gang)
+        taking: dict[str, Awaitable[object]] = {
+            key: self._recall(observation, observation.seen[key], recall) for key, recall in recalls.items()
+        }
+        await together("taking back", forgotten | taking)
+        return set(recalls)
+
+    async def _recall(self, observation: Observation, seen: Seen, recall: Recall) -> None:
+        """One gang. Killed after the first of these writes, the next cycle finds the gang `TAKEN_BACK` and goes on."""
+        status = self._after_recall(seen, recall, observation.situation.now)
+        assert seen.job is not None
+        outcome = None if seen.job.suspended else recall
+        after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress)
+        await self._write(after, outcome, observation)
+        await self._let_go(after)
+        if recall.reason is Reason.DID_NOT_START:
+            self.metrics.rolled_back(recall.reason.value)
+
+    async def _let_go(self, seen: Seen) -> None:
+        """Of a gang's nodes, once its status says so."""
+        gang = seen.gang
+        if gang.job is None or gang.state in _WITHOUT_PLACE:
+            return
+        # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
+        worn = gang.job.failed_message is not None or gang.disrupted or gang.gone
+        await (self.actuator.discard(gang) if worn else self.actuator.park(gang))
+        await self.actuator.forget(gang)
 
     def _why_back(self, seen: Seen, outcome: told.Outcome, now: datetime) -> Recall | None:
         """Why a gang's objects must go, if they must."""
         job, gang, spec = seen.job, seen.gang, seen.resource.spec
         if job is None:
             return None
+        if gang.state in _WITHOUT_PLACE and seen.resource.status.phase in _PLACED:
+            text = "its Job was deleted or suspended by somebody; the gang starts again from its last checkpoint"
+            return Recall(job=job.id, reason=Reason.DISRUPTED, message=text)
         if gang.disrupted:
             # Not the worker's fault, and so none of its retries: also where the others have failed for want of it.
             text = f"{gang.disrupted}; the gang was taken back whole, to its last checkpoint"
@@ -210,7 +253,7 @@ class Cycle:
         if gang.state is GangState.FAILED:
             text = f"a worker failed ({gang.failure}); the gang starts again from its last checkpoint"
             return Recall(job=job.id, reason=Reason.WORKER_FAILED, message=text)
-        if gang.state is not GangState.PLACED or gang.plan is None:
+        if gang.state is not GangState.PLACED or gang.plan is None or gang.job is None:
             return None
         if job.suspended:
             return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
@@ -227,6 +270,8 @@ class Cycle:
         stuck = sorted({gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang})
         there = f"{gang.ready_workers} of {len(gang.plan.nodes)} workers ran after {waited:.0f} s"
         where = f"; none started on {', '.join(stuck)}" if stuck else ""
+        if missing := len(gang.plan.nodes) - len(gang.pods) - gang.done:
+            where += f"; {missing} of its pods were never created, `kubectl describe job {gang.job.name}` says why"
         return Recall(job=job.id, reason=Reason.DID_NOT_START, message=f"{there}{where}; the gang was taken back whole")
 
     def _after_recall(self, seen: Seen, recall: Recall, now: datetime) -> Status:
@@ -234,13 +279,19 @@ class Cycle:
         old, gang, job = seen.resource.status, seen.gang, seen.job
         assert job is not None
         kept = seen.progress.units_done
-        # A gang that failed runs no longer; since when it had run, its status still says.
+        # A gang that failed or whose Job is gone runs no longer; its status still says since when it had, and where.
         since = seen.progress.running_since or old.progress.running_since
-        if gang.plan is not None and since is not None:
+        gpu_model = gang.plan.gpu_model if gang.plan else old.gpu_model
+        if gpu_model and since is not None:
             before = replace(job, work=replace(job.work, units_done=seen.progress.units_done))
             ran = hours_between(since, gang.ended or now)
-            kept = units_kept(before, gang.plan.gpu_model, len(gang.plan.nodes), ran_hours=ran)
-        status = msgspec.structs.replace(old, progress=Progress(units_done=kept, estimate=kept))
+            workers = len(gang.plan.nodes) if gang.plan else old.workers
+            kept = units_kept(before, gpu_model, workers, ran_hours=ran)
+        status = msgspec.structs.replace(
+            old,
+            progress=Progress(units_done=kept, estimate=kept),
+            taken_back=gang.plan.since if gang.plan else old.taken_back,
+        )
         if recall.reason is Reason.WORKER_FAILED and gang.plan is not None:
             return msgspec.structs.replace(status, retries=max(old.retries, gang.plan.attempt + 1))
         if recall.reason is not Reason.DID_NOT_START:
@@ -248,22 +299,27 @@ class Cycle:
         blamed = [gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang] if gang.plan else []
         return self._back_off(status, now, blamed=blamed)
 
-    async def _place(self, observation: Observation, plan: Plan) -> set[JobId]:
-        """Give gangs their places. Returns those that the API server refused: they are told so, and back off."""
-        now = observation.situation.now
+    async def _place(self, observation: Observation, plan: Plan, *, besides: set[JobId]) -> set[JobId]:
+        """Give gangs their places, but not those that have just been taken back.
+
+        Returns those that the API server refused: they are told so, and back off.
+        """
         refused: set[JobId] = set()
-        for placement in plan.placements:
-            seen = observation.seen[placement.job]
+
+        async def one(placement: Placement) -> None:
+            seen, now = observation.seen[placement.job], observation.situation.now
             try:
                 await self.actuator.place(seen, self._note(observation, placement, seen, now))
             except ApiError as error:
-                if error.status not in (400, 403, 404, 409, 422):
+                if error.status not in _REFUSALS:
                     raise
                 text = f"the API server refuses its Job: {error.message}"
                 refused.add(placement.job)
                 status = self._back_off(seen.resource.status, now)
                 after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status))
                 await self._write(after, Hold(job=placement.job, reason=Reason.REFUSED, message=text), observation)
+
+        await together("placing", {p.job: one(p) for p in plan.placements if p.job not in besides})
         return refused
 
     def _back_off(self, old: Status, now: datetime, *, blamed: Iterable[str] = ()) -> Status:
@@ -287,23 +343,26 @@ class Cycle:
             finish=chosen.finish,
             cost_usd=chosen.cost.usd,
             attempt=seen.resource.status.retries,
+            per_worker=seen.job.per_worker if seen.job else None,
+            made_from=made_from(seen.resource.spec),
         )
 
     async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome], *, besides: set[JobId]) -> None:
         """Every status that has changed, side by side."""
-        writes = []
+        writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             old = seen.resource.status
             if key in besides or (old.phase and Phase(old.phase) in ENDED):
                 continue
-            writes.append(self._write(seen, outcomes.get(key), observation))
-        await asyncio.gather(*writes)
+            writes[key] = self._write(seen, outcomes.get(key), observation)
+        await together("telling", writes)
 
     async def _write(self, seen: Seen, outcome: told.Outcome, observation: Observation) -> None:
         context = told.Context(
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
             utilisation=self.usage,
+            hindrance=self.hindrance(),
         )
         resource, old = seen.resource, seen.resource.status
         new = told.build(seen, outcome, context)
@@ -346,6 +405,33 @@ class Cycle:
                     capacity_type=rest.rpartition("/")[2],
                     dollars=dollars,
                 )
+
+
+def _without_culprits(situation: Situation) -> Plan:
+    """A decision for all jobs but those that, each by itself, cannot be decided about; those are told so.
+
+    Raises:
+        Exception: whatever `decide` raises for the others together.
+    """
+    culprits: dict[JobId, Exception] = {}
+    for job in situation.jobs:
+        try:
+            decide(replace(situation, jobs=(job,)), solver=Greedy())
+        except Exception as error:
+            culprits[job.id] = error
+    rest = tuple(j for j in situation.jobs if j.id not in culprits)
+    plan = decide(replace(situation, jobs=rest), solver=Greedy())
+    held = tuple(
+        Hold(
+            job=job.id,
+            reason=Reason.INTERNAL_ERROR,
+            message=f"Stint cannot decide about it: {culprits[job.id]!r:.500}. That is a mistake of Stint's; please "
+            "report it with this TrainingJob. The other jobs go on",
+        )
+        for job in situation.jobs
+        if job.id in culprits and job.waiting
+    )
+    return replace(plan, holds=tuple(sorted((*plan.holds, *held), key=lambda h: h.job)))
 
 
 _WORRYING = frozenset(

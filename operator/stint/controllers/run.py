@@ -29,6 +29,7 @@ from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.store import Store
 from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
+from stint.kube import rights
 from stint.kube.apply import Actuator
 from stint.kube.client import Api, ApiError, Connection, connect
 from stint.kube.events import Recorder
@@ -40,12 +41,15 @@ from stint.kube.records import (
     JobRecord,
     NodeRecord,
     PodRecord,
+    ServiceRecord,
     WireJob,
     WireNode,
     WirePod,
+    WireService,
     reduce_job,
     reduce_node,
     reduce_pod,
+    reduce_service,
 )
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
@@ -57,10 +61,15 @@ from stint.pools.scale import ScaleAdapter
 log = logging.getLogger(__name__)
 
 GROUP, VERSION = "stint.dev", "v1alpha1"
-RELIST_EVERY_S = 120.0
+RELIST_EVERY_S = 60.0
+AFTER_A_GAP_S = 0.3
 USAGE_EVERY_S = 15.0
 SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
+ASK_AGAIN_S = 60.0
+RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
+KOPF_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+STEADY_S = 60.0  # kopf has worked for so long: its next failure is a new story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,7 @@ class Options:
 
     kubeconfig: Path | None = None
     namespace: str = "stint-system"
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
     metrics_port: int = 8080
     health_port: int = 8081
     prometheus_url: str = ""
@@ -95,11 +105,12 @@ class Operator:
             "gpupools": self.gpu_pools,
             "pricebooks": self.price_books,
         }
+        self._relist_now = asyncio.Event()
         self.nodes: Informer[WireNode, NodeRecord] = Informer(
-            api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed
+            api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed, on_gap=self._relist_now.set
         )
         self.pods: Informer[WirePod, PodRecord] = Informer(
-            api, "/api/v1/pods", WirePod, reduce_pod, on_change=self._changed
+            api, "/api/v1/pods", WirePod, reduce_pod, on_change=self._changed, on_gap=self._relist_now.set
         )
         self.jobs: Informer[WireJob, JobRecord] = Informer(
             api,
@@ -109,10 +120,23 @@ class Operator:
             params={"labelSelector": JOB_LABEL},
             on_change=self._changed,
         )
-        self.informers: Mapping[str, Informer[Any, Any]] = {"nodes": self.nodes, "pods": self.pods, "jobs": self.jobs}
-        identity = f"{socket.gethostname()}_{os.getpid()}"
-        self.leadership = Leadership(api, namespace=options.namespace, name="stint", identity=identity)
-        events = Recorder(api, identity)
+        self.services: Informer[WireService, ServiceRecord] = Informer(
+            api,
+            "/api/v1/services",
+            WireService,
+            reduce_service,
+            params={"labelSelector": JOB_LABEL},
+            on_change=self._changed,
+        )
+        self.informers: Mapping[str, Informer[Any, Any]] = {
+            "nodes": self.nodes,
+            "pods": self.pods,
+            "jobs": self.jobs,
+            "services": self.services,
+        }
+        self.leadership = Leadership(api, namespace=options.namespace, name="stint", identity=options.identity)
+        api.may_write = self.leadership.certain
+        events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
         self.prometheus = (
             Prometheus(options.prometheus_url, options.prometheus_window, options.prometheus_token_file)
@@ -121,9 +145,10 @@ class Operator:
         )
         self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
         self._listed = False
+        self._missing: list[rights.Right] = []
         self.cycle = Cycle(
             api=api,
-            actuator=Actuator(api, self.jobs, self.pods),
+            actuator=Actuator(api, self.jobs, self.pods, self.services),
             pools=PoolWriter(
                 api,
                 events,
@@ -141,9 +166,10 @@ class Operator:
             catalogue=bundled.load(),
             settings=options.settings,
             caches=self._caches,
-            may_act=lambda: self.leadership.held.is_set() and self._synced() is None,
+            may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
             notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            hindrance=self._hindrance,
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
         )
@@ -188,11 +214,42 @@ class Operator:
         leading = self.leadership.held.is_set() and self._synced() is None
         return f"no cycle has finished for {age:.0f} s" if leading and age > STUCK_AFTER_S else None
 
+    def _hindrance(self) -> str:
+        return rights.told(self._missing) if self._missing else ""
+
+    async def check_rights(self) -> None:
+        """Ask at start what we may do, and again while something is missing, or when a request was forbidden."""
+        asked: tuple[rights.Right, ...] = ()
+        forbidden, at = 0, float("-inf")
+        while True:
+            needed = rights.needed(self.gpu_pools.items.values())
+            refusals = sum(n for (_, status), n in self.api.requests.items() if status == 403)
+            again = refusals != forbidden and time.monotonic() - at > ASK_AGAIN_S  # quotas refuse with 403, too
+            if self._missing or needed != asked or again:
+                at = time.monotonic()
+                try:
+                    found = await rights.missing(self.api, needed, namespace=self.options.namespace)
+                    asked, forbidden = needed, refusals
+                    self._note_rights(found)
+                except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                    log.warning("our rights could not be checked: %s", error or type(error).__name__)
+            await asyncio.sleep(RIGHTS_EVERY_S)
+
+    def _note_rights(self, found: list[rights.Right]) -> None:
+        if found == self._missing:
+            return
+        self._missing = found
+        if found:
+            log.error("%s", rights.told(found))
+        else:
+            log.info("all rights are granted now")
+        self.knocker.knock()
+
     def checks(self) -> Checks:
         """A standby that is synced is ready: it could take over."""
         return Checks(
             live={"watches": self._silent, "cycle": self._stuck},
-            ready={"caches": self._synced, "watches": self._silent},
+            ready={"rights": lambda: self._hindrance() or None, "caches": self._synced, "watches": self._silent},
         )
 
     def render(self) -> bytes:
@@ -205,13 +262,14 @@ class Operator:
         return self.metrics.render()
 
     async def relist(self) -> None:
-        """List our own resources now and then: kopf does not tell what vanished while it was not watching."""
+        """List our own resources after gaps, and now and then: kopf does not tell what vanished unwatched."""
         while True:
+            self._relist_now.clear()
             pause = RELIST_EVERY_S
             try:
                 for plural, store in self.stores.items():
                     listed = await self.api.get(f"/apis/{GROUP}/{VERSION}/{plural}")
-                    if store.replace_all(listed["items"]):
+                    if store.replace_all(listed["items"], listed["metadata"]["resourceVersion"]):
                         self.knocker.knock()
                 if not self._listed:
                     self._listed = True
@@ -219,7 +277,9 @@ class Operator:
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("listing our own resources: %s", error or type(error).__name__)
                 pause = 2.0
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._relist_now.wait(), pause)
+                await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
 
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
@@ -245,6 +305,35 @@ class Operator:
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()
 
+    async def watch_resources(self, connection: Connection, ending: asyncio.Event, stop: asyncio.Event) -> None:
+        """Let kopf watch our own resources; where it gives up (a watch that answers 500, say) it is started again.
+
+        Returns when kopf was told to end, by `ending` or by a signal, of which kopf takes hold; then `stop` is set.
+        """
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                await kopf.operator(
+                    registry=self.registry(connection),
+                    settings=kopf_settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
+                    identity=self.leadership.identity,  # type: ignore[arg-type]
+                    stop_flag=ending,
+                )
+                stop.set()
+                return
+            except Exception as error:
+                failures = 0 if time.monotonic() - began > STEADY_S else failures
+                pause = KOPF_AGAIN_S[min(failures, len(KOPF_AGAIN_S) - 1)]
+                failures += 1
+                log.warning("kopf gave up: %s; started again in %.1f s", error or type(error).__name__, pause)
+                connection.renew()
+                heed_signals(stop)
+                await asyncio.sleep(pause)
+
     def registry(self, connection: Connection) -> kopf.OperatorRegistry:
         """kopf watches our own resources, and its events only knock."""
         registry = kopf.OperatorRegistry()
@@ -264,8 +353,11 @@ class Operator:
 
             @kopf.on.event(GROUP, VERSION, plural, registry=registry, param=store)
             async def heed(*, event: Any, param: Any = None, **_: Any) -> None:
-                body = event["object"]
-                changed = param.drop(body["metadata"]["uid"]) if event["type"] == "DELETED" else param.put(body)
+                body, meta = event["object"], event["object"]["metadata"]
+                deleted = event["type"] == "DELETED"
+                if event["type"] is None and self._listed:  # kopf lists anew, and so it had a gap
+                    self._relist_now.set()
+                changed = param.drop(meta["uid"], meta["resourceVersion"]) if deleted else param.put(body)
                 if changed:
                     self.knocker.knock()
 
@@ -288,19 +380,23 @@ def kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
+def heed_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end the process in order."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
 async def run(options: Options) -> None:
     """Until SIGTERM, SIGINT, or until a part of it breaks.
 
     Raises:
         StintError: there is no cluster to speak to.
-        LeadershipLostError: somebody else leads now.
     """
     connection = connect(options.kubeconfig)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Api(connection) as api:
+    heed_signals(stop)
+    async with Api(connection, agent=options.identity) as api:
         operator = Operator(api, options)
         serving = await serve(
             operator.render, operator.checks(), metrics_port=options.metrics_port, health_port=options.health_port
@@ -310,19 +406,12 @@ async def run(options: Options) -> None:
         parts: dict[str, Awaitable[object]] = {
             **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
             "leadership": operator.leadership.run(),
+            "rights": operator.check_rights(),
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
             "stop": stop.wait(),
-            "kopf": kopf.operator(
-                registry=operator.registry(connection),
-                settings=kopf_settings(),
-                clusterwide=True,
-                standalone=True,
-                # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
-                identity=operator.leadership.identity,  # type: ignore[arg-type]
-                stop_flag=kopf_stop,
-            ),
+            "kopf": operator.watch_resources(connection, kopf_stop, stop),
         }
         tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -335,8 +424,6 @@ async def run(options: Options) -> None:
         await serving.stop()
         for task in done:
             if not stop.is_set():
-                # kopf has signal handlers of its own: its quiet end is how SIGTERM reaches us.
-                quiet = tasks[task] == "kopf" and not task.cancelled() and task.exception() is None
-                log.log(logging.INFO if quiet else logging.ERROR, "%s ended; the process ends with it", tasks[task])
+                log.error("%s ended; the process ends with it", tasks[task])
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error

@@ -12,6 +12,7 @@ from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob, Usage
 from stint.kube.gang import GangState
+from stint.kube.manifests import made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.model.cluster import Utilisation
@@ -42,6 +43,7 @@ class Context:
     now: datetime
     offerings: Mapping[OfferingId, Offering]
     utilisation: Mapping[JobId, Utilisation]
+    hindrance: str = ""  # what keeps the operator itself from doing its work
 
 
 def usd(amount: float) -> str:
@@ -261,6 +263,11 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Placed"] = ("True", "Placed", text) if placed else ("False", why, text)
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
+        facts["UpToDate"] = _up_to_date(seen)
+        if context.hindrance:
+            facts["Actionable"] = ("False", "MissingRights", context.hindrance)
+        elif "Actionable" in old:
+            facts["Actionable"] = ("True", "RightsGranted", "")
         if isinstance(outcome, Recall):
             facts["Interrupted"] = ("True", outcome.reason.value, outcome.message)
         elif phase is Phase.RUNNING and "Interrupted" in old:
@@ -287,6 +294,23 @@ def _priced(status: Status, outcome: Outcome, context: Context) -> tuple[str, st
     if offering.stale:
         return "True", "StalePrice", f"{dated}: older than the price book allows; confirm it in a PriceBook"
     return "True", "Priced", dated
+
+
+def _up_to_date(seen: Seen) -> tuple[str, str, str]:
+    """Whether a placed gang is what its spec asks for now."""
+    plan, spec = seen.gang.plan, seen.resource.spec
+    if plan is None or seen.gang.state is not GangState.PLACED:
+        return "True", "UpToDate", ""
+    edited = ["spec.template or spec.gpu"] if plan.made_from and plan.made_from != made_from(spec) else []
+    if spec.elastic is None and len(plan.nodes) != spec.workers:
+        edited.append("spec.workers")
+    if not edited:
+        return "True", "UpToDate", ""
+    text = (
+        f"{' and '.join(edited)} changed after the gang was placed; it goes on as it was placed, and its next start "
+        "takes up the change: set spec.suspend to true and back to start it again from its last checkpoint"
+    )
+    return "False", "SpecChanged", text
 
 
 def _at_risk(status: Status, seen: Seen) -> tuple[str, str, str]:

@@ -11,12 +11,21 @@ import logging
 from collections.abc import Iterable
 
 from stint.api.parse import worker_template
+from stint.api.trainingjob import TrainingJob
 from stint.kube.client import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.gang import Gang, GangState
 from stint.kube.informer import Informer
 from stint.kube.manifests import PlanNote, indexed_job, note, release_patch, service
 from stint.kube.observe import Seen
-from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, WireJob, WirePod
+from stint.kube.records import (
+    PLAN_ANNOTATION,
+    JobRecord,
+    PodRecord,
+    ServiceRecord,
+    WireJob,
+    WirePod,
+    WireService,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +41,33 @@ def _batch(namespace: str, name: str = "") -> str:
 class Actuator:
     """Writes Jobs, Services and pods."""
 
-    def __init__(self, api: Api, jobs: Informer[WireJob, JobRecord], pods: Informer[WirePod, PodRecord]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        jobs: Informer[WireJob, JobRecord],
+        pods: Informer[WirePod, PodRecord],
+        services: Informer[WireService, ServiceRecord],
+    ) -> None:
         self._api = api
         self._jobs = jobs
         self._pods = pods
+        self._services = services
+
+    def unserved(self, resources: Iterable[TrainingJob]) -> list[TrainingJob]:
+        """Those whose Service, by which the ranks of a gang find each other, is missing."""
+        there = {(s.namespace, s.name) for s in self._services}
+        return [r for r in resources if (r.metadata.namespace, r.metadata.name) not in there]
+
+    async def serve(self, resource: TrainingJob) -> None:
+        """Create its Service.
+
+        Raises:
+            ApiError: the API server refuses it.
+        """
+        meta = resource.metadata
+        answer = await self._create(_core(meta.namespace, "services"), service(meta.name, meta.uid))
+        if answer is not None:
+            self._services.absorb(answer)
 
     async def place(self, seen: Seen, plan: PlanNote) -> bool:
         """Give a gang its place. False: not yet, an earlier Job has to go first.
@@ -45,7 +77,7 @@ class Actuator:
         """
         meta, spec, gang = seen.resource.metadata, seen.resource.spec, seen.gang
         if gang.state is GangState.PARKED and gang.job is not None:
-            if gang.job.completions != len(plan.nodes):
+            if gang.job.completions != len(plan.nodes) or (gang.plan and gang.plan.made_from != plan.made_from):
                 await self._api.delete(_batch(meta.namespace, meta.name), uid=gang.job.uid)
                 return False
             body = {
@@ -64,7 +96,8 @@ class Actuator:
             gpu_resource=spec.gpu.resource,
             plan=plan,
         )
-        await self._create(_core(meta.namespace, "services"), service(meta.name, meta.uid))
+        for resource in self.unserved([seen.resource]):
+            await self.serve(resource)
         answer_ = await self._create(_batch(meta.namespace), job)
         if answer_ is not None:
             self._jobs.absorb(answer_)

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ import msgspec
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
 
+from stint import __version__
 from stint.errors import StintError
 
 MERGE = "application/merge-patch+json"
@@ -30,6 +31,9 @@ APPLY = "application/apply-patch+yaml"
 FIELD_MANAGER = "stint"
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
+_LONGEST_PAUSE_S = 5.0  # a server that asks for more is left alone: what was to be written is out of date by then
+WRITE_TIMEOUT_S = 3.0  # less than the time between a leader's giving up and a standby's taking over
+_READS = frozenset({"GET"})
 
 
 class ApiError(StintError):
@@ -43,13 +47,17 @@ class ApiError(StintError):
         super().__init__(f"{status} {reason}: {message}")
 
 
+class FencedError(StintError):
+    """A write that was not sent, because leadership could not be shown to hold."""
+
+
 class _Status(msgspec.Struct):
     message: str = ""
     reason: str = ""
     code: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connection:
     """Where the API server is and how it knows us."""
 
@@ -59,6 +67,18 @@ class Connection:
     private_key_path: str | None
     verify: bool
     configuration: Any  # of the kubernetes library: it renews tokens
+    reload: Callable[[], Any] | None = None  # reads it afresh, from where it came
+
+    def renew(self) -> bool:
+        """After the server has turned our token down: read it again. False: there is no other one yet."""
+        before = self.token()
+        if self.reload is None:
+            return False
+        try:
+            self.configuration = self.reload()
+        except (k8s_config.ConfigException, OSError, ValueError):
+            return False
+        return self.token() != before
 
     def token(self) -> str | None:
         """The bearer token as it is now; the library renews it when it is about to expire."""
@@ -87,8 +107,9 @@ def connect(kubeconfig: Path | None = None) -> Connection:
     Raises:
         StintError: there is none of them, or it cannot be read.
     """
-    configuration = k8s_client.Configuration()
-    try:
+
+    def load() -> Any:
+        configuration = k8s_client.Configuration()
         if kubeconfig is not None:
             k8s_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=configuration
@@ -97,6 +118,10 @@ def connect(kubeconfig: Path | None = None) -> Connection:
             k8s_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             k8s_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return configuration
+
+    try:
+        configuration = load()
     except (k8s_config.ConfigException, OSError) as error:
         raise StintError(f"no cluster: {error}; set KUBECONFIG or give --kubeconfig") from error
     return Connection(
@@ -106,17 +131,22 @@ def connect(kubeconfig: Path | None = None) -> Connection:
         private_key_path=configuration.key_file,
         verify=configuration.verify_ssl,
         configuration=configuration,
+        reload=load,
     )
 
 
 class Api:
     """One session with the API server."""
 
-    def __init__(self, connection: Connection, *, concurrency: int = 16) -> None:
+    def __init__(self, connection: Connection, *, concurrency: int = 16, agent: str = "") -> None:
+        """`agent`: which of several processes of ours this is; audit logs show it."""
         self.connection = connection
+        # Asked before each write but those of the Lease itself; a leader sets it.
+        self.may_write: Callable[[], bool] = lambda: True
+        self._agent = f"stint/{__version__}" + (f" ({agent})" if agent else "")
         self.requests: dict[tuple[str, int], int] = {}  # (verb, status) -> how many
         connector = aiohttp.TCPConnector(ssl=connection.ssl_context(), limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
+        self._session = aiohttp.ClientSession(connector=connector)
         self._writes = asyncio.Semaphore(concurrency)
 
     async def __aenter__(self) -> Api:
@@ -130,7 +160,7 @@ class Api:
         await self._session.close()
 
     def _headers(self, content_type: str | None = None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "stint"}
+        headers = {"Accept": "application/json", "User-Agent": self._agent}
         if token := self.connection.token():
             headers["Authorization"] = f"Bearer {token}"
         elif self.connection.configuration.username:
@@ -148,35 +178,54 @@ class Api:
         params: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = "application/json",
+        fenced: bool = True,
     ) -> bytes:
         """One request; busy and broken servers are asked again, with the pause they ask for.
 
+        Args:
+            fenced: whether a write is sent only while `may_write` says so; leadership's own cannot be.
+
         Raises:
             ApiError: any answer that is not a success.
+            FencedError: a write by a process that may no longer write.
             aiohttp.ClientError: no answer.
         """
         data = None if body is None else msgspec.json.encode(body)
-        for attempt in range(1, _ATTEMPTS + 1):
+        renewed = False
+        attempt = 1
+        while True:
             try:
                 async with self._writes:
+                    # As late as can be: what has waited for its turn may have waited too long.
+                    if fenced and verb not in _READS and not self.may_write():
+                        raise FencedError(f"{verb} {path} was not sent: leadership is not certain")
                     return await self._once(verb, path, params, data, content_type)
             except ApiError as error:
+                if error.status == 401 and not renewed:
+                    renewed = True
+                    if self.connection.renew():
+                        continue
+                pause = error.retry_after_s if error.retry_after_s is not None else 0.2 * 2**attempt
                 safe = verb in ("GET", "PATCH", "DELETE") or error.status == 429
-                if error.status not in _RETRIED or attempt == _ATTEMPTS or not safe:
+                again = error.status in _RETRIED and safe and attempt < _ATTEMPTS and pause <= _LONGEST_PAUSE_S
+                if not again:
                     raise
-                await asyncio.sleep(error.retry_after_s if error.retry_after_s is not None else 0.2 * 2**attempt)
-        raise AssertionError("unreachable")
+                attempt += 1
+                await asyncio.sleep(pause)
 
     async def _once(
         self, verb: str, path: str, params: Mapping[str, str] | None, data: bytes | None, content_type: str
     ) -> bytes:
         headers = self._headers(content_type if data is not None else None)
         url = self.connection.server + path
-        async with self._session.request(verb, url, params=params, data=data, headers=headers) as response:
+        timeout = aiohttp.ClientTimeout(total=60 if verb in _READS else WRITE_TIMEOUT_S)
+        async with self._session.request(
+            verb, url, params=params, data=data, headers=headers, timeout=timeout
+        ) as response:
             payload = await response.read()
             self._count(verb, response.status)
             if response.status >= 400:
-                raise _error(response.status, payload, response.headers.get("Retry-After"))
+                raise error_of(response.status, payload, response.headers.get("Retry-After"))
             return payload
 
     def _count(self, verb: str, status: int) -> None:
@@ -198,6 +247,10 @@ class Api:
     async def create(self, path: str, body: object) -> Any:
         """The object as created."""
         return msgspec.json.decode(await self.raw("POST", path, params={"fieldManager": FIELD_MANAGER}, body=body))
+
+    async def ask(self, path: str, body: object) -> Any:
+        """The answer to a question that takes a POST and changes nothing, such as a review of rights."""
+        return msgspec.json.decode(await self.raw("POST", path, body=body, fenced=False))
 
     async def patch(self, path: str, body: object, *, content_type: str = MERGE) -> Any:
         """The object as patched."""
@@ -230,7 +283,8 @@ class Api:
         return self._session.get(url, params=params, headers=self._headers(), timeout=timeout)
 
 
-def _error(status: int, payload: bytes, retry_after: str | None) -> ApiError:
+def error_of(status: int, payload: bytes, retry_after: str | None) -> ApiError:
+    """An answer that is not a success, as the exception it becomes."""
     try:
         told = msgspec.json.decode(payload, type=_Status)
     except msgspec.DecodeError:

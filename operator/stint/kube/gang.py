@@ -22,6 +22,7 @@ class GangState(StrEnum):
     LEAVING = "leaving"  # pods of an earlier place are still there, or the Job is being deleted
     PARKED = "parked"  # a suspended Job without pods
     PLACED = "placed"  # a Job with a plan
+    TAKEN_BACK = "taken-back"  # the same, but status says already that this place is no more: the Job has to follow
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import aiohttp
 import msgspec
 
-from stint.kube.client import Api, ApiError
+from stint.kube.client import Api, ApiError, error_of
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,9 @@ WireT = TypeVar("WireT")
 RecordT = TypeVar("RecordT")
 
 PAGE = 500
-_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+REMEMBERED_GONE = 10_000
+_LONGEST_PAUSE_S = 30.0
+_BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -43,12 +45,13 @@ class _Bare(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _BookmarkMeta(msgspec.Struct, rename="camel"):
+class _HeadMeta(msgspec.Struct, rename="camel"):
+    uid: str = ""
     resource_version: str = ""
 
 
-class _Bookmark(msgspec.Struct):
-    metadata: _BookmarkMeta
+class _Head(msgspec.Struct):
+    metadata: _HeadMeta
 
 
 class _Failure(msgspec.Struct):
@@ -58,6 +61,10 @@ class _Failure(msgspec.Struct):
 
 class GoneError(Exception):
     """The server no longer remembers where we were: list again."""
+
+    def __str__(self) -> str:
+        """For the log."""
+        return "the server no longer remembers where we were"
 
 
 class Informer(Generic[WireT, RecordT]):
@@ -72,8 +79,15 @@ class Informer(Generic[WireT, RecordT]):
         *,
         params: Mapping[str, str] | None = None,
         on_change: Callable[[RecordT | None, RecordT | None], None] = lambda _old, _new: None,
+        on_gap: Callable[[], None] = lambda: None,
     ) -> None:
-        """`reduce` returns (uid, resourceVersion, record); `on_change` gets (old, new), either of them None."""
+        """Follow `path` from when `run` is called.
+
+        Args:
+            reduce: returns (uid, resourceVersion, record).
+            on_change: gets (old, new), either of them None.
+            on_gap: called when the server had forgotten where we were, so that it was listed anew.
+        """
         self.path = path
         self.records: dict[str, RecordT] = {}
         self.synced = asyncio.Event()
@@ -82,7 +96,9 @@ class Informer(Generic[WireT, RecordT]):
         self._params = dict(params or {})
         self._reduce = reduce
         self._on_change = on_change
+        self._on_gap = on_gap
         self._versions: dict[str, str] = {}
+        self._gone: dict[str, str] = {}  # uid -> resourceVersion at which it was seen to be no more
         self._page = msgspec.json.Decoder(_Page[wire])  # type: ignore[valid-type]
         self._object = msgspec.json.Decoder(wire)
         self._event = msgspec.json.Decoder(_Bare)
@@ -92,19 +108,22 @@ class Informer(Generic[WireT, RecordT]):
         """Follow the server until cancelled; every failure is waited out and tried again."""
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 if not self._version:
                     await self._list()
                 await self._watch()
                 failures = 0
-            except GoneError:
-                self._version = ""
-            except (ApiError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
-                if isinstance(error, ApiError) and error.status == 410:
-                    self._version = ""
-                    continue
+            except (GoneError, ApiError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+                failures = 0 if self.last_heard > began else failures
                 pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)] * random.uniform(0.8, 1.2)
                 failures += 1
+                if isinstance(error, GoneError) or (isinstance(error, ApiError) and error.status == 410):
+                    self._version = ""
+                elif isinstance(error, ApiError) and error.status == 401:
+                    self._api.connection.renew()
+                elif isinstance(error, ApiError) and error.retry_after_s:
+                    pause = max(pause, min(error.retry_after_s, _LONGEST_PAUSE_S))
                 log.warning("watch of %s: %s; again in %.1f s", self.path, error or type(error).__name__, pause)
                 await asyncio.sleep(pause)
 
@@ -114,15 +133,17 @@ class Informer(Generic[WireT, RecordT]):
         while True:
             params = {**self._params, "limit": str(PAGE)} | ({"continue": token} if token else {})
             page = self._page.decode(await self._api.raw("GET", self.path, params=params))
-            for item in page.items:
-                seen.add(self._store(item))
+            seen.update(uid for item in page.items if (uid := self._store(item)))
             token = page.metadata.continue_
             if not token:
                 self._version = page.metadata.resource_version
                 break
-        for uid in [uid for uid in self.records if uid not in seen]:
-            self._drop(uid)
+        # What is newer than the list came by `absorb` meanwhile: the watch will tell of it.
+        for uid in [u for u, v in self._versions.items() if u not in seen and not newer(v, self._version)]:
+            self._drop(uid, self._version)
         self.last_heard = time.monotonic()
+        if self.synced.is_set():
+            self._on_gap()
         self.synced.set()
 
     async def _watch(self) -> None:
@@ -135,7 +156,7 @@ class Informer(Generic[WireT, RecordT]):
         }
         async with self._api.watch(self.path, params) as response:
             if response.status != 200:
-                raise ApiError(response.status, response.reason or "", (await response.text())[:300])
+                raise error_of(response.status, await response.read(), response.headers.get("Retry-After"))
             async for line in _lines(response):
                 self.last_heard = time.monotonic()
                 self._heed(line)
@@ -148,23 +169,27 @@ class Informer(Generic[WireT, RecordT]):
                 raise GoneError
             raise ApiError(failure.code, "watch", failure.message)
         if event.type == "BOOKMARK":
-            self._version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
+            self._version = msgspec.json.decode(event.object, type=_Head).metadata.resource_version
             return
-        item = self._object.decode(event.object)
-        uid, version, _ = self._reduce(item)
+        meta = msgspec.json.decode(event.object, type=_Head).metadata
         if event.type == "DELETED":
-            self._drop(uid)
+            self._drop(meta.uid, meta.resource_version)
         else:
-            self._store(item)
-        self._version = version
+            self._store(self._object.decode(event.object))
+        self._version = meta.resource_version
 
     def absorb(self, payload: bytes) -> None:
         """Take in the answer to a write of ours, so that the next look at the cache does not come too early."""
         self._store(self._object.decode(payload))
 
     def _store(self, item: WireT) -> str:
-        uid, version, record = self._reduce(item)
-        known = self._versions.get(uid)
+        """Its uid; empty: it cannot be read, and one such object must not hide all others."""
+        try:
+            uid, version, record = self._reduce(item)
+        except Exception:
+            log.exception("an object of %s cannot be read and is left out: %.300s", self.path, item)
+            return ""
+        known = self._versions.get(uid) or self._gone.get(uid)
         if known is not None and not newer(version, known):
             return uid  # told again, or overtaken by `absorb`
         old = self.records.get(uid)
@@ -173,7 +198,10 @@ class Informer(Generic[WireT, RecordT]):
         self._on_change(old, record)
         return uid
 
-    def _drop(self, uid: str) -> None:
+    def _drop(self, uid: str, version: str) -> None:
+        self._gone[uid] = version  # the answer to a write of ours may come after the news that the object is gone
+        if len(self._gone) > REMEMBERED_GONE:
+            del self._gone[next(iter(self._gone))]
         old = self.records.pop(uid, None)
         self._versions.pop(uid, None)
         if old is not None:

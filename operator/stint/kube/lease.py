@@ -1,8 +1,9 @@
 """Who leads: a Lease that is renewed, taken over when its holder falls silent, and let go at the end.
 
-The times are client-go's: a lease lasts 15 s, is renewed every 2 s, and a leader that could not renew for 10 s
-stops at once, so that two never act. A candidate measures silence on its own clock, from when it last saw the lease
-change; clocks of other machines are never compared.
+A lease lasts 10 s and is renewed every 3 s. A leader that could not renew for 6 s writes nothing any more, and a write
+of its own is given up after 3 s: so that the last one has ended before a standby may begin (see `certain`, which is
+asked before each write). A candidate measures silence on its own clock, from when it last saw the lease change;
+clocks of other machines are never compared.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import msgspec
 
-from stint.kube.client import Api, ApiError
+from stint.kube.client import WRITE_TIMEOUT_S, Api, ApiError
 
 log = logging.getLogger(__name__)
 
-LASTS_S = 15
-RENEW_EVERY_S = 2.0
-GIVE_UP_AFTER_S = 10.0
-
-
-class LeadershipLostError(Exception):
-    """We led and do no longer: the process must end before it writes anything else."""
+LASTS_S = 10
+RENEW_EVERY_S = 3.0
+GIVE_UP_AFTER_S = 6.0
+_AGAIN_AFTER_S = 0.5  # after a renewal that failed
+assert GIVE_UP_AFTER_S + WRITE_TIMEOUT_S < LASTS_S
 
 
 class Leadership:
@@ -38,39 +39,52 @@ class Leadership:
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
         self._name = name
+        self._lease: dict[str, Any] | None = None  # as we wrote it last: it can be renewed without being read
         self._seen: tuple[str, float] = ("", 0.0)  # resourceVersion, and when we first saw it
+        self._renewed = float("-inf")  # when the request was sent that renewed it last
+
+    def certain(self) -> bool:
+        """Whether nobody else can lead yet.
+
+        A process that was stopped or starved for long finds out here, before it has heard of anything.
+        """
+        return self.held.is_set() and time.monotonic() - self._renewed < GIVE_UP_AFTER_S
 
     async def run(self) -> None:
-        """Campaign, lead, and raise when leadership is lost.
-
-        Raises:
-            LeadershipLostError: renewals failed for too long or somebody else took over.
-        """
-        renewed = 0.0
+        """Campaign and lead, until cancelled. Who has lost the lease is a candidate again."""
         while True:
+            asked = time.monotonic()
             try:
-                mine = await asyncio.wait_for(self._try(), timeout=RENEW_EVERY_S * 2)
+                mine = await asyncio.wait_for(self._try(), timeout=WRITE_TIMEOUT_S)
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("lease %s: %s", self._name, error or type(error).__name__)
                 mine = None
             if mine:
-                renewed = time.monotonic()
-                if not self.held.is_set():
-                    log.info("leading as %s", self.identity)
-                    self.held.set()
-            elif self.held.is_set() and (mine is False or time.monotonic() - renewed > GIVE_UP_AFTER_S):
+                self._renewed = asked
+            if mine and not self.held.is_set():
+                log.info("leading as %s", self.identity)
+                self.held.set()
+            elif self.held.is_set() and not mine and (mine is False or not self.certain()):
+                log.warning("leads no longer: %s", "somebody else does" if mine is False else "the lease ran out")
                 self.held.clear()
-                raise LeadershipLostError(self._name)
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(self._pause(mine))
+
+    def _pause(self, mine: bool | None) -> float:
+        if mine is None:
+            return _AGAIN_AFTER_S
+        if mine:
+            return RENEW_EVERY_S
+        # Another's lease may run out before we would look again.
+        left = LASTS_S - (time.monotonic() - self._seen[1])
+        return min(RENEW_EVERY_S, max(left + 0.01, 0.1))
 
     async def release(self) -> None:
         """Let go, so that a standby need not wait out the lease."""
-        if self.held.is_set():
+        if self.held.is_set() and self._lease is not None:
             self.held.clear()
-            lease = await self._api.find(self._path)
-            if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._api.raw("PUT", self._path, body=lease)
+            self._lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+            with suppress(ApiError):  # somebody else's by now
+                await self._write("PUT", self._path, self._lease)
 
     async def _try(self) -> bool:
         """True: ours, renewed or taken. False: somebody else's."""
@@ -80,6 +94,10 @@ class Leadership:
             "leaseDurationSeconds": LASTS_S,
             "renewTime": now,
         }
+        if self._lease is not None:
+            self._lease["spec"] |= spec
+            if await self._write("PUT", self._path, self._lease):
+                return True
         lease = await self._api.find(self._path)
         if lease is None:
             body = {
@@ -104,10 +122,11 @@ class Leadership:
 
     async def _write(self, verb: str, path: str, body: object) -> bool:
         """False where another candidate was quicker; the resourceVersion in the body decides."""
+        self._lease = None
         try:
-            await self._api.raw(verb, path, body=body)
+            self._lease = msgspec.json.decode(await self._api.raw(verb, path, body=body, fenced=False))
         except ApiError as error:
-            if error.status == 409:
+            if error.status in (404, 409):
                 return False
             raise
         return True

@@ -7,12 +7,16 @@ one write that makes a placement durable; letting pods go afterwards only carrie
 from __future__ import annotations
 
 import copy
+import hashlib
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from stint.api.parse import worker_template
+from stint.api.trainingjob import Spec
 from stint.kube.records import GATE, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION
+from stint.model.resources import Resources
 
 MASTER_PORT = 29500
 GROUP_VERSION = "stint.dev/v1alpha1"
@@ -30,11 +34,19 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
     finish: datetime | None = None
     cost_usd: float = 0.0
     attempt: int = 0
+    per_worker: Resources | None = None  # what it was placed with: its spec may be edited while it runs
+    made_from: str = ""  # see the function of that name
 
 
 def note(plan: PlanNote) -> str:
     """As JSON, for the annotation."""
     return msgspec.json.encode(plan).decode()
+
+
+def made_from(spec: Spec) -> str:
+    """A fingerprint of everything in a spec that pods are made from, and that only a new Job can take up."""
+    parts = [worker_template(spec), spec.gpu.per_worker, spec.gpu.resource]
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:12]
 
 
 def read_note(text: str) -> PlanNote | None:

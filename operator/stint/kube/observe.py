@@ -13,7 +13,7 @@ from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import Progress, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.spending import accrue
-from stint.errors import InvalidInputError
+from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import hours_between, units_after
 from stint.kube.gang import Gang, GangState, look
 from stint.kube.inventory import (
@@ -139,7 +139,11 @@ def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
 
 def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
     """One TrainingJob: what it is, where it stands, what it has cost until now."""
-    status = resource.status
+    status, key = resource.status, job_id(resource.metadata.namespace, resource.metadata.name)
+    told_back = gang.plan is not None and status.taken_back is not None and gang.plan.since <= status.taken_back
+    if told_back and gang.state in (GangState.PLACED, GangState.FAILED):
+        # The operator ended between telling that the gang was taken back and doing it.
+        gang = replace(gang, state=GangState.TAKEN_BACK)
     seen = Seen(
         resource=resource,
         created=created,
@@ -167,6 +171,13 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         job = to_job(resource, catalogue, known, created=created)
     except InvalidInputError as error:
         return replace(seen, invalid=error, phase=Phase.INVALID)
+    except Exception as error:
+        # Not foreseen, and still no reason to let everybody wait.
+        remedy = "Stint cannot read this spec, which is a mistake of Stint's; please report it with this TrainingJob"
+        unread = InvalidInputError(f"TrainingJob {key}", [Mistake("spec", repr(error)[:500], remedy)])
+        return replace(seen, invalid=unread, phase=Phase.INVALID)
+    if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
+        job = replace(job, per_worker=gang.plan.per_worker)
     if gang.state is GangState.SUCCEEDED:
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
@@ -179,7 +190,7 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
 
 def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> datetime | None:
     """While pods of an earlier place are leaving, a job does not compete for a new one."""
-    if gang.state in (GangState.LEAVING, GangState.FAILED):
+    if gang.state in (GangState.LEAVING, GangState.FAILED, GangState.TAKEN_BACK):
         return max(backing_off or now, now + timedelta(seconds=1))
     return backing_off
 

@@ -233,6 +233,25 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     return meta.uid, meta.resource_version, record
 
 
+class WireService(msgspec.Struct):
+    """core/v1 Service"""
+
+    metadata: WireMeta
+
+
+class ServiceRecord(msgspec.Struct, frozen=True):
+    """A gang's Service: that it is there is all there is to know."""
+
+    namespace: str
+    name: str
+
+
+def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
+    """For `Informer`."""
+    meta = service.metadata
+    return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace, name=meta.name)
+
+
 class _JobSpec(msgspec.Struct):
     suspend: bool = False
     completions: int = 0

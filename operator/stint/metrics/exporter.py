@@ -72,6 +72,9 @@ class Metrics:
         )
         self.rollbacks = Counter("stint_gang_rollbacks_total", "Gangs taken back", ["reason"], registry=r)
         self.unsound = Counter("stint_unsound_plans_total", "Answers that the verifier refused", registry=r)
+        self.surprises = Counter(
+            "stint_unforeseen_errors_total", "Errors in cycles that nobody foresaw: mistakes of Stint's", registry=r
+        )
         self.saved = Counter("stint_saved_dollars_total", "Estimated savings of placements", ["baseline"], registry=r)
         self.extra = Counter(
             "stint_extra_dollars_total",
@@ -187,6 +190,10 @@ class Metrics:
     def unsound_plan(self) -> None:
         """The verifier refused an answer."""
         self.unsound.inc()
+
+    def unforeseen(self) -> None:
+        """Something was raised that nobody foresaw."""
+        self.surprises.inc()
 
     def usage(self, found: Iterable[Utilisation]) -> None:
         """What Prometheus says about running jobs; unknown has no series, and nor has a job that is not shown."""

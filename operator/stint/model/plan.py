@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
+    INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,7 @@ class TestStore:
     def test_what_a_list_no_longer_has_is_gone(self):
         store = Store(TrainingJob)
         store.put(self._body("1"))
-        assert store.replace_all([])
+        assert store.replace_all([], "9")
         assert store.items == {}
 
     def test_an_object_that_cannot_be_read_stops_nobody(self):
@@ -267,11 +267,12 @@ class TestWhatPeopleWriteWakesUs:
         store = Store(TrainingJob)
         store.put(self._body("1"))
         assert not store.put(self._body("1"))
-        assert not store.replace_all([self._body("1")])
+        assert not store.replace_all([self._body("1")], "1")
 
     def test_a_deletion_is_one_once(self):
         store = Store(TrainingJob)
         store.put(self._body("9"))
-        assert store.drop("u")
-        assert not store.drop("u")
-        assert store.put(self._body("3"))  # its versions are forgotten with it
+        assert store.drop("u", "9")
+        assert not store.drop("u", "9")
+        assert not store.put(self._body("3"))  # the answer to an earlier write comes after the news of its end
+        assert store.items == {}

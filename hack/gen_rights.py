@@ -1,0 +1,31 @@
+"""Writes charts/stint/RIGHTS.md: what the chart grants to the operator, and why."""
+
+from __future__ import annotations
+
+from hack.cluster import CHART
+from stint.kube.rights import ALWAYS, WITH_KWOK, table, with_scale_target
+
+TARGET = CHART / "RIGHTS.md"
+
+
+def text() -> str:
+    """The page."""
+    return f"""# What Stint may do, and why
+
+This is all that the chart grants to the operator's ServiceAccount (`rbac.create=true`), and the operator uses all of
+it. At start it asks the API server whether it has these rights; what is missing is named in its log, makes its
+readiness probe fail (`kubectl describe pod` shows it), and stands in the condition `Actionable` of every job.
+
+{table(ALWAYS)}
+Only with `pools.kwok.enabled=true`, for pools of fake nodes:
+
+{table(WITH_KWOK)}
+Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
+
+{table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}
+It may not read Secrets or ConfigMaps, run anything in a pod, or change any right.
+"""
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text())

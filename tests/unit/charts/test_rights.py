@@ -1,0 +1,63 @@
+"""The chart grants what the table of rights says, neither more nor less, and the page shows that table."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack import build, gen_rights
+from stint.kube.rights import ALWAYS, WITH_KWOK, Right, with_scale_target
+from tests.unit.charts.test_chart import _template
+
+KWOK = "pools.kwok.enabled=true"
+SCALE = ("pools.scaleTargets[0].apiGroup=cluster.x-k8s.io", "pools.scaleTargets[0].resource=machinedeployments")
+
+
+@pytest.fixture(scope="module")
+def helm() -> Path:
+    return build.helm()
+
+
+def granted(objects: list[dict[str, Any]]) -> set[tuple[str, str, str, str, bool]]:
+    """To the operator itself: roles for people carry a suffix."""
+    found = set()
+    for thing in objects:
+        if thing["kind"] not in ("ClusterRole", "Role") or thing["metadata"]["name"] != "stint":
+            continue
+        for rule in thing["rules"]:
+            found |= {
+                (*each, thing["kind"] == "Role")
+                for each in itertools.product(
+                    rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+                )
+            }
+    return found
+
+
+def listed(rights: tuple[Right, ...]) -> set[tuple[str, str, str, str, bool]]:
+    return {(r.verb, r.group, r.resource, r.name, r.own_namespace) for r in rights}
+
+
+@pytest.mark.parametrize(
+    ("values", "rights"),
+    [
+        ((), tuple(ALWAYS)),
+        ((KWOK,), (*ALWAYS, *WITH_KWOK)),
+        (SCALE, (*ALWAYS, *with_scale_target("cluster.x-k8s.io", "machinedeployments"))),
+    ],
+)
+def test_the_chart_grants_exactly_what_the_table_lists(helm, values, rights):
+    assert granted(_template(helm, *values)) == listed(rights)
+
+
+def test_the_page_shows_the_table():
+    assert gen_rights.TARGET.read_text() == gen_rights.text(), "run `make crds`"
+
+
+def test_each_right_says_what_it_is_for():
+    for right in (*ALWAYS, *WITH_KWOK):
+        assert f"| `{right}` |" in gen_rights.text()
+        assert len(right.why.split()) >= 4, right
