@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hack.bench import decide, gang, informer, kind
+from hack.bench import decide, gang, informer, kind, storm
 
 NAMES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
     "informer": informer.rows,
     "gang": gang.rows,
     "decide": decide.rows,
+    "storm": storm.rows,
     "kind": kind.rows,
 }
 

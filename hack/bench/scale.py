@@ -1,0 +1,114 @@
+"""What the benchmarks at the size of a real cluster share: many nodes, many jobs, and who asked how often."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import Cluster
+from stint.kube.client import Api
+
+JOBS = "/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def node(name: str, *, gpus: int = 8) -> dict[str, Any]:
+    """A fake on-demand node of eight A100."""
+    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "node.kubernetes.io/instance-type": "p4de.24xlarge",
+                "topology.kubernetes.io/zone": "us-east-1a",
+                "karpenter.sh/capacity-type": "on-demand",
+                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+            },
+        },
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
+def job(name: str, *, workers: int, gpus: int = 1) -> dict[str, Any]:
+    """A TrainingJob that runs for ten hours or more."""
+    return {
+        "apiVersion": "stint.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "workers": workers,
+            "gpu": {"perWorker": gpus},
+            "work": {"units": 36_000, "unitsPerSecond": {"A100-80GB": 1}},
+            "template": {"spec": {"containers": [{"name": "train", "image": "registry.example.com/train:1"}]}},
+        },
+    }
+
+
+async def all_of(work: Iterable[Awaitable[Any]]) -> None:
+    """Side by side; the client itself limits how many requests are under way."""
+    await asyncio.gather(*work)
+
+
+async def create_nodes(api: Api, count: int, stem: str = "node") -> None:
+    """Ready as soon as KWOK has seen them."""
+    await all_of(api.create("/api/v1/nodes", node(f"{stem}-{i}")) for i in range(count))
+
+    async def ready() -> int:
+        listed = await api.get("/api/v1/nodes")
+        return sum(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"].get("conditions", []))
+            for n in listed["items"]
+        )
+
+    while await ready() < count:
+        await asyncio.sleep(0.5)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory_mib(pid: int, what: str = "VmHWM") -> float:
+    """VmHWM: the most it has ever had; VmRSS: what it has now."""
+    found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
+    assert found is not None
+    return int(found.group(1)) / 1024
+
+
+def all_requests(cluster: Cluster) -> int:
+    """Requests of everybody that the API server has answered, streams aside, by its own metrics."""
+    total = 0.0
+    for line in cluster.kubectl("get", "--raw", "/metrics").splitlines():
+        if line.startswith("apiserver_request_total{") and 'verb="WATCH"' not in line:
+            total += float(line.rpartition(" ")[2])
+    return int(total)
+
+
+def own_requests(metrics: str) -> int:
+    """Requests that the operator has sent, leases and all, by its own metrics."""
+    lines = (li for li in metrics.splitlines() if li.startswith("stint_api_requests"))
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def writes(cluster: Cluster) -> Counter[str]:
+    """The operator's successful writes by verb and resource, from the API server's audit log."""
+    log = cluster.provider.audit_log
+    assert log is not None
+    events = map(json.loads, log.read_text().splitlines())
+    return Counter(
+        f"{e['verb']} {e['objectRef'].get('resource')}{'/' + s if (s := e['objectRef'].get('subresource')) else ''}"
+        for e in events
+        if e["user"].get("username", "").endswith(":stint") and e.get("responseStatus", {}).get("code", 500) < 300
+    )
