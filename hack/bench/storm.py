@@ -27,7 +27,7 @@ from stint.kube.informer import Informer
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 
 COUNT, WORKERS, NODES = 1000, 4, 600
-PATIENCE_S = 300
+PATIENCE_S = 150
 
 
 def _phase(resource: TrainingJob) -> tuple[str, str, str]:

@@ -116,7 +116,7 @@ class Cluster:
         return PodOperator(self.kubectl, self.provider.kill, namespace=NAMESPACE, record=True)
 
     def start_operator(
-        self, *extra: str, kubeconfig: Path | None = None, record_dir: Path | None = None
+        self, *extra: str, kubeconfig: Path | None = None, record_dir: Path | None = None, name: str = "operator"
     ) -> ProcessOperator:
         """`stint run` with the chart's ServiceAccount unless told otherwise; returns when it is ready.
 
@@ -134,7 +134,7 @@ class Cluster:
             path = {"PYTHONPATH": str(ROOT / "operator")}
             return self.provider.processes.start(name, command, env=path), metrics_port, health_port
 
-        return ProcessOperator(self.provider.processes, launch, record_dir=record_dir)
+        return ProcessOperator(self.provider.processes, launch, record_dir=record_dir, name=name)
 
     def stop(self) -> None:
         """All of it."""

@@ -55,12 +55,17 @@ class ProcessOperator:
     """
 
     def __init__(
-        self, processes: Processes, launch: Callable[[str], tuple[Process, int, int]], *, record_dir: Path | None
+        self,
+        processes: Processes,
+        launch: Callable[[str], tuple[Process, int, int]],
+        *,
+        record_dir: Path | None,
+        name: str = "operator",
     ) -> None:
         self._processes = processes
         self._launch = launch
         self._record_dir = record_dir
-        self.process, self.metrics_port, self.health_port = launch("operator")
+        self.process, self.metrics_port, self.health_port = launch(name)
         self._await(self.process, self.health_port)
 
     @property

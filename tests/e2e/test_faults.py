@@ -209,10 +209,10 @@ class TestPeople:
         world.node("a")
         world.apply(world.job())
         world.until("Running")
-        uid = world.kubectl("get", "service", "job", "-o", "jsonpath={.metadata.uid}")
-        world.kubectl("delete", "service", "job")
+        uid = world.kubectl("get", "service", "stint-workers", "-o", "jsonpath={.metadata.uid}")
+        world.kubectl("delete", "service", "stint-workers")
         eventually(
-            lambda: world.kubectl("get", "service", "job", "-o", "jsonpath={.metadata.uid}") not in ("", uid),
+            lambda: world.kubectl("get", "service", "stint-workers", "-o", "jsonpath={.metadata.uid}") not in ("", uid),
             what="another Service",
         )
         assert world.status()["phase"] == "Running"
@@ -223,7 +223,7 @@ class TestPeople:
         world.apply(*(world.job(f"job-{i}", workers=1, gpus=1) for i in range(300)))
         eventually(lambda: len(running(world)) == 64, timeout=60, what="64 jobs to run on 64 GPUs")
         world.kubectl("delete", "tj", "--all", "--wait=false")
-        for kind in ("tj", "pods", "jobs", "services"):
+        for kind in ("tj", "pods", "jobs"):
             eventually(
                 lambda kind=kind: not json.loads(world.kubectl("get", kind, "-o", "json"))["items"],
                 timeout=60,

@@ -32,7 +32,7 @@ def test_a_gang_is_placed_whole_runs_and_ends_with_dollars_in_its_status(world):
     pods = world.pods()
     assert [p["spec"]["nodeName"] for p in pods] == [first, first, second, second]
     env = {e["name"]: e.get("value") for e in pods[3]["spec"]["containers"][0]["env"]}
-    assert env["MASTER_ADDR"] == "job-0.job"
+    assert env["MASTER_ADDR"] == "job-0.stint-workers"
     assert (env["PET_NNODES"], env["WORLD_SIZE"]) == ("4", "16")
     assert "USD/h" in world.events()["Placed"]
     assert "USD to finish" in world.events()["Placed"]
@@ -196,8 +196,10 @@ def test_deleting_the_job_deletes_everything_of_it(world):
     world.apply(world.job())
     world.until("Running")
     world.kubectl("delete", "tj", "job")
-    for kind in ("pods", "jobs", "services"):
+    for kind in ("pods", "jobs"):
         eventually(lambda kind=kind: not json.loads(world.kubectl("get", kind, "-o", "json"))["items"], what=kind)
+    services = json.loads(world.kubectl("get", "services", "-o", "json"))["items"]
+    assert [s["metadata"]["name"] for s in services] == ["stint-workers"]  # the namespace's, for its next gang
 
 
 def test_idle_gpus_are_measured_and_shown(world):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -41,13 +42,27 @@ log = logging.getLogger(__name__)
 QUIET_S = 0.03  # nobody has knocked for so long
 PATIENCE_S = 1.0  # then go anyway
 TICK_S = 5.0  # time passes although nobody knocks
-ROLLING_EVERY_S = 10.0  # how often figures that always move are written
+SETTLED_TICK_S = 60.0  # where nobody waits for anything
+TELL_AT_ONCE = 100
+TELL_FOR_S = 0.5  # of telling, while there is news
+STARTS_AT_ONCE_S = 1.0  # a gang that runs within this time after it got its place is told of once
+MOST_UNTOLD_S = 8.0  # where many start together, they take longer
+ROLLING_EVERY_S = 10.0  # how often figures that always move are written at the most
+ROLLING_PER_MINUTE = 6  # of all jobs together; the metrics show the same figures without delay
 BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0
 _BROKEN_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)  # the pause after the first cycle in a row that broke off, the second, ...
 MOST_PAUSE_S = 60.0  # whatever the server asks for
 _PLACED = (Phase.STARTING, Phase.RUNNING)
 _WITHOUT_PLACE = (GangState.ABSENT, GangState.PARKED, GangState.LEAVING)
 _REFUSALS = frozenset({400, 403, 404, 409, 413, 422, 500})  # 500: also a webhook that does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    """A status that waits to be written, in the hope that the next one makes it needless."""
+
+    status: Status
+    since: float  # monotonic seconds
 
 
 @dataclass(slots=True)
@@ -60,10 +75,10 @@ class Knocker:
         """Ask for a cycle."""
         self.event.set()
 
-    async def heard(self) -> None:
+    async def heard(self, tick_s: float = TICK_S) -> None:
         """Wait for a knock, then for quiet, but not for ever."""
         try:
-            await asyncio.wait_for(self.event.wait(), TICK_S)
+            await asyncio.wait_for(self.event.wait(), tick_s)
         except TimeoutError:
             return
         first = time.monotonic()
@@ -96,13 +111,15 @@ class Cycle:
     last_finished: float = field(default_factory=time.monotonic)
     observation: Observation | None = None
     _empty_since: dict[str, datetime] = field(default_factory=dict)
+    _tick_s: float = TICK_S
+    _untold: dict[str, _Untold] = field(default_factory=dict)  # by uid: placed a moment ago, and not told yet
     _written: dict[str, float] = field(default_factory=dict)  # uid -> when its status was written, monotonic
 
     async def run(self) -> None:
         """Until cancelled. A cycle that fails is logged and tried again, after a pause that grows."""
         failures = 0
         while True:
-            await self.knocker.heard()
+            await self.knocker.heard(self._tick_s)
             if not self.may_act():
                 continue
             try:
@@ -141,8 +158,17 @@ class Cycle:
         await self._tell(observation, outcomes, besides=taken_back | refused)
         await self.pools.tell(observation, plan)
         self._count(seen_before, observation)
+        self._tick_s = SETTLED_TICK_S if self._settled(observation, plan) else TICK_S
         self.last_finished = time.monotonic()
         self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
+
+    def _settled(self, observation: Observation, plan: Plan) -> bool:
+        """Whether all that may happen next is told by the API server: nobody waits, starts, leaves or may be let go."""
+        if plan.holds or plan.placements or plan.recalls or plan.resizes or self._untold:
+            return False
+        if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
+            return False
+        return all(s.job is None or s.progress.running_since is not None for s in observation.seen.values())
 
     def _observe(self) -> Observation:
         caches, now = self.caches(), self.clock.now()
@@ -188,9 +214,6 @@ class Cycle:
             if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
         ]
         await self.actuator.release(ready)
-        placed = (s.resource for s in observation.seen.values() if s.gang.state is GangState.PLACED)
-        missing = {r.metadata.uid: self.actuator.serve(r) for r in self.actuator.unserved(placed)}
-        await together("creating Services", missing)
 
     async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> set[JobId]:
         """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes.
@@ -305,6 +328,10 @@ class Cycle:
         Returns those that the API server refused: they are told so, and back off.
         """
         refused: set[JobId] = set()
+        placed = {s.resource.metadata.namespace for s in observation.seen.values() if s.gang.state is GangState.PLACED}
+        coming = {observation.seen[p.job].resource.metadata.namespace for p in plan.placements}
+        missing = self.actuator.unserved(placed | coming)
+        await together("creating Services", {namespace: self.actuator.serve(namespace) for namespace in missing})
 
         async def one(placement: Placement) -> None:
             seen, now = observation.seen[placement.job], observation.situation.now
@@ -342,18 +369,33 @@ class Cycle:
             usd_per_hour=chosen.usd_per_hour,
             finish=chosen.finish,
             cost_usd=chosen.cost.usd,
+            message=told.placed_message(
+                placement,
+                observation.inventory.offerings[chosen.offering],
+                chosen.workers * seen.resource.spec.gpu.per_worker,
+            ),
             attempt=seen.resource.status.retries,
             per_worker=seen.job.per_worker if seen.job else None,
             made_from=made_from(seen.resource.spec),
         )
 
     async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome], *, besides: set[JobId]) -> None:
-        """Every status that has changed, side by side."""
+        """Every status that has changed, side by side.
+
+        Where many have changed and there is news, the rest is left to the next cycle, which sees that it differs:
+        gangs whose pods have all appeared do not wait until everybody has been told of everything.
+        """
+        began = time.monotonic()
         writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             old = seen.resource.status
             if key in besides or (old.phase and Phase(old.phase) in ENDED):
                 continue
+            if len(writes) >= TELL_AT_ONCE:
+                await together("telling", writes)
+                writes = {}
+                if self.knocker.event.is_set() and time.monotonic() - began > TELL_FOR_S:
+                    return
             writes[key] = self._write(seen, outcomes.get(key), observation)
         await together("telling", writes)
 
@@ -365,10 +407,19 @@ class Cycle:
             hindrance=self.hindrance(),
         )
         resource, old = seen.resource, seen.resource.status
+        uid = resource.metadata.uid
+        if (untold := self._untold.get(uid)) is not None:
+            seen = replace(seen, resource=msgspec.structs.replace(resource, status=untold.status))
         new = told.build(seen, outcome, context)
+        if new.phase == Phase.STARTING != old.phase:
+            # Most gangs run within a second: one word for both. Whoever takes longer is told of meanwhile.
+            since = untold.since if untold else time.monotonic()
+            if time.monotonic() - since < min(STARTS_AT_ONCE_S * (1 + len(self._untold) / 50), MOST_UNTOLD_S):
+                self._untold[uid] = _Untold(new, since)
+                return
+        self._untold.pop(uid, None)
         uid, loud = resource.metadata.uid, told.significant(old, new)
-        recent = time.monotonic() - self._written.get(uid, -ROLLING_EVERY_S) < ROLLING_EVERY_S
-        if new == old or (recent and not loud):
+        if new == old or (not loud and self._recent(uid, len(observation.seen))):
             return
         meta = resource.metadata
         path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
@@ -379,12 +430,22 @@ class Cycle:
                 return
             raise
         self._written[uid] = time.monotonic()
-        if (old.phase, old.reason) != (new.phase, new.reason):
+        reason = "Placed" if new.reason == "Running" else new.reason or new.phase
+        if (old.phase, old.reason) != (new.phase, new.reason) and (old.reason, reason) != ("Placed", "Placed"):
             about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
-            await self.events.tell(
-                about, new.reason or new.phase, new.message, action=new.phase, warning=_worrying(new)
-            )
+            await self.events.tell(about, reason, new.message, action=new.phase, warning=_worrying(new))
             log.info("%s/%s: %s %s: %s", meta.namespace, meta.name, new.phase, new.reason, new.message)
+
+    def _recent(self, uid: str, jobs: int) -> bool:
+        """Whether a status is too young to be written for the sake of figures that always move.
+
+        The more jobs, the older it may grow: all of them together cost the API server a few requests a minute. After
+        a start each gets its turn at a time of its own.
+        """
+        every = max(ROLLING_EVERY_S, jobs * 60 / ROLLING_PER_MINUTE)
+        now = time.monotonic()
+        written = self._written.setdefault(uid, now - every * (zlib.crc32(uid.encode()) % 1000) / 1000)
+        return now - written < every
 
     def _count(self, before: Observation | None, now: Observation) -> None:
         """Dollars that were spent since the last cycle, by where."""

@@ -35,6 +35,7 @@ from stint.kube.client import Api, ApiError, Connection, connect
 from stint.kube.events import Recorder
 from stint.kube.informer import Informer
 from stint.kube.lease import Leadership
+from stint.kube.manifests import SERVICE_LABELS
 from stint.kube.observe import Caches
 from stint.kube.records import (
     JOB_LABEL,
@@ -125,7 +126,7 @@ class Operator:
             "/api/v1/services",
             WireService,
             reduce_service,
-            params={"labelSelector": JOB_LABEL},
+            params={"labelSelector": ",".join(f"{k}={v}" for k, v in SERVICE_LABELS.items())},
             on_change=self._changed,
         )
         self.informers: Mapping[str, Informer[Any, Any]] = {

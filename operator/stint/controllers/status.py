@@ -12,7 +12,7 @@ from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob, Usage
 from stint.kube.gang import GangState
-from stint.kube.manifests import made_from
+from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.model.cluster import Utilisation
@@ -141,6 +141,10 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         return change(placed, reason="Placed", message=text, nodes=ranks(outcome.nodes))
     if isinstance(outcome, Stay):
         text = status.message if status.reason in ("Placed", "Running") else ""
+        plan = seen.gang.plan
+        if plan is not None and (status.offering != plan.offering or not text):
+            # The operator ended between giving the place and telling of it.
+            status, text = _as_planned(status, plan, seen), plan.message
         return change(
             status,
             reason="Running" if phase is Phase.RUNNING else "Placed",
@@ -174,6 +178,20 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         text = "spec.suspend is true; its nodes are given back and its last checkpoint is kept"
         return change(status, reason="Suspended", message=text, nodes={}, usd_per_hour="", finish=None)
     return status
+
+
+def _as_planned(status: Status, plan: PlanNote, seen: Seen) -> Status:
+    return msgspec.structs.replace(
+        status,
+        pool=plan.offering.partition("/")[0],
+        offering=plan.offering,
+        gpu_model=plan.gpu_model,
+        workers=len(plan.nodes),
+        gpus=len(plan.nodes) * (seen.job.per_worker.gpus if seen.job else 0),
+        next_best=None,
+        saved_usd="",
+        rejected=[],
+    )
 
 
 def _where(status: Status, chosen: Candidate, seen: Seen, context: Context, why: Explanation) -> Status:
@@ -324,7 +342,17 @@ def _at_risk(status: Status, seen: Seen) -> tuple[str, str, str]:
     return "False", "OnTrack", ""
 
 
-_ROLLING = ("spent_usd", "spent_exactly", "spent_through", "estimated_usd", "slack", "finish", "progress", "usage")
+_ROLLING = (
+    "ready_workers",
+    "spent_usd",
+    "spent_exactly",
+    "spent_through",
+    "estimated_usd",
+    "slack",
+    "finish",
+    "progress",
+    "usage",
+)
 
 
 def significant(old: Status, new: Status) -> bool:

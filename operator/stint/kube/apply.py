@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable
 
 from stint.api.parse import worker_template
-from stint.api.trainingjob import TrainingJob
 from stint.kube.client import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.gang import Gang, GangState
 from stint.kube.informer import Informer
@@ -53,19 +52,17 @@ class Actuator:
         self._pods = pods
         self._services = services
 
-    def unserved(self, resources: Iterable[TrainingJob]) -> list[TrainingJob]:
-        """Those whose Service, by which the ranks of a gang find each other, is missing."""
-        there = {(s.namespace, s.name) for s in self._services}
-        return [r for r in resources if (r.metadata.namespace, r.metadata.name) not in there]
+    def unserved(self, namespaces: Iterable[str]) -> set[str]:
+        """Those without the Service by which the ranks of a gang find each other."""
+        return set(namespaces) - {s.namespace for s in self._services}
 
-    async def serve(self, resource: TrainingJob) -> None:
-        """Create its Service.
+    async def serve(self, namespace: str) -> None:
+        """Create that Service.
 
         Raises:
             ApiError: the API server refuses it.
         """
-        meta = resource.metadata
-        answer = await self._create(_core(meta.namespace, "services"), service(meta.name, meta.uid))
+        answer = await self._create(_core(namespace, "services"), service())
         if answer is not None:
             self._services.absorb(answer)
 
@@ -96,8 +93,6 @@ class Actuator:
             gpu_resource=spec.gpu.resource,
             plan=plan,
         )
-        for resource in self.unserved([seen.resource]):
-            await self.serve(resource)
         answer_ = await self._create(_batch(meta.namespace), job)
         if answer_ is not None:
             self._jobs.absorb(answer_)

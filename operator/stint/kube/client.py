@@ -11,6 +11,7 @@ import base64
 import os
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -195,7 +196,8 @@ class Api:
         attempt = 1
         while True:
             try:
-                async with self._writes:
+                # Leadership's own requests do not queue behind the writes that depend on them.
+                async with self._writes if fenced else nullcontext():
                     # As late as can be: what has waited for its turn may have waited too long.
                     if fenced and verb not in _READS and not self.may_write():
                         raise FencedError(f"{verb} {path} was not sent: leadership is not certain")
@@ -235,10 +237,10 @@ class Api:
         """A decoded object or list."""
         return msgspec.json.decode(await self.raw("GET", path, params=params))
 
-    async def find(self, path: str) -> Any | None:
+    async def find(self, path: str, *, fenced: bool = True) -> Any | None:
         """A decoded object, or None where there is none."""
         try:
-            return await self.get(path)
+            return msgspec.json.decode(await self.raw("GET", path, fenced=fenced))
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -98,7 +98,7 @@ class Leadership:
             self._lease["spec"] |= spec
             if await self._write("PUT", self._path, self._lease):
                 return True
-        lease = await self._api.find(self._path)
+        lease = await self._api.find(self._path, fenced=False)
         if lease is None:
             body = {
                 "apiVersion": "coordination.k8s.io/v1",

@@ -1,4 +1,4 @@
-"""What a gang looks like to Kubernetes: an Indexed Job whose pods wait behind our gate, and a headless Service.
+"""What a gang looks like to Kubernetes: an Indexed Job whose pods wait behind our gate; and how its ranks meet.
 
 The Job is created when its place is decided. Its annotation holds the plan, rank by rank, so that creating it is the
 one write that makes a placement durable; letting pods go afterwards only carries it out.
@@ -20,6 +20,9 @@ from stint.model.resources import Resources
 
 MASTER_PORT = 29500
 GROUP_VERSION = "stint.dev/v1alpha1"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+SERVICE = "stint-workers"
+SERVICE_LABELS = {MANAGED_BY: "stint", "app.kubernetes.io/component": "workers"}
 _NAME_LIMIT = 63
 
 
@@ -33,6 +36,7 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
     usd_per_hour: float
     finish: datetime | None = None
     cost_usd: float = 0.0
+    message: str = ""  # what people were told of the placement
     attempt: int = 0
     per_worker: Resources | None = None  # what it was placed with: its spec may be edited while it runs
     made_from: str = ""  # see the function of that name
@@ -64,16 +68,20 @@ def longest_name(workers: int) -> int:
     return _NAME_LIMIT - 1 - len(str(max(workers - 1, 0)))
 
 
-def service(name: str, uid: str) -> dict[str, Any]:
-    """By which the ranks find each other, from before they are ready."""
+def service() -> dict[str, Any]:
+    """By which the ranks of every gang of a namespace find each other, from before they are ready.
+
+    One for each gang would cost the cluster seven requests a gang, for endpoints that differ in nothing but their
+    Service: `<job>-<index>` is unique in its namespace.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": _labels(name), "ownerReferences": [_owner(name, uid)]},
+        "metadata": {"name": SERVICE, "labels": SERVICE_LABELS},
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {JOB_LABEL: name},
+            "selector": {MANAGED_BY: "stint"},
             "ports": [{"name": "rendezvous", "port": MASTER_PORT}],
         },
     }
@@ -115,7 +123,7 @@ def indexed_job(
 
 
 def _labels(name: str) -> dict[str, str]:
-    return {JOB_LABEL: name, "app.kubernetes.io/managed-by": "stint"}
+    return {JOB_LABEL: name, MANAGED_BY: "stint"}
 
 
 def _owner(name: str, uid: str) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def _pod_template(
     gates = [g for g in spec.get("schedulingGates", []) if g.get("name") != GATE]
     spec["schedulingGates"] = [*gates, {"name": GATE}]
     spec["restartPolicy"] = "Never"
-    spec["subdomain"] = name
+    spec["subdomain"] = SERVICE
     tolerated = {t.get("key") for t in spec.get("tolerations", [])}
     if gpu_resource not in tolerated:
         own = {"key": gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
@@ -156,7 +164,7 @@ def _pod_template(
 def _torchrun(name: str, workers: int, gpus_per_worker: int, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What torchrun and torch.distributed read. What the user has set himself stays as it is."""
     rank = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}}
-    address = f"{name}-0.{name}"
+    address = f"{name}-0.{SERVICE}"
     values: dict[str, Any] = {
         "MASTER_ADDR": address,
         "MASTER_PORT": str(MASTER_PORT),

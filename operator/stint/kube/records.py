@@ -240,16 +240,15 @@ class WireService(msgspec.Struct):
 
 
 class ServiceRecord(msgspec.Struct, frozen=True):
-    """A gang's Service: that it is there is all there is to know."""
+    """The Service of a namespace's workers: that it is there is all there is to know."""
 
     namespace: str
-    name: str
 
 
 def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
     """For `Informer`."""
     meta = service.metadata
-    return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace, name=meta.name)
+    return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace)
 
 
 class _JobSpec(msgspec.Struct):

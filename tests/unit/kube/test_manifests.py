@@ -38,11 +38,11 @@ def test_workers_wait_behind_the_gate_and_start_with_torchruns_variables():
     job = a_job()
     spec = job["spec"]["template"]["spec"]
     assert spec["schedulingGates"] == [{"name": "stint.dev/placement"}]
-    assert (spec["restartPolicy"], spec["subdomain"]) == ("Never", "unet")
+    assert (spec["restartPolicy"], spec["subdomain"]) == ("Never", "stint-workers")
     assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "2"}
     assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     told = env(job)
-    assert (told["MASTER_ADDR"], told["WORLD_SIZE"], told["PET_NNODES"]) == ("unet-0.unet", "6", "3")
+    assert (told["MASTER_ADDR"], told["WORLD_SIZE"], told["PET_NNODES"]) == ("unet-0.stint-workers", "6", "3")
     assert (job["spec"]["completions"], job["spec"]["parallelism"], job["spec"]["backoffLimit"]) == (3, 3, 0)
 
 
@@ -59,7 +59,7 @@ def test_the_template_is_not_changed_in_place():
 
 
 def test_ranks_find_each_other_before_they_are_ready():
-    spec = service("unet", "uid")["spec"]
+    spec = service()["spec"]
     assert (spec["clusterIP"], spec["publishNotReadyAddresses"]) == ("None", True)
 
 
@@ -93,14 +93,14 @@ def test_every_variable_that_torchrun_reads_is_there_and_ranks_come_from_the_ind
     told = env(a_job())
     rank = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
     assert told == {
-        "MASTER_ADDR": "unet-0.unet",
+        "MASTER_ADDR": "unet-0.stint-workers",
         "MASTER_PORT": "29500",
         "WORLD_SIZE": "6",
         "NODE_RANK": rank,
         "PET_NNODES": "3",
         "PET_NPROC_PER_NODE": "2",
         "PET_NODE_RANK": rank,
-        "PET_MASTER_ADDR": "unet-0.unet",
+        "PET_MASTER_ADDR": "unet-0.stint-workers",
         "PET_MASTER_PORT": "29500",
     }
 
@@ -147,10 +147,12 @@ def test_one_failed_worker_fails_the_gang_but_a_lost_node_does_not():
 
 
 def test_everything_made_for_a_job_goes_with_it():
-    for thing in (a_job(), service("unet", "uid")):
-        (owner,) = thing["metadata"]["ownerReferences"]
-        assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("TrainingJob", "unet", "uid", True)
-        assert thing["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
+    thing = a_job()
+    (owner,) = thing["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("TrainingJob", "unet", "uid", True)
+    assert thing["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
+    selector = service()["spec"]["selector"]
+    assert selector.items() <= thing["spec"]["template"]["metadata"]["labels"].items()
 
 
 @pytest.mark.parametrize(("workers", "longest"), [(1, 61), (10, 61), (11, 60), (1001, 58)])
