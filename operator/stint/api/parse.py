@@ -65,6 +65,11 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
     speeds = _speeds(spec, catalogue, mistakes)
     models = _models(spec, catalogue, mistakes)
     template = worker_template(spec)
+    if _misshapen(spec, mistakes):
+        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
+    if node := (template.get("spec") or {}).get("nodeName"):
+        text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
+        mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
     per_worker = _per_worker(spec, template, mistakes)
     widest = spec.elastic.max if spec.elastic else spec.workers
     _check_name(meta.name, widest, mistakes)
@@ -150,6 +155,51 @@ def worker_template(spec: Spec) -> dict[str, Any]:
         return spec.pod_template
     built: dict[str, Any] = msgspec.to_builtins(spec.template) if spec.template else {}
     return built
+
+
+class _RawMeta(msgspec.Struct):
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _RawResources(msgspec.Struct):
+    limits: dict[str, str | int | float] | None = None
+    requests: dict[str, str | int | float] | None = None
+
+
+class _RawContainer(msgspec.Struct):
+    name: str
+    resources: _RawResources | None = None
+    env: list[dict[str, Any]] | None = None
+
+
+class _RawPodSpec(msgspec.Struct, rename="camel"):
+    containers: list[_RawContainer]
+    init_containers: list[_RawContainer] | None = None
+    node_selector: dict[str, str] | None = None
+    tolerations: list[dict[str, Any]] | None = None
+    affinity: dict[str, Any] | None = None
+    scheduling_gates: list[dict[str, str]] | None = None
+
+
+class _RawTemplate(msgspec.Struct):
+    """Of a PodTemplateSpec, what Stint itself reads and adds to; the API server judges the rest."""
+
+    spec: _RawPodSpec
+    metadata: _RawMeta | None = None
+
+
+def _misshapen(spec: Spec, mistakes: list[Mistake]) -> bool:
+    if spec.pod_template is None:
+        return False
+    try:
+        msgspec.convert(spec.pod_template, _RawTemplate)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        path = "spec.podTemplate" + where.rstrip("`")
+        mistakes.append(Mistake(path, what, "must be a PodTemplateSpec; `kubectl explain job.spec.template` shows it"))
+        return True
+    return False
 
 
 def _suggest(model: str, catalogue: Catalogue) -> str:

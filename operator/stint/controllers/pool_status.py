@@ -72,6 +72,8 @@ class PoolWriter:
     async def tell(self, observation: Observation, plan: Plan) -> None:
         """Statuses that have changed."""
         for pool in self._pools():
+            if PoolName(pool.metadata.name) not in observation.inventory.pools:
+                continue  # it has come since; the next cycle sees it
             new = _pool_status(pool, observation, plan)
             if new != pool.status:
                 await self._apply("GPUPool", "gpupools", pool.metadata.name, new)

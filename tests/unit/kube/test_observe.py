@@ -23,9 +23,14 @@ RUNNING = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range
 HOUR = timedelta(hours=1)
 
 
-def look(*, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=()) -> Observation:
+def look(*, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=()) -> Observation:
     caches = Caches(
-        trainingjobs=list(resources), gpu_pools=[], price_books=[], nodes=list(nodes), pods=list(pods), jobs=list(jobs)
+        trainingjobs=list(resources),
+        gpu_pools=list(pools),
+        price_books=list(books),
+        nodes=list(nodes),
+        pods=list(pods),
+        jobs=list(jobs),
     )
     created = {r.metadata.uid: NOW - HOUR for r in resources}
     return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={})
