@@ -1,6 +1,6 @@
 # make demo, make test: everything else is fetched or built into a cache folder.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status env demo test check unit e2e kind-image crds bench
+.PHONY: help setup up down status env demo test check unit e2e kind-image crds bench chaos
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stint
 UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
@@ -56,6 +56,9 @@ test: check ## everything; the tests on kind where there are root or Docker
 
 crds: setup ## write crds/, the dashboard and the table of rights
 	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard && $(PY) -m hack.gen_rights
+
+chaos: setup ## the operator killed KILLS=1000 times at its writes
+	$(PY) -m hack.faults.chaos --kills $(or $(KILLS),1000)
 
 bench: setup ## every benchmark
 	$(PY) -m hack.bench all

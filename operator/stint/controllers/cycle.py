@@ -419,7 +419,7 @@ class Cycle:
                 return
         self._untold.pop(uid, None)
         uid, loud = resource.metadata.uid, told.significant(old, new)
-        if new == old or (not loud and self._recent(uid, len(observation.seen))):
+        if new == old or (not loud and self._recent(uid, len(observation.situation.jobs))):
             return
         meta = resource.metadata
         path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"

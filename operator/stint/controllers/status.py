@@ -361,7 +361,14 @@ def significant(old: Status, new: Status) -> bool:
     quiet = msgspec.structs.replace(new, **still)
     if old.progress.running_since != new.progress.running_since or old.progress.units_done != new.progress.units_done:
         return True
+    if _idle(old) != _idle(new):
+        return True
     return _without_times(quiet) != _without_times(old)
+
+
+def _idle(status: Status) -> int | None:
+    """Idle GPUs are what people look for; None: nothing is known of them."""
+    return None if status.usage is None else status.usage.idle_gpus
 
 
 def _without_times(status: Status) -> Status:

@@ -276,3 +276,30 @@ class TestWhatPeopleWriteWakesUs:
         assert not store.drop("u", "9")
         assert not store.put(self._body("3"))  # the answer to an earlier write comes after the news of its end
         assert store.items == {}
+
+
+def test_figures_that_always_move_are_quiet_and_idle_gpus_are_not():
+    old = build(a_resource(), nodes=[a_record()])
+    moved = msgspec.structs.replace(old, spent_usd="1.00", ready_workers=1)
+    assert not told.significant(old, moved)
+    measured = msgspec.structs.replace(old, usage=told.Usage(gpu_ratio=0.1, watts=90.0, idle_gpus=8))
+    assert told.significant(old, measured)
+    busier = msgspec.structs.replace(measured, usage=told.Usage(gpu_ratio=0.2, watts=99.0, idle_gpus=8))
+    assert not told.significant(measured, busier)
+
+
+def test_a_gang_that_was_edited_since_it_was_placed_says_what_waits_for_its_next_start():
+    plan = msgspec.structs.replace(a_plan(), made_from="something else")
+    pods = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range(2)]
+    status = build(a_resource(workers=3), nodes=[a_record()], pods=pods, jobs=[a_batch_job(plan)])
+    assert conditions(status)["UpToDate"] == ("False", "SpecChanged")
+    same = build(a_resource(), nodes=[a_record()], pods=pods, jobs=[a_batch_job()])
+    assert conditions(same)["UpToDate"] == ("True", "UpToDate")
+
+
+def test_an_operator_that_was_killed_before_it_told_of_a_placement_tells_it_from_the_plan():
+    plan = msgspec.structs.replace(a_plan(), message="placed on 8 A100-80GB for 3 USD/h")
+    pods = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range(2)]
+    status = build(a_resource(), nodes=[a_record()], pods=pods, jobs=[a_batch_job(plan)])
+    assert (status.phase, status.message, status.gpu_model) == ("Running", plan.message, "A100-80GB")
+    assert (status.workers, status.gpus, status.offering) == (2, 8, plan.offering)

@@ -226,3 +226,28 @@ def test_the_same_caches_give_the_same_situation_whatever_their_order():
     one = look(resources=[a_resource()], nodes=nodes, pods=RUNNING, jobs=[a_batch_job()]).situation
     two = look(resources=[a_resource()], nodes=nodes, pods=RUNNING[::-1], jobs=[a_batch_job()]).situation
     assert one == two
+
+
+def test_a_gang_that_status_says_is_taken_back_is_on_its_way_out_whatever_its_job_looks_like():
+    """The operator was killed between the two writes."""
+    plan = a_plan(since=NOW - HOUR)
+    back = {"phase": "Queued", "reason": "Disrupted", "takenBack": plan.since.isoformat(), "retries": 1}
+    for job in (a_batch_job(plan), a_batch_job(plan, failed_message="exit 1")):
+        seen = look(resources=[a_resource(back)], nodes=[a_record()], pods=RUNNING, jobs=[job]).seen[UNET]
+        assert seen.gang.state is GangState.TAKEN_BACK
+        assert seen.phase is None
+        assert seen.job is not None
+        assert seen.job.assignment is None
+        assert seen.job.not_before is not None, "it competes while its pods are still there"
+        assert seen.spent_usd == 0.0, "it is paid for twice"
+    later = a_batch_job(a_plan(since=NOW))
+    assert (
+        look(resources=[a_resource(back)], nodes=[a_record()], jobs=[later]).seen[UNET].gang.state is GangState.PLACED
+    )
+
+
+def test_a_running_gang_is_booked_as_it_was_placed_and_not_as_its_spec_was_edited_since():
+    plan = msgspec.structs.replace(a_plan(), per_worker=Resources(gpus=4, cpu=8, memory_gib=64, pods=1))
+    edited = a_resource(gpu={"perWorker": 1})
+    (node,) = look(resources=[edited], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]).situation.nodes
+    assert node.used.gpus == 8

@@ -1,0 +1,86 @@
+"""Every right that the chart grants is used, and nothing is asked for that it does not grant: by the audit log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hack.cluster import Cluster, eventually
+from stint.kube.rights import ALWAYS, WITH_KWOK, Right, with_scale_target
+
+pytestmark = pytest.mark.e2e
+
+# Asked for once the same event has happened again after a minute; tests/unit/kube/test_events.py shows it.
+LATE = {("patch", "events.k8s.io", "events")}
+# What everybody may ask who has an account.
+EVERYBODYS = {"selfsubjectaccessreviews"}
+
+
+def asked(cluster: Cluster) -> set[tuple[str, str, str]]:
+    """Verb, group and resource of the operator's requests that were allowed."""
+    log = cluster.provider.audit_log
+    assert log is not None
+    found = set()
+    for event in map(json.loads, log.read_text().splitlines()):
+        ref = event.get("objectRef")
+        if event["user"].get("username") != "system:serviceaccount:stint-system:stint" or ref is None:
+            continue
+        sub = f"/{ref['subresource']}" if "subresource" in ref else ""
+        if ref.get("resource") and ref["resource"] not in EVERYBODYS:
+            found.add((event["verb"], ref.get("apiGroup", ""), ref["resource"] + sub))
+    return found
+
+
+def key(right: Right) -> tuple[str, str, str]:
+    return right.verb, right.group, right.resource
+
+
+def test_each_right_is_used_and_no_other_is_asked_for(world):
+    """A day of small things: a gang runs, is suspended, loses its node, fails; pools grow, shrink and are scaled."""
+    node = world.node("a", gpus=2)
+    world.apply(world.job("suspended", workers=2, gpus=1))
+    world.until("Running", "suspended")
+    world.kubectl("patch", "tj", "suspended", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    world.until("Suspended", "suspended")
+    failing = {"sim.stint.dev/run-for": "100ms", "sim.stint.dev/exit-code": "3"}
+    world.apply(world.job("fails", workers=1, gpus=1, retries=1, annotations=failing))
+    world.until("Failed", "fails", timeout=60)
+    world.apply(world.job("loses", workers=2, gpus=1))
+    world.until("Running", "loses")
+    world.cluster.kubectl("annotate", "node", node, "kwok.x-k8s.io/node-")
+    world.cluster.kubectl("delete", "node", node)
+    world.until("Queued", "loses")
+    world.kubectl("delete", "tj", "--all")
+    world.apply(
+        {
+            "apiVersion": "stint.dev/v1alpha1",
+            "kind": "PriceBook",
+            "metadata": {"name": world.name},
+            "spec": {"prices": [{"provider": "nobody", "instanceType": "none.large", "usdPerNodeHour": 1}]},
+        }
+    )
+    pool = world.pool("grows", most=1)
+    world.apply(world.job("bought", workers=1, gpus=4, annotations={"sim.stint.dev/run-for": "500ms"}))
+    world.until("Succeeded", "bought")
+    eventually(
+        lambda: json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"]["nodes"] == 0,
+        what="the node to be given back",
+    )
+    pods = {"metadata": {"labels": {"app": "nodes"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "nodes"}}, "template": pods}
+    meta = {"name": "nodes", "namespace": world.name}
+    world.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})
+    target = {"apiVersion": "apps/v1", "resource": "deployments", "namespace": world.name, "name": "nodes"}
+    world.kubectl("delete", "tj", "--all")
+    world.cluster.kubectl("delete", "gp", pool)
+    world.pool("scaled", most=2, scaler={"adapter": "Scale", "mode": "Act", "target": target}, coldStartSeconds=60)
+    world.apply(world.job("scaled", workers=1, gpus=4))
+    world.until("Provisioning", "scaled")
+    granted = {key(r) for r in (*ALWAYS, *WITH_KWOK, *with_scale_target("apps", "deployments"))}
+
+    def unused() -> set[tuple[str, str, str]]:
+        return granted - LATE - asked(world.cluster)
+
+    eventually(lambda: not unused(), what="every right to be used", timeout=20)
+    assert asked(world.cluster) <= granted, "something is asked for that the chart does not grant"
