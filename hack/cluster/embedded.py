@@ -157,6 +157,7 @@ class Embedded:
             policy = self.state / "audit-policy.yaml"
             policy.write_text(AUDIT_POLICY)
             flags += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
+            flags += ["--audit-log-maxsize=10000"]  # MB; what is rotated away is not counted
         return flags
 
     def _answers(self, server: str, certs: Path, path: str = "/readyz") -> bool:
