@@ -97,7 +97,7 @@ def rows() -> list[dict[str, Any]]:
                 e
                 for e in audit
                 if e["user"]["username"].endswith(":stint")
-                and e["objectRef"].get("resource") == "pods"
+                and e.get("objectRef", {}).get("resource") == "pods"
                 and e["objectRef"].get("name", "").startswith(f"{name}-")
                 and e["verb"] == "patch"
             ]

@@ -110,5 +110,7 @@ def writes(cluster: Cluster) -> Counter[str]:
     return Counter(
         f"{e['verb']} {e['objectRef'].get('resource')}{'/' + s if (s := e['objectRef'].get('subresource')) else ''}"
         for e in events
-        if e["user"].get("username", "").endswith(":stint") and e.get("responseStatus", {}).get("code", 500) < 300
+        if e["verb"] in ("create", "update", "patch", "delete")
+        and e["user"].get("username", "").endswith(":stint")
+        and e.get("responseStatus", {}).get("code", 500) < 300
     )

@@ -521,7 +521,9 @@ class Audit:
         self._writes = [
             (e["verb"], e["objectRef"].get("resource", ""), e["objectRef"].get("subresource", ""), e["objectRef"])
             for e in events
-            if e["user"].get("username", "").endswith(":stint") and e.get("responseStatus", {}).get("code", 500) < 300
+            if e["verb"] in ("create", "update", "patch", "delete")
+            and e["user"].get("username", "").endswith(":stint")
+            and e.get("responseStatus", {}).get("code", 500) < 300
         ]
 
     def broken(self) -> list[str]:

@@ -284,7 +284,8 @@ def writes_by(stage: Stage) -> dict[str, list[dict[str, object]]]:
     found: dict[str, list[dict[str, object]]] = {}
     for event in map(json.loads, log.read_text().splitlines()):
         agent = event.get("userAgent", "")
-        if agent.startswith("stint/") and event["objectRef"].get("resource") != "leases":
+        written = event["verb"] in ("create", "update", "patch", "delete")
+        if written and agent.startswith("stint/") and event["objectRef"].get("resource") != "leases":
             found.setdefault(agent.partition("(")[2].rstrip(")"), []).append(event)
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from stint.api.trainingjob import Progress, Status
+from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers import status as told
 from stint.controllers.clock import Clock
@@ -159,6 +159,8 @@ class Cycle:
         await self.pools.tell(observation, plan)
         self._count(seen_before, observation)
         self._tick_s = SETTLED_TICK_S if self._settled(observation, plan) else TICK_S
+        if self._untold:
+            self._tick_s = STARTS_AT_ONCE_S
         self.last_finished = time.monotonic()
         self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
 
@@ -172,6 +174,10 @@ class Cycle:
 
     def _observe(self) -> Observation:
         caches, now = self.caches(), self.clock.now()
+        if self._untold:
+            there = {t.metadata.uid for t in caches.trainingjobs}
+            self._untold = {uid: untold for uid, untold in self._untold.items() if uid in there}
+            caches = replace(caches, trainingjobs=[self._as_will_be_told(t) for t in caches.trainingjobs])
         created = {
             t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
             for t in caches.trainingjobs
@@ -192,6 +198,11 @@ class Cycle:
             notes=self.notes(),
         )
 
+    def _as_will_be_told(self, resource: TrainingJob) -> TrainingJob:
+        """With the status that waits to be written: nothing may be worked out from the one before it."""
+        untold = self._untold.get(resource.metadata.uid)
+        return resource if untold is None else msgspec.structs.replace(resource, status=untold.status)
+
     def _decide(self, observation: Observation) -> Plan:
         situation = observation.situation
         try:
@@ -208,12 +219,16 @@ class Cycle:
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are let go."""
         usable = {n.name for n in observation.situation.nodes if n.usable}
-        ready = [
-            s.gang
-            for s in observation.seen.values()
-            if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
-        ]
-        await self.actuator.release(ready)
+        ready: dict[str, Awaitable[object]] = {
+            key: self.actuator.release(s.gang)
+            for key, s in observation.seen.items()
+            if s.job is not None
+            and s.gang.plan
+            and not s.job.suspended
+            and set(s.gang.plan.nodes) <= usable
+            and s.gang.to_release()
+        }
+        await together("releasing", ready)
 
     async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> set[JobId]:
         """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes.
@@ -408,18 +423,17 @@ class Cycle:
         )
         resource, old = seen.resource, seen.resource.status
         uid = resource.metadata.uid
-        if (untold := self._untold.get(uid)) is not None:
-            seen = replace(seen, resource=msgspec.structs.replace(resource, status=untold.status))
+        untold = self._untold.get(uid)
         new = told.build(seen, outcome, context)
-        if new.phase == Phase.STARTING != old.phase:
+        if new.phase == Phase.STARTING and (untold or old.phase != Phase.STARTING):
             # Most gangs run within a second: one word for both. Whoever takes longer is told of meanwhile.
             since = untold.since if untold else time.monotonic()
             if time.monotonic() - since < min(STARTS_AT_ONCE_S * (1 + len(self._untold) / 50), MOST_UNTOLD_S):
                 self._untold[uid] = _Untold(new, since)
                 return
         self._untold.pop(uid, None)
-        uid, loud = resource.metadata.uid, told.significant(old, new)
-        if new == old or (not loud and self._recent(uid, len(observation.situation.jobs))):
+        loud = untold is not None or told.significant(old, new)
+        if (new == old and not untold) or (not loud and self._recent(uid, len(observation.situation.jobs))):
             return
         meta = resource.metadata
         path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
@@ -431,7 +445,8 @@ class Cycle:
             raise
         self._written[uid] = time.monotonic()
         reason = "Placed" if new.reason == "Running" else new.reason or new.phase
-        if (old.phase, old.reason) != (new.phase, new.reason) and (old.reason, reason) != ("Placed", "Placed"):
+        changed = (old.phase, old.reason) != (new.phase, new.reason) and (old.reason, reason) != ("Placed", "Placed")
+        if changed or untold:
             about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
             await self.events.tell(about, reason, new.message, action=new.phase, warning=_worrying(new))
             log.info("%s/%s: %s %s: %s", meta.namespace, meta.name, new.phase, new.reason, new.message)

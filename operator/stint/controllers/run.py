@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
@@ -306,38 +307,41 @@ class Operator:
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()
 
-    async def watch_resources(self, connection: Connection, ending: asyncio.Event, stop: asyncio.Event) -> None:
+    async def watch_resources(self, connection: Connection, ending: threading.Event) -> None:
         """Let kopf watch our own resources; where it gives up (a watch that answers 500, say) it is started again.
 
-        Returns when kopf was told to end, by `ending` or by a signal, of which kopf takes hold; then `stop` is set.
+        It has a thread and a loop of its own: when it ends it cancels every task of its loop that is younger than it.
         """
         failures = 0
-        while True:
+        while not ending.is_set():
             began = time.monotonic()
             try:
-                await kopf.operator(
-                    registry=self.registry(connection),
-                    settings=kopf_settings(),
-                    clusterwide=True,
-                    standalone=True,
-                    # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
-                    identity=self.leadership.identity,  # type: ignore[arg-type]
-                    stop_flag=ending,
-                )
-                stop.set()
-                return
+                await asyncio.to_thread(self._run_kopf, self.registry(connection), ending)
             except Exception as error:
                 failures = 0 if time.monotonic() - began > STEADY_S else failures
                 pause = KOPF_AGAIN_S[min(failures, len(KOPF_AGAIN_S) - 1)]
                 failures += 1
                 log.warning("kopf gave up: %s; started again in %.1f s", error or type(error).__name__, pause)
                 connection.renew()
-                heed_signals(stop)
                 await asyncio.sleep(pause)
+
+    def _run_kopf(self, registry: kopf.OperatorRegistry, ending: threading.Event) -> None:
+        asyncio.run(
+            kopf.operator(
+                registry=registry,
+                settings=kopf_settings(),
+                clusterwide=True,
+                standalone=True,
+                # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
+                identity=self.leadership.identity,  # type: ignore[arg-type]
+                stop_flag=ending,
+            )
+        )
 
     def registry(self, connection: Connection) -> kopf.OperatorRegistry:
         """kopf watches our own resources, and its events only knock."""
         registry = kopf.OperatorRegistry()
+        loop = asyncio.get_running_loop()  # ours; handlers are called in kopf's
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -354,15 +358,16 @@ class Operator:
 
             @kopf.on.event(GROUP, VERSION, plural, registry=registry, param=store)
             async def heed(*, event: Any, param: Any = None, **_: Any) -> None:
-                body, meta = event["object"], event["object"]["metadata"]
-                deleted = event["type"] == "DELETED"
-                if event["type"] is None and self._listed:  # kopf lists anew, and so it had a gap
-                    self._relist_now.set()
-                changed = param.drop(meta["uid"], meta["resourceVersion"]) if deleted else param.put(body)
-                if changed:
-                    self.knocker.knock()
+                loop.call_soon_threadsafe(self._heed, event["type"], dict(event["object"]), param)
 
         return registry
+
+    def _heed(self, kind: str | None, body: dict[str, Any], store: Store[Any]) -> None:
+        if kind is None and self._listed:  # kopf lists anew, and so it had a gap
+            self._relist_now.set()
+        meta = body["metadata"]
+        if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
+            self.knocker.knock()
 
 
 def kopf_settings() -> kopf.OperatorSettings:
@@ -403,7 +408,7 @@ async def run(options: Options) -> None:
             operator.render, operator.checks(), metrics_port=options.metrics_port, health_port=options.health_port
         )
         log.info("metrics on port %s, probes on port %s", serving.metrics_port, serving.health_port)
-        kopf_stop = asyncio.Event()
+        kopf_stop = threading.Event()
         parts: dict[str, Awaitable[object]] = {
             **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
             "leadership": operator.leadership.run(),
@@ -412,7 +417,7 @@ async def run(options: Options) -> None:
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
             "stop": stop.wait(),
-            "kopf": operator.watch_resources(connection, kopf_stop, stop),
+            "kopf": operator.watch_resources(connection, kopf_stop),
         }
         tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -107,19 +107,23 @@ class Actuator:
                 return None
             raise
 
-    async def release(self, gangs: Iterable[Gang]) -> int:
-        """Let go every gated pod of complete gangs, each onto its node, in one patch a pod. Returns how many."""
-        patches = [
-            self._let_go(pod, gang.plan.nodes[pod.gang.index])
-            for gang in gangs
-            if gang.plan is not None
-            for pod in gang.to_release()
-            if pod.gang is not None and 0 <= pod.gang.index < len(gang.plan.nodes)
-        ]
-        results = await asyncio.gather(*patches)
-        return sum(results)
+    async def release(self, gang: Gang) -> None:
+        """Let go every gated pod of a complete gang, each onto its node, in one patch a pod.
 
-    async def _let_go(self, pod: PodRecord, node: str) -> int:
+        Raises:
+            ApiError: the API server refuses one of them; the others have been tried, too.
+        """
+        nodes = gang.plan.nodes if gang.plan is not None else ()
+        patches = [
+            self._let_go(pod, nodes[pod.gang.index])
+            for pod in gang.to_release()
+            if pod.gang is not None and 0 <= pod.gang.index < len(nodes)
+        ]
+        for result in await asyncio.gather(*patches, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _let_go(self, pod: PodRecord, node: str) -> None:
         assert pod.gang is not None
         path = _core(pod.gang.namespace, "pods", pod.gang.name)
         patch = release_patch(pod.uid, node, pod.gang.affinity)
@@ -129,10 +133,9 @@ class Actuator:
             # Gone, or another pod of the same name by now (422 on the uid): the next look at the cache will tell.
             if error.status in (404, 409, 422):
                 log.warning("pod %s/%s was not released: %s", pod.gang.namespace, pod.gang.name, error)
-                return 0
+                return
             raise
         self._pods.absorb(answer)
-        return 1
 
     async def park(self, gang: Gang) -> None:
         """Take a whole gang back: suspend its Job, which deletes its pods."""
