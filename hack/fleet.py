@@ -88,6 +88,25 @@ def _size(g: Group) -> tuple[str, int, float, float, float]:
     return model, int(machine.gpu_count), machine.gpu_memory_gib or memory, cores * 0.97, gib * 0.94
 
 
+def a100(name: str, *, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """An on-demand node of eight A100, as benchmarks and the harness of kills have many of them."""
+    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    described = {
+        "kubernetes.io/hostname": name,
+        "node.kubernetes.io/instance-type": "p4de.24xlarge",
+        "topology.kubernetes.io/zone": "us-east-1a",
+        "karpenter.sh/capacity-type": "on-demand",
+        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+        **(labels or {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": described},
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
 def node(g: Group, index: int) -> dict[str, Any]:
     """One fake node."""
     model, gpus, memory, cores, gib = _size(g)

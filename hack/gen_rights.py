@@ -14,7 +14,8 @@ def text() -> str:
 
 This is all that the chart grants to the operator's ServiceAccount (`rbac.create=true`), and the operator uses all of
 it. At start it asks the API server whether it has these rights; what is missing is named in its log, makes its
-readiness probe fail (`kubectl describe pod` shows it), and stands in the condition `Actionable` of every job.
+readiness probe fail (`kubectl describe pod` shows it), and stands in the condition `Actionable` of every job
+that has not ended.
 
 {table(ALWAYS)}
 Only with `pools.kwok.enabled=true`, for pools of fake nodes:

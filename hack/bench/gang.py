@@ -9,46 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hack.bench.scale import job
 from hack.cluster import Cluster, running_cluster
+from hack.fleet import a100
 from stint.kube.client import Api, connect
 from stint.kube.informer import Informer
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 
 WORKERS = 64
 RUNS = 3
-
-
-def _node(index: int) -> dict[str, Any]:
-    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": "8"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": f"gang-{index}",
-            "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {
-                "kubernetes.io/hostname": f"gang-{index}",
-                "node.kubernetes.io/instance-type": "p4de.24xlarge",
-                "topology.kubernetes.io/zone": "us-east-1a",
-                "karpenter.sh/capacity-type": "on-demand",
-                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
-            },
-        },
-        "status": {"capacity": amounts, "allocatable": amounts},
-    }
-
-
-def _job(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "stint.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "workers": WORKERS,
-            "work": {"units": 36000, "unitsPerSecond": {"A100-80GB": 1}},
-            "template": {"spec": {"containers": [{"name": "train", "image": "registry.example.com/train:1"}]}},
-        },
-    }
 
 
 async def _one(cluster: Cluster, name: str) -> float:
@@ -67,7 +36,7 @@ async def _one(cluster: Cluster, name: str) -> float:
         watching = asyncio.create_task(pods.run())
         await pods.synced.wait()
         started = time.perf_counter()
-        await api.create("/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs", _job(name))
+        await api.create("/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs", job(name, workers=WORKERS))
         await asyncio.wait_for(done.wait(), 60)
         seconds = time.perf_counter() - started
         await api.delete(f"/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs/{name}", propagation="Foreground")
@@ -87,7 +56,7 @@ def rows() -> list[dict[str, Any]]:
     ):
         cluster.install_chart()
         cluster.start_operator()
-        cluster.apply([_node(i) for i in range(8)])
+        cluster.apply([a100(f"gang-{i}") for i in range(8)])
         for run in range(RUNS):
             name = f"gang-{run}"
             seconds = asyncio.run(_one(cluster, name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 from collections import Counter
@@ -12,31 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster import Cluster
+from hack.cluster.audit import own_writes
+from hack.fleet import a100
 from stint.kube.client import Api
 
 JOBS = "/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs"
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def node(name: str, *, gpus: int = 8) -> dict[str, Any]:
-    """A fake on-demand node of eight A100."""
-    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {
-                "kubernetes.io/hostname": name,
-                "node.kubernetes.io/instance-type": "p4de.24xlarge",
-                "topology.kubernetes.io/zone": "us-east-1a",
-                "karpenter.sh/capacity-type": "on-demand",
-                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
-            },
-        },
-        "status": {"capacity": amounts, "allocatable": amounts},
-    }
 
 
 def job(name: str, *, workers: int, gpus: int = 1) -> dict[str, Any]:
@@ -61,7 +41,7 @@ async def all_of(work: Iterable[Awaitable[Any]]) -> None:
 
 async def create_nodes(api: Api, count: int, stem: str = "node") -> None:
     """Ready as soon as KWOK has seen them."""
-    await all_of(api.create("/api/v1/nodes", node(f"{stem}-{i}")) for i in range(count))
+    await all_of(api.create("/api/v1/nodes", a100(f"{stem}-{i}")) for i in range(count))
 
     async def ready() -> int:
         listed = await api.get("/api/v1/nodes")
@@ -106,11 +86,7 @@ def writes(cluster: Cluster) -> Counter[str]:
     """The operator's successful writes by verb and resource, from the API server's audit log."""
     log = cluster.provider.audit_log
     assert log is not None
-    events = map(json.loads, log.read_text().splitlines())
     return Counter(
         f"{e['verb']} {e['objectRef'].get('resource')}{'/' + s if (s := e['objectRef'].get('subresource')) else ''}"
-        for e in events
-        if e["verb"] in ("create", "update", "patch", "delete")
-        and e["user"].get("username", "").endswith(":stint")
-        and e.get("responseStatus", {}).get("code", 500) < 300
+        for e in own_writes(log)
     )

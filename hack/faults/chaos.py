@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster import NAMESPACE, Cluster, running_cluster
+from hack.cluster.audit import own_writes
 from hack.faults.gateway import Answer, Asked, CutError, Forward, Gateway
 from hack.faults.nursery import Nursery, alive
+from hack.fleet import a100
 from stint.kube.client import MERGE, Api, connect
 from stint.kube.manifests import PlanNote, read_note
 
@@ -93,7 +95,7 @@ def wishes() -> list[Wish]:
         Wish(name="too-wide", workers=NODES * GPUS, gpus=8, ends="Queued", reason="NotEnoughGpus", jobs=0),
         Wish(name="wrong", workers=1, gpus=1, ends="Invalid", spec={"deadline": "2020-01-01T00:00:00Z"}, jobs=0),
     ]
-    # These are interfered with on the way: see `Run.interfere`.
+    # These are interfered with on the way: see `Run._interfere`.
     made += [
         Wish(name="stopped", workers=2, gpus=2, ends="Suspended", jobs=2),
         Wish(name="bereft", workers=2, gpus=2, ends="Running", jobs=99),
@@ -123,29 +125,6 @@ def _manifest(wish: Wish, namespace: str) -> dict[str, Any]:
             },
             **spec,
         },
-    }
-
-
-def _node(name: str, namespace: str) -> dict[str, Any]:
-    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(GPUS)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {
-                "chaos": namespace,
-                "stint.dev/pool": f"{namespace}-fixed",
-                "kubernetes.io/hostname": name,
-                "node.kubernetes.io/instance-type": "p4de.24xlarge",
-                "topology.kubernetes.io/zone": "us-east-1a",
-                "karpenter.sh/capacity-type": "on-demand",
-                "stint.dev/provider": "aws",
-                "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
-            },
-        },
-        "status": {"capacity": amounts, "allocatable": amounts},
     }
 
 
@@ -407,10 +386,11 @@ class Run:
 
     async def _set_up(self) -> None:
         ns = self.namespace
+        ours = {"chaos": ns, "stint.dev/pool": f"{ns}-fixed", "stint.dev/provider": "aws"}
         await self.api.create("/api/v1/namespaces", {"metadata": {"name": ns}})
         while await self.api.find(f"/api/v1/namespaces/{ns}/serviceaccounts/default") is None:
             await asyncio.sleep(0.05)
-        await asyncio.gather(*(self.api.create("/api/v1/nodes", _node(f"{ns}-{i}", ns)) for i in range(NODES)))
+        await asyncio.gather(*(self.api.create("/api/v1/nodes", a100(f"{ns}-{i}", labels=ours)) for i in range(NODES)))
         await self.api.create(f"{_API}/gpupools", _pool(ns))
         path = f"{_API}/namespaces/{ns}/trainingjobs"
         await asyncio.gather(*(self.api.create(path, _manifest(w, ns)) for w in self.wishes.values()))
@@ -517,13 +497,9 @@ class Audit:
         self._wanted = wanted
         log = cluster.provider.audit_log
         assert log is not None
-        events = (json.loads(line) for line in log.read_text().splitlines())
         self._writes = [
             (e["verb"], e["objectRef"].get("resource", ""), e["objectRef"].get("subresource", ""), e["objectRef"])
-            for e in events
-            if e["verb"] in ("create", "update", "patch", "delete")
-            and e["user"].get("username", "").endswith(":stint")
-            and e.get("responseStatus", {}).get("code", 500) < 300
+            for e in own_writes(log)
         ]
 
     def broken(self) -> list[str]:

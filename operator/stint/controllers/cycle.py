@@ -158,15 +158,14 @@ class Cycle:
         await self._tell(observation, outcomes, besides=taken_back | refused)
         await self.pools.tell(observation, plan)
         self._count(seen_before, observation)
-        self._tick_s = SETTLED_TICK_S if self._settled(observation, plan) else TICK_S
-        if self._untold:
-            self._tick_s = STARTS_AT_ONCE_S
+        unhurried = SETTLED_TICK_S if self._settled(observation, plan) else TICK_S
+        self._tick_s = STARTS_AT_ONCE_S if self._untold else unhurried
         self.last_finished = time.monotonic()
         self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
 
     def _settled(self, observation: Observation, plan: Plan) -> bool:
         """Whether all that may happen next is told by the API server: nobody waits, starts, leaves or may be let go."""
-        if plan.holds or plan.placements or plan.recalls or plan.resizes or self._untold:
+        if plan.holds or plan.placements or plan.recalls or plan.resizes:
             return False
         if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
             return False

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from stint.api.meta import Meta
-from stint.kube.informer import REMEMBERED_GONE, newer
+from stint.kube.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,13 @@ class Store(Generic[ResourceT]):
     def __init__(self, kind: type[ResourceT]) -> None:
         self.kind = kind
         self.items: dict[str, ResourceT] = {}
-        self._versions: dict[str, str] = {}
-        self._gone: dict[str, str] = {}  # uid -> resourceVersion at which it was seen to be no more
+        self._versions = Versions()
 
     def put(self, body: Mapping[str, Any]) -> bool:
         """True if anything changed but what we wrote ourselves into status."""
         head = msgspec.convert(body, _Head).metadata
-        known = self._versions.get(head.uid) or self._gone.get(head.uid)
-        if known is not None and not newer(head.resource_version, known):
-            return False  # told again, or overtaken by the answer to a write of ours
+        if self._versions.stale(head.uid, head.resource_version):
+            return False
         try:
             item = msgspec.convert(body, self.kind)
         except msgspec.ValidationError as error:
@@ -42,23 +40,18 @@ class Store(Generic[ResourceT]):
             return False
         old = self.items.get(head.uid)
         self.items[head.uid] = item
-        self._versions[head.uid] = head.resource_version
+        self._versions.learn(head.uid, head.resource_version)
         return old is None or _wish(old) != _wish(item)
 
     def drop(self, uid: str, version: str) -> bool:
         """True if it was there. `version`: of the news that it is no more; older news of it are not believed."""
-        self._gone[uid] = version
-        if len(self._gone) > REMEMBERED_GONE:
-            del self._gone[next(iter(self._gone))]
-        self._versions.pop(uid, None)
+        self._versions.end(uid, version)
         return self.items.pop(uid, None) is not None
 
     def replace_all(self, bodies: list[dict[str, Any]], version: str) -> bool:
         """Take over a whole list, made at `version`; True if anything changed."""
         uids = {b["metadata"]["uid"] for b in bodies}
-        # What is newer than the list was told by an event meanwhile.
-        missing = [u for u, known in self._versions.items() if u not in uids and not newer(known, version)]
-        gone = [self.drop(uid, version) for uid in missing]
+        gone = [self.drop(uid, version) for uid in self._versions.vanished(uids, version)]
         changed = [self.put(b) for b in bodies]
         return any(gone) or any(changed)
 

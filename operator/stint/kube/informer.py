@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from stint.kube.client import Api, ApiError, error_of
+from stint.kube.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ WireT = TypeVar("WireT")
 RecordT = TypeVar("RecordT")
 
 PAGE = 500
-REMEMBERED_GONE = 10_000
 _LONGEST_PAUSE_S = 30.0
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -97,8 +97,7 @@ class Informer(Generic[WireT, RecordT]):
         self._reduce = reduce
         self._on_change = on_change
         self._on_gap = on_gap
-        self._versions: dict[str, str] = {}
-        self._gone: dict[str, str] = {}  # uid -> resourceVersion at which it was seen to be no more
+        self._versions = Versions()
         self._page = msgspec.json.Decoder(_Page[wire])  # type: ignore[valid-type]
         self._object = msgspec.json.Decoder(wire)
         self._event = msgspec.json.Decoder(_Bare)
@@ -138,8 +137,7 @@ class Informer(Generic[WireT, RecordT]):
             if not token:
                 self._version = page.metadata.resource_version
                 break
-        # What is newer than the list came by `absorb` meanwhile: the watch will tell of it.
-        for uid in [u for u, v in self._versions.items() if u not in seen and not newer(v, self._version)]:
+        for uid in self._versions.vanished(seen, self._version):
             self._drop(uid, self._version)
         self.last_heard = time.monotonic()
         if self.synced.is_set():
@@ -189,34 +187,23 @@ class Informer(Generic[WireT, RecordT]):
         except Exception:
             log.exception("an object of %s cannot be read and is left out: %.300s", self.path, item)
             return ""
-        known = self._versions.get(uid) or self._gone.get(uid)
-        if known is not None and not newer(version, known):
-            return uid  # told again, or overtaken by `absorb`
+        if self._versions.stale(uid, version):
+            return uid
         old = self.records.get(uid)
         self.records[uid] = record
-        self._versions[uid] = version
+        self._versions.learn(uid, version)
         self._on_change(old, record)
         return uid
 
     def _drop(self, uid: str, version: str) -> None:
-        self._gone[uid] = version  # the answer to a write of ours may come after the news that the object is gone
-        if len(self._gone) > REMEMBERED_GONE:
-            del self._gone[next(iter(self._gone))]
+        self._versions.end(uid, version)
         old = self.records.pop(uid, None)
-        self._versions.pop(uid, None)
         if old is not None:
             self._on_change(old, None)
 
     def __iter__(self) -> Iterator[RecordT]:
         """The records there are."""
         return iter(self.records.values())
-
-
-def newer(version: str, known: str) -> bool:
-    """Resource versions are numbers that grow, as Kubernetes 1.35 made official; any other are only told apart."""
-    if version.isdigit() and known.isdigit():
-        return int(version) > int(known)
-    return version != known
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

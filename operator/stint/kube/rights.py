@@ -1,7 +1,7 @@
 """What the operator must be allowed to do, and why. The chart grants exactly this; at start it is asked for.
 
 The API server answers a SelfSubjectAccessReview for whoever asks about himself. What is missing is named in the log,
-makes the readiness probe fail, and stands in a condition of every TrainingJob that waits.
+makes the readiness probe fail, and stands in a condition of every TrainingJob that has not ended.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stint.kube.informer import newer
 from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.versions import newer
 from stint.model.resources import Resources
 
 GPU = {"nvidia.com/gpu": "2", "cpu": "4", "memory": "8Gi"}
