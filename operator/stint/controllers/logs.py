@@ -28,4 +28,6 @@ def configure(form: str) -> None:
     handler.setFormatter(_Json() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It says that it does not see to signals, which is as we want it.
+    logging.getLogger("kopf._core.reactor.running").addFilter(lambda entry: "OS signals" not in entry.getMessage())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-import threading
+import sys
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import kopf
 
 import stint
 from stint.api.gpupool import Adapter, GPUPool
@@ -25,6 +24,7 @@ from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
+from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.store import Store
@@ -32,7 +32,7 @@ from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
 from stint.kube import rights
 from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError, Connection, connect
+from stint.kube.client import Api, ApiError, connect
 from stint.kube.events import Recorder
 from stint.kube.informer import Informer
 from stint.kube.lease import Leadership
@@ -70,8 +70,10 @@ SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
 RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
-KOPF_AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-STEADY_S = 60.0  # kopf has worked for so long: its next failure is a new story
+UNWATCHED_S = 2.0  # between lists of our own resources while kopf does not watch them
+# The API server accepts objects that are nested 10,000 deep; Python by itself gives up at 1,000, and one such object in
+# a list would hide all others.
+MOST_NESTED = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,15 @@ class Operator:
             "pricebooks": self.price_books,
         }
         self._relist_now = asyncio.Event()
+        self.kopf = KopfWatch(
+            api.connection,
+            group=GROUP,
+            version=VERSION,
+            plurals=tuple(self.stores),
+            identity=options.identity,
+            heed=self._heed,
+            on_gap=self._relist_now.set,
+        )
         self.nodes: Informer[WireNode, NodeRecord] = Informer(
             api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed, on_gap=self._relist_now.set
         )
@@ -267,7 +278,7 @@ class Operator:
         """List our own resources after gaps, and now and then: kopf does not tell what vanished unwatched."""
         while True:
             self._relist_now.clear()
-            pause = RELIST_EVERY_S
+            pause = RELIST_EVERY_S if self.kopf.working else UNWATCHED_S
             try:
                 for plural, store in self.stores.items():
                     listed = await self.api.get(f"/apis/{GROUP}/{VERSION}/{plural}")
@@ -278,7 +289,10 @@ class Operator:
                     self.knocker.knock()
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("listing our own resources: %s", error or type(error).__name__)
-                pause = 2.0
+                pause = UNWATCHED_S
+            except Exception:
+                log.exception("listing our own resources")
+                pause = UNWATCHED_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._relist_now.wait(), pause)
                 await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
@@ -307,83 +321,12 @@ class Operator:
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()
 
-    async def watch_resources(self, connection: Connection, ending: threading.Event) -> None:
-        """Let kopf watch our own resources; where it gives up (a watch that answers 500, say) it is started again.
-
-        It has a thread and a loop of its own: when it ends it cancels every task of its loop that is younger than it.
-        """
-        failures = 0
-        while not ending.is_set():
-            began = time.monotonic()
-            try:
-                await asyncio.to_thread(self._run_kopf, self.registry(connection), ending)
-            except Exception as error:
-                failures = 0 if time.monotonic() - began > STEADY_S else failures
-                pause = KOPF_AGAIN_S[min(failures, len(KOPF_AGAIN_S) - 1)]
-                failures += 1
-                log.warning("kopf gave up: %s; started again in %.1f s", error or type(error).__name__, pause)
-                connection.renew()
-                await asyncio.sleep(pause)
-
-    def _run_kopf(self, registry: kopf.OperatorRegistry, ending: threading.Event) -> None:
-        asyncio.run(
-            kopf.operator(
-                registry=registry,
-                settings=kopf_settings(),
-                clusterwide=True,
-                standalone=True,
-                # By itself kopf asks for the name of our user, who has none in a container. Its type is private.
-                identity=self.leadership.identity,  # type: ignore[arg-type]
-                stop_flag=ending,
-            )
-        )
-
-    def registry(self, connection: Connection) -> kopf.OperatorRegistry:
-        """kopf watches our own resources, and its events only knock."""
-        registry = kopf.OperatorRegistry()
-        loop = asyncio.get_running_loop()  # ours; handlers are called in kopf's
-
-        @kopf.on.login(registry=registry)
-        async def login(**_: Any) -> kopf.ConnectionInfo:
-            return kopf.ConnectionInfo(
-                server=connection.server,
-                ca_path=connection.ca_path,
-                insecure=not connection.verify,
-                token=connection.token(),
-                certificate_path=connection.certificate_path,
-                private_key_path=connection.private_key_path,
-            )
-
-        for plural, store in self.stores.items():
-
-            @kopf.on.event(GROUP, VERSION, plural, registry=registry, param=store)
-            async def heed(*, event: Any, param: Any = None, **_: Any) -> None:
-                loop.call_soon_threadsafe(self._heed, event["type"], dict(event["object"]), param)
-
-        return registry
-
-    def _heed(self, kind: str | None, body: dict[str, Any], store: Store[Any]) -> None:
+    def _heed(self, kind: str | None, body: dict[str, Any], plural: str) -> None:
         if kind is None and self._listed:  # kopf lists anew, and so it had a gap
             self._relist_now.set()
-        meta = body["metadata"]
+        store, meta = self.stores[plural], body["metadata"]
         if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
             self.knocker.knock()
-
-
-def kopf_settings() -> kopf.OperatorSettings:
-    """No finalizers, no annotations, no events, no peering: kopf only watches."""
-    settings = kopf.OperatorSettings()
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
-    settings.peering.standalone = True
-    settings.watching.server_timeout = 300
-    settings.watching.connect_timeout = 10
-    settings.networking.request_timeout = 60
-    settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = [1, 1, 2, 3, 5, 8]
-    settings.execution.max_workers = 4
-    settings.process.ultimate_exiting_timeout = 20
-    return settings
 
 
 def heed_signals(stop: asyncio.Event) -> None:
@@ -399,6 +342,7 @@ async def run(options: Options) -> None:
     Raises:
         StintError: there is no cluster to speak to.
     """
+    sys.setrecursionlimit(MOST_NESTED)
     connection = connect(options.kubeconfig)
     stop = asyncio.Event()
     heed_signals(stop)
@@ -408,7 +352,6 @@ async def run(options: Options) -> None:
             operator.render, operator.checks(), metrics_port=options.metrics_port, health_port=options.health_port
         )
         log.info("metrics on port %s, probes on port %s", serving.metrics_port, serving.health_port)
-        kopf_stop = threading.Event()
         parts: dict[str, Awaitable[object]] = {
             **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
             "leadership": operator.leadership.run(),
@@ -417,11 +360,12 @@ async def run(options: Options) -> None:
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
             "stop": stop.wait(),
-            "kopf": operator.watch_resources(connection, kopf_stop),
+            "kopf": operator.kopf.run(),
         }
         tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        kopf_stop.set()
+        if not stop.is_set():
+            log.error("%s ended; the process ends with it", " and ".join(sorted(tasks[task] for task in done)))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -429,7 +373,5 @@ async def run(options: Options) -> None:
             await operator.leadership.release()
         await serving.stop()
         for task in done:
-            if not stop.is_set():
-                log.error("%s ended; the process ends with it", tasks[task])
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
