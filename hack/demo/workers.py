@@ -66,22 +66,26 @@ class Workers(threading.Thread):
         return float(hours * (1 + overhead) * 3600 / self._pace)
 
 
-def take_a_spot_node(cluster: Cluster) -> tuple[str, str] | None:
-    """Have the provider take a spot node that a gang runs on; (job, node), or None where there is none."""
+def gangs_on_spot(cluster: Cluster) -> dict[str, str]:
+    """Running jobs whose nodes a provider may take at any time, each with one of these nodes; small gangs first."""
     nodes = {n["metadata"]["name"]: n["metadata"]["labels"] for n in cluster.get("nodes")["items"]}
-    for job in cluster.get("tj", "-A")["items"]:
+    found = {}
+    for job in sorted(cluster.get("tj", "-A")["items"], key=lambda j: j["spec"]["workers"]):
         status = job.get("status", {})
         held = sorted(status.get("nodes", {}))
-        if (
-            status.get("phase") == "Running"
-            and held
-            and nodes.get(held[0], {}).get("stint.dev/capacity-type") == "spot"
-        ):
-            body = {"metadata": {"annotations": {"sim.stint.dev/interrupt-at": "2026-01-01T00:00:00Z"}}}
-            body["metadata"]["annotations"]["sim.stint.dev/interrupt-notice"] = "1s"
-            try:
-                cluster.kubectl("patch", "node", held[0], "--type=merge", "-p", json.dumps(body))
-            except RuntimeError:  # its job has just ended and it was given back: another one will do
-                continue
-            return f"{job['metadata']['namespace']}/{job['metadata']['name']}", held[0]
-    return None
+        capacity = nodes.get(held[0], {}).get("stint.dev/capacity-type") if held else None
+        if status.get("phase") == "Running" and capacity == "spot":
+            found[f"{job['metadata']['namespace']}/{job['metadata']['name']}"] = held[0]
+    return found
+
+
+def take_spot_node(cluster: Cluster, node: str) -> bool:
+    """Have the provider take it, with a second's notice. False: its job has just ended and it was given back."""
+    annotations = {"sim.stint.dev/interrupt-at": "2026-01-01T00:00:00Z", "sim.stint.dev/interrupt-notice": "1s"}
+    try:
+        cluster.kubectl(
+            "patch", "node", node, "--type=merge", "-p", json.dumps({"metadata": {"annotations": annotations}})
+        )
+    except RuntimeError:
+        return False
+    return True

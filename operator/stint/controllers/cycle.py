@@ -365,7 +365,7 @@ class Cycle:
 
     def _back_off(self, old: Status, now: datetime, *, blamed: Iterable[str] = ()) -> Status:
         """Try again later: twice as late every time, up to a limit."""
-        pause = min(BACKOFF_S * 2**old.rollbacks, MOST_BACKOFF_S) * self.clock.pace
+        pause = min(BACKOFF_S * 2 ** min(old.rollbacks, 10), MOST_BACKOFF_S) * self.clock.pace
         return msgspec.structs.replace(
             old,
             rollbacks=old.rollbacks + 1,
@@ -403,7 +403,7 @@ class Cycle:
         writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             old = seen.resource.status
-            if key in besides or (old.phase and Phase(old.phase) in ENDED):
+            if key in besides or old.phase in ENDED:
                 continue
             if len(writes) >= TELL_AT_ONCE:
                 await together("telling", writes)

@@ -147,7 +147,13 @@ class Operator:
             "jobs": self.jobs,
             "services": self.services,
         }
-        self.leadership = Leadership(api, namespace=options.namespace, name="stint", identity=options.identity)
+        self.leadership = Leadership(
+            api,
+            namespace=options.namespace,
+            name="stint",
+            identity=options.identity,
+            on_gain=self.knocker.knock,
+        )
         api.may_write = self.leadership.certain
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)

@@ -90,7 +90,7 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
     """The whole status of one TrainingJob, from what it was and what is new."""
     resource, old = seen.resource, seen.resource.status
     phase = phase_of(seen, outcome)
-    if old.phase and phase not in STEPS[Phase(old.phase)]:
+    if old.phase in STEPS and phase not in STEPS[Phase(old.phase)]:
         raise AssertionError(f"{resource.metadata.name}: no step leads from {old.phase} to {phase}")
     status = msgspec.structs.replace(
         old,

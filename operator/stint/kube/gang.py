@@ -125,6 +125,8 @@ def _read(
         return Gang(state=GangState.LEAVING, job=job, plan=plan, pods=tuple(alive))
     if job.suspended or plan is None:
         return Gang(state=GangState.LEAVING if there else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
+    # Somebody may have raised its completions.
+    pods, alive = ([p for p in some if p.gang and p.gang.index < len(plan.nodes)] for some in (pods, alive))
     staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
     done = sum(1 for p in pods if p.phase == "Succeeded")
     gone = _gone(job, plan, staying, pods)

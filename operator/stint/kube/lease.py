@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -32,13 +33,23 @@ assert GIVE_UP_AFTER_S + WRITE_TIMEOUT_S < LASTS_S
 class Leadership:
     """One candidate."""
 
-    def __init__(self, api: Api, *, namespace: str, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        on_gain: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_gain` is called when the lease has become ours: there is work that nobody did meanwhile."""
         self.held = asyncio.Event()
         self.identity = identity
         self._api = api
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
         self._name = name
+        self._on_gain = on_gain
         self._lease: dict[str, Any] | None = None  # as we wrote it last: it can be renewed without being read
         self._seen: tuple[str, float] = ("", 0.0)  # resourceVersion, and when we first saw it
         self._renewed = float("-inf")  # when the request was sent that renewed it last
@@ -64,6 +75,7 @@ class Leadership:
             if mine and not self.held.is_set():
                 log.info("leading as %s", self.identity)
                 self.held.set()
+                self._on_gain()
             elif self.held.is_set() and not mine and (mine is False or not self.certain()):
                 log.warning("leads no longer: %s", "somebody else does" if mine is False else "the lease ran out")
                 self.held.clear()

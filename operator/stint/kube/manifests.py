@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,13 +31,13 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
 
     offering: str
     gpu_model: str
-    nodes: tuple[str, ...]  # by rank
-    since: datetime
-    usd_per_hour: float
-    finish: datetime | None = None
+    nodes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]  # by rank
+    since: Annotated[datetime, msgspec.Meta(tz=True)]
+    usd_per_hour: Annotated[float, msgspec.Meta(ge=0)]
+    finish: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     cost_usd: float = 0.0
     message: str = ""  # what people were told of the placement
-    attempt: int = 0
+    attempt: Annotated[int, msgspec.Meta(ge=0)] = 0
     per_worker: Resources | None = None  # what it was placed with: its spec may be edited while it runs
     made_from: str = ""  # see the function of that name
 

@@ -102,7 +102,7 @@ def observe(
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        seen[key] = _see(resource, gangs[key], catalogue, created[resource.metadata.uid], now)
+        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now)
     nodes = _nodes(caches, inventory, seen, now=now, empty_since=empty_since)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
@@ -137,9 +137,30 @@ def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
     return {k: look(jobs.get(k), pods.get(k, ()), lost_nodes=lost) for k in keys}
 
 
+def _see_alone(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
+    """What fails in a way that was not foreseen is still no reason to let everybody wait."""
+    try:
+        return _see(resource, gang, catalogue, created, now)
+    except Exception as error:
+        remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
+        about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
+        unread = InvalidInputError(about, [Mistake("spec", repr(error)[:500], remedy)])
+        return Seen(
+            resource=resource,
+            created=created,
+            gang=gang,
+            job=None,
+            invalid=unread,
+            phase=Phase.INVALID,
+            spent_usd=resource.status.spent_exactly,
+            spent_through=resource.status.spent_through,
+            progress=resource.status.progress,
+        )
+
+
 def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
     """One TrainingJob: what it is, where it stands, what it has cost until now."""
-    status, key = resource.status, job_id(resource.metadata.namespace, resource.metadata.name)
+    status = resource.status
     told_back = gang.plan is not None and status.taken_back is not None and gang.plan.since <= status.taken_back
     if told_back and gang.state in (GangState.PLACED, GangState.FAILED):
         # The operator ended between telling that the gang was taken back and doing it.
@@ -159,7 +180,7 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         since = max(status.spent_through, gang.plan.since) if status.spent_through else gang.plan.since
         spent, through = accrue(status.spent_exactly, since, gang.plan.usd_per_hour, max(now, since))
         seen = replace(seen, spent_usd=spent, spent_through=through)
-    blamed = status.not_before is not None and now < status.not_before + _BLAME_LASTS
+    blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before
     known = Known(
         assignment=gang.assignment(),
         units_done=status.progress.units_done,
@@ -171,11 +192,6 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         job = to_job(resource, catalogue, known, created=created)
     except InvalidInputError as error:
         return replace(seen, invalid=error, phase=Phase.INVALID)
-    except Exception as error:
-        # Not foreseen, and still no reason to let everybody wait.
-        remedy = "Stint cannot read this spec, which is a mistake of Stint's; please report it with this TrainingJob"
-        unread = InvalidInputError(f"TrainingJob {key}", [Mistake("spec", repr(error)[:500], remedy)])
-        return replace(seen, invalid=unread, phase=Phase.INVALID)
     if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
         job = replace(job, per_worker=gang.plan.per_worker)
     if gang.state is GangState.SUCCEEDED:
@@ -272,13 +288,20 @@ def _node(
 
 def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime | None:
     """When a node that is not ready is expected: None for one that was ready before, or never will be."""
-    ordered = record.annotations.get(ORDERED_AT)
-    if ordered is None or pool is None:
+    text = record.annotations.get(ORDERED_AT)
+    if text is None or pool is None:
         return None
-    return _expected(datetime.fromisoformat(ordered), pool.spec.cold_start_seconds, now)
+    try:
+        ordered = datetime.fromisoformat(text)
+    except ValueError:
+        return None  # somebody else wrote it
+    return _expected(ordered, pool.spec.cold_start_seconds, now)
 
 
 def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime | None:
+    if ordered.tzinfo is None:
+        return None
+    ordered = min(ordered, now)  # nobody orders in the future
     if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
         return None
     earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)

@@ -159,8 +159,7 @@ class GangPod(msgspec.Struct, frozen=True):
 
     namespace: str
     name: str
-    job: str  # the TrainingJob's name
-    batch_job: str  # the batch/v1 Job's name
+    job: str  # the TrainingJob's name, which is its batch/v1 Job's too
     index: int
     gated: bool
     scheduled: bool
@@ -200,9 +199,10 @@ def pod_requests(spec: _PodSpec) -> Resources:
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     """For `Informer`."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
-    job = meta.labels.get(JOB_LABEL)
+    job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
     gang = None
-    if job is not None:
+    # Anybody can give a pod our label; only the Job controller makes workers.
+    if job is not None and job == meta.labels.get(JOB_NAME_LABEL) and index.isascii() and index.isdigit():
         conditions = {c.type: c for c in status.conditions}
         scheduled = conditions.get("PodScheduled")
         ready = conditions.get("Ready")
@@ -211,8 +211,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             namespace=meta.namespace,
             name=meta.name,
             job=job,
-            batch_job=meta.labels.get(JOB_NAME_LABEL, ""),
-            index=int(meta.annotations.get(INDEX_ANNOTATION, "-1")),
+            index=int(index),
             gated=any(g.name == GATE for g in spec.scheduling_gates),
             scheduled=bool(spec.node_name),
             ready=ready is not None and ready.status == "True",

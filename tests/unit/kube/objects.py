@@ -55,7 +55,6 @@ def a_gang_pod(
         namespace="team",
         name=f"unet-{index}-x",
         job="unet",
-        batch_job="unet",
         index=index,
         gated=gated,
         scheduled=bool(node),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 import msgspec
@@ -7,8 +8,9 @@ import pytest
 
 from stint.api.meta import Meta
 from stint.feeds import bundled
+from stint.kube import manifests
 from stint.kube.gang import GangState
-from stint.kube.observe import Caches, Observation, observe
+from stint.kube.observe import ORDERED_AT, Caches, Observation, observe
 from stint.kube.records import PodRecord
 from stint.model.job import Phase, job_id
 from stint.model.market import Taint
@@ -251,3 +253,40 @@ def test_a_running_gang_is_booked_as_it_was_placed_and_not_as_its_spec_was_edite
     edited = a_resource(gpu={"perWorker": 1})
     (node,) = look(resources=[edited], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job(plan)]).situation.nodes
     assert node.used.gpus == 8
+
+
+@pytest.mark.parametrize(
+    "ordered", ["yesterday", "2026-07-01T00:00:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
+)
+def test_a_node_whose_order_somebody_else_wrote_down_stops_nobody(ordered):
+    late = a_record("n2", ready=False, annotations={ORDERED_AT: ordered})
+    seen = look(resources=[a_resource()], nodes=[a_record(), late])
+    assert [n.name for n in seen.situation.nodes if n.usable] == ["n1"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"spentExactly": -1e300, "spentThrough": "9999-12-31T23:59:59Z"},
+        {"notBefore": "9999-12-31T23:59:59Z"},
+        {"notBefore": "0001-01-01T00:00:00Z", "avoid": ["n1"]},
+        {"progress": {"unitsDone": -5, "estimate": 1e300, "runningSince": "0001-01-01T00:00:00Z"}},
+        {"takenBack": "0001-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+def test_a_status_that_somebody_else_wrote_stops_nobody(status):
+    """Anybody who may write TrainingJobs may write that; the others' jobs are seen as ever."""
+    other = a_resource()
+    other = msgspec.structs.replace(other, metadata=Meta(name="other", namespace="team", uid="u2", generation=1))
+    seen = look(resources=[a_resource(status), other], nodes=[a_record()], pods=RUNNING, jobs=[a_batch_job()]).seen
+    assert seen[job_id("team", "other")].job is not None
+
+
+@pytest.mark.parametrize(
+    "note", [{"since": "2026-01-01T00:00:00"}, {"usdPerHour": -1}, {"nodes": []}, {"attempt": -1}, {"finish": "soon"}]
+)
+def test_a_plan_that_is_none_is_not_read(note):
+    whole = msgspec.json.decode(manifests.note(a_plan()))
+    assert manifests.read_note(json.dumps(whole)) == a_plan()
+    assert manifests.read_note(json.dumps(whole | note)) is None

@@ -83,7 +83,7 @@ def test_a_pod_of_a_gang_is_known_by_its_label_and_its_index():
         "name": "unet-3-x",
         "uid": "u",
         "namespace": "team",
-        "labels": {"stint.dev/trainingjob": "unet"},
+        "labels": {"stint.dev/trainingjob": "unet", "batch.kubernetes.io/job-name": "unet"},
         "annotations": {"batch.kubernetes.io/job-completion-index": "3"},
     }
     spec = {"schedulingGates": [{"name": "stint.dev/placement"}], "affinity": {"nodeAffinity": {}}}
@@ -104,3 +104,20 @@ def test_a_job_that_failed_says_why_and_when():
     assert job.ended.hour == 11
     retracted = {"metadata": body["metadata"], "status": {"conditions": [{**failed, "status": "False"}]}}
     assert reduce_job(msgspec.convert(retracted, WireJob))[2].failed_message is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "index"),
+    [({}, "0"), ({"batch.kubernetes.io/job-name": "mine"}, "0")]
+    + [({"batch.kubernetes.io/job-name": "unet"}, index) for index in ("", "banana", "-1", "1.5")],
+)
+def test_a_pod_that_only_has_our_label_is_somebody_elses(labels, index):
+    meta = {
+        "name": "p",
+        "uid": "u",
+        "namespace": "team",
+        "labels": {"stint.dev/trainingjob": "unet", **labels},
+        "annotations": {"batch.kubernetes.io/job-completion-index": index},
+    }
+    pod = msgspec.convert({"metadata": meta, "spec": {"containers": []}, "status": {}}, WirePod)
+    assert reduce_pod(pod)[2].gang is None
