@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from stint.api.pricebook import PriceBook, as_of
-from stint.api.quantity import duration, resources
+from stint.api.quantity import duration, quantity, resources
 from stint.api.trainingjob import Spec, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.layer import Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
 from stint.catalogue.quote import FreshnessLimits
 from stint.errors import InvalidInputError, Mistake
+from stint.estimate.runtime import work_hours_left
 from stint.model.job import (
     Assignment,
     Checkpoint,
@@ -38,6 +39,10 @@ from stint.model.job import (
 from stint.model.resources import Resources
 
 HOST_NAME_LIMIT = 63
+LONGEST_HOURS = 5e7  # nearly six thousand years: what ends later than that ends on no date that could be written
+SHORTEST_CHECKPOINT = timedelta(seconds=1)
+MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
+_Key = TypeVar("_Key", bound=Hashable)
 GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
 
 
@@ -62,15 +67,20 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
     """
     spec, meta = resource.spec, resource.metadata
     mistakes: list[Mistake] = []
+    if not _within_levels(spec.pod_template, MOST_LEVELS):
+        text = f"must not be nested more than {MOST_LEVELS} levels deep; `kubectl explain job.spec.template` shows it"
+        mistake = Mistake("spec.podTemplate", f"more than {MOST_LEVELS} levels", text)
+        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", [mistake])
     speeds = _speeds(spec, catalogue, mistakes)
     models = _models(spec, catalogue, mistakes)
     template = worker_template(spec)
-    if _misshapen(spec, mistakes):
+    if _misshapen(spec, template, mistakes):
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     if node := (template.get("spec") or {}).get("nodeName"):
         text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
         mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
     per_worker = _per_worker(spec, template, mistakes)
+    _check_tolerations(spec, template, mistakes)
     widest = spec.elastic.max if spec.elastic else spec.workers
     _check_name(meta.name, widest, mistakes)
     deadline = deadline_of(spec, created)
@@ -78,6 +88,13 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         mistakes.append(
             Mistake("spec.deadline", spec.deadline.isoformat(), "lies before the job was created; give a later one")
         )
+    if spec.within and deadline is None:
+        text = "leads past the year 9999; give a shorter one, as 90m, 24h or 3d"
+        mistakes.append(Mistake("spec.within", repr(spec.within), text))
+    checkpoint = spec.checkpoint
+    if checkpoint and timedelta(minutes=checkpoint.every_minutes) < SHORTEST_CHECKPOINT:
+        text = "is less than a second, so there would be no time to work; write minutes, as 10"
+        mistakes.append(Mistake("spec.checkpoint.everyMinutes", f"{checkpoint.every_minutes:g}", text))
     if models and not set(models) & set(speeds) and not mistakes:
         text = f"none of them has a speed in spec.work.unitsPerSecond, which has {sorted(speeds)}; add one"
         mistakes.append(Mistake("spec.gpu.models", str(list(models)), text))
@@ -85,8 +102,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     data = spec.data
     provider, _, region = (data.at if data else "").partition("/")
-    checkpoint = spec.checkpoint
-    return Job(
+    job = Job(
         id=job_id(meta.namespace, meta.name),
         uid=meta.uid,
         created=created,
@@ -140,21 +156,58 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         not_before=known.not_before,
         avoid=known.avoid,
     )
+    _check_length(job, spec, catalogue, mistakes)
+    if mistakes:
+        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
+    return job
 
 
 def deadline_of(spec: Spec, created: datetime) -> datetime | None:
-    """spec.deadline, or the creation plus spec.within."""
+    """spec.deadline, or the creation plus spec.within; None: neither is given, or it is later than there are dates."""
     if spec.deadline is not None:
         return spec.deadline
-    return created + duration(spec.within) if spec.within else None
+    try:
+        return created + duration(spec.within) if spec.within else None
+    except OverflowError:
+        return None
 
 
 def worker_template(spec: Spec) -> dict[str, Any]:
-    """The PodTemplateSpec that a person wrote, in either of its two forms."""
+    """The PodTemplateSpec that a person wrote, in either of its two forms.
+
+    A field that is null (`env:` with all its lines commented out) is one that is left out, as everywhere in Kubernetes.
+    The API server sees to that itself only where it knows the fields, which in a raw template it does not.
+    """
     if spec.pod_template is not None:
-        return spec.pod_template
+        raw: dict[str, Any] = _without_nulls(spec.pod_template)
+        return raw
     built: dict[str, Any] = msgspec.to_builtins(spec.template) if spec.template else {}
     return built
+
+
+def _within_levels(value: Any, most: int) -> bool:
+    """Level by level instead of by recursion, which is what a deeper one would break."""
+    level = [value]
+    for _ in range(most + 1):
+        below: list[Any] = []
+        for v in level:
+            if isinstance(v, (dict, list)):
+                below += v.values() if isinstance(v, dict) else v
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def _where(spec: Spec) -> str:
+    """The path of the worker's template, for messages."""
+    return "spec.podTemplate" if spec.pod_template is not None else "spec.template"
 
 
 class _RawMeta(msgspec.Struct):
@@ -167,6 +220,13 @@ class _RawResources(msgspec.Struct):
     requests: dict[str, str | int | float] | None = None
 
 
+class _RawToleration(msgspec.Struct):
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+
+
 class _RawContainer(msgspec.Struct):
     name: str
     resources: _RawResources | None = None
@@ -177,7 +237,7 @@ class _RawPodSpec(msgspec.Struct, rename="camel"):
     containers: list[_RawContainer]
     init_containers: list[_RawContainer] | None = None
     node_selector: dict[str, str] | None = None
-    tolerations: list[dict[str, Any]] | None = None
+    tolerations: list[_RawToleration] | None = None
     affinity: dict[str, Any] | None = None
     scheduling_gates: list[dict[str, str]] | None = None
 
@@ -189,14 +249,13 @@ class _RawTemplate(msgspec.Struct):
     metadata: _RawMeta | None = None
 
 
-def _misshapen(spec: Spec, mistakes: list[Mistake]) -> bool:
-    if spec.pod_template is None:
-        return False
+def _misshapen(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> bool:
     try:
-        msgspec.convert(spec.pod_template, _RawTemplate)
+        # A raw one with its nulls: one as the value of a label or a request is nothing left out, but a mistake.
+        msgspec.convert(template if spec.pod_template is None else spec.pod_template, _RawTemplate)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
-        path = "spec.podTemplate" + where.rstrip("`")
+        path = _where(spec) + where.rstrip("`")
         mistakes.append(Mistake(path, what, "must be a PodTemplateSpec; `kubectl explain job.spec.template` shows it"))
         return True
     return False
@@ -233,28 +292,75 @@ def _models(spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> tuple[
 
 
 def _per_worker(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> Resources:
-    where = "spec.podTemplate" if spec.pod_template is not None else "spec.template"
-    containers = (template.get("spec") or {}).get("containers") or []
-    if not containers or not all(isinstance(c, dict) for c in containers):
-        mistakes.append(Mistake(f"{where}.spec.containers", str(containers), "needs at least one container"))
-        return Resources(gpus=spec.gpu.per_worker, pods=1)
-    total = Resources(gpus=spec.gpu.per_worker, pods=1)
+    where, pod = f"{_where(spec)}.spec", template.get("spec") or {}
+    containers = pod.get("containers") or []
+    gpus = Resources(gpus=spec.gpu.per_worker, pods=1)
+    if not containers:
+        mistakes.append(Mistake(f"{where}.containers", str(containers), "needs at least one container"))
+        return gpus
+    total, first = gpus, Resources()
     for i, container in enumerate(containers):
-        asked = container.get("resources") or {}
-        path = f"{where}.spec.containers[{i}].resources"
-        amounts = {**(asked.get("limits") or {}), **(asked.get("requests") or {})}
-        try:
-            mine = resources({k: str(v) for k, v in amounts.items()}, gpu_resources=(spec.gpu.resource,))
-        except ValueError as error:
-            mistakes.append(Mistake(path, str(dict(amounts)), f"is no quantity ({error}); write 500m, 4 or 64Gi"))
-            continue
-        if mine.gpus not in (0, spec.gpu.per_worker):
-            text = f"contradicts spec.gpu.perWorker {spec.gpu.per_worker}; leave {spec.gpu.resource} out here"
-            mistakes.append(Mistake(path, f"{mine.gpus} GPUs", text))
-        if mine.cpu < 0 or mine.memory_gib < 0:
-            mistakes.append(Mistake(path, str(dict(amounts)), "must not be negative"))
-        total += Resources(cpu=mine.cpu, memory_gib=mine.memory_gib)
-    return total
+        most = spec.gpu.per_worker if i == 0 else 0
+        total += _asked(container, f"{where}.containers[{i}].resources", spec, mistakes, most_gpus=most)
+    # As the scheduler counts: sidecars run beside the containers, other init containers before them and one by one.
+    for i, container in enumerate(pod.get("initContainers") or []):
+        sidecar = container.get("restartPolicy") == "Always"
+        most = 0 if sidecar else spec.gpu.per_worker
+        mine = _asked(container, f"{where}.initContainers[{i}].resources", spec, mistakes, most_gpus=most)
+        if sidecar:
+            total += mine
+        else:
+            first = Resources(cpu=max(first.cpu, mine.cpu), memory_gib=max(first.memory_gib, mine.memory_gib))
+    return Resources(
+        gpus=total.gpus,
+        cpu=max(total.cpu, first.cpu),
+        memory_gib=max(total.memory_gib, first.memory_gib),
+        pods=total.pods,
+    )
+
+
+def _asked(
+    container: Mapping[str, Any], path: str, spec: Spec, mistakes: list[Mistake], *, most_gpus: int
+) -> Resources:
+    """CPU and memory of one container. Its GPUs are only compared with what the worker has: none, or all of them."""
+    asked = container.get("resources") or {}
+    amounts = {k: str(v) for k, v in {**(asked.get("limits") or {}), **(asked.get("requests") or {})}.items()}
+    try:
+        mine = resources(amounts)
+        for amount in amounts.values():
+            quantity(amount)
+        gpus = quantity(amounts.get(spec.gpu.resource, "0"))
+    except ValueError as error:
+        mistakes.append(Mistake(path, str(amounts), f"is no quantity ({error}); write 500m, 4 or 64Gi"))
+        return Resources()
+    if gpus not in (0, most_gpus):
+        text = f"contradicts spec.gpu.perWorker {spec.gpu.per_worker}; leave {spec.gpu.resource} out here"
+        if most_gpus == 0:
+            text = f"would come on top of spec.gpu.perWorker, which the first container gets; {text.partition('; ')[2]}"
+        mistakes.append(Mistake(path, f"{gpus:g} GPUs", text))
+    if mine.cpu < 0 or mine.memory_gib < 0:
+        mistakes.append(Mistake(path, str(amounts), "must not be negative"))
+    return Resources(cpu=mine.cpu, memory_gib=mine.memory_gib)
+
+
+def _check_length(job: Job, spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> None:
+    for name, speed in spec.work.units_per_second.items():
+        if work_hours_left(job, catalogue.canonical_gpu(name) or "", job.min_workers) > LONGEST_HOURS:
+            text = f"{spec.work.units:g} units would take thousands of years; give fewer units or a higher speed"
+            mistakes.append(Mistake(f"spec.work.unitsPerSecond[{name}]", f"{speed:g}", text))
+
+
+_EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
+_OPERATORS = ("", "Exists", "Equal", "Lt", "Gt")
+
+
+def _check_tolerations(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> None:
+    for i, given in enumerate((template.get("spec") or {}).get("tolerations") or []):
+        for key, known in (("operator", _OPERATORS), ("effect", _EFFECTS)):
+            found = given.get(key) or ""
+            if found not in known:
+                path = f"{_where(spec)}.spec.tolerations[{i}].{key}"
+                mistakes.append(Mistake(path, repr(found), f"must be left out or one of {', '.join(known[1:])}"))
 
 
 def _check_name(name: str, workers: int, mistakes: list[Mistake]) -> None:
@@ -275,7 +381,6 @@ def _tolerations(template: Mapping[str, Any], gpu_resource: str) -> tuple[Tolera
             effect=t.get("effect") or "",
         )
         for t in given
-        if isinstance(t, dict)
     ]
     return (*read, own)
 
@@ -284,30 +389,59 @@ def to_overrides(book: PriceBook) -> Overrides:
     """The catalogue's noun for a PriceBook.
 
     Raises:
-        InvalidInputError: a date or a number that cannot be.
+        InvalidInputError: a date or a number that cannot be, or two numbers for one thing.
     """
     spec = book.spec
+    mistakes: list[Mistake] = []
     if spec.as_of and as_of(book) is None:
-        text = "is no date; write it as 2026-11-01"
-        raise InvalidInputError(f"PriceBook {book.metadata.name}", [Mistake("spec.asOf", spec.as_of, text)])
+        mistakes.append(Mistake("spec.asOf", spec.as_of, "is no date; write it as 2026-11-01"))
     energy, carbon = spec.energy, spec.carbon
-    return Overrides(
+
+    def once(path: str, entries: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+        return _once(path, entries, mistakes)
+
+    overrides = Overrides(
         name=book.metadata.name,
         as_of=as_of(book),
-        prices={
-            PriceKey(p.provider, p.region, p.instance_type, p.capacity_type, p.zone): p.usd_per_node_hour
-            for p in spec.prices
-        },
-        egress={Route(*e.source.split("/"), *e.to.split("/")): e.usd_per_gb for e in spec.egress},
-        storage={Place(*s.at.split("/")): s.usd_per_gb_month for s in spec.storage},
-        carbon={Place(*i.at.split("/")): i.g_per_kwh for i in carbon.intensities} if carbon else {},
-        pue={Place(*p.at.split("/")): p.ratio for p in energy.pue} if energy else {},
-        tariffs={t.region: t.usd_per_kwh for t in energy.tariffs} if energy else {},
-        interruptions={SpotKey(i.provider, i.region, i.what, i.zone): i.per_hour for i in spec.interruptions},
-        licences={entry.name: entry.usd_per_gpu_hour for entry in spec.licences},
+        prices=once(
+            "spec.prices",
+            (
+                (PriceKey(p.provider, p.region, p.instance_type, p.capacity_type, p.zone), p.usd_per_node_hour)
+                for p in spec.prices
+            ),
+        ),
+        egress=once(
+            "spec.egress", ((Route(*e.source.split("/"), *e.to.split("/")), e.usd_per_gb) for e in spec.egress)
+        ),
+        storage=once("spec.storage", ((Place(*s.at.split("/")), s.usd_per_gb_month) for s in spec.storage)),
+        carbon=once(
+            "spec.carbon.intensities",
+            ((Place(*i.at.split("/")), i.g_per_kwh) for i in (carbon.intensities if carbon else ())),
+        ),
+        pue=once("spec.energy.pue", ((Place(*p.at.split("/")), p.ratio) for p in (energy.pue if energy else ()))),
+        tariffs=once("spec.energy.tariffs", ((t.region, t.usd_per_kwh) for t in (energy.tariffs if energy else ()))),
+        interruptions=once(
+            "spec.interruptions",
+            ((SpotKey(i.provider, i.region, i.what, i.zone), i.per_hour) for i in spec.interruptions),
+        ),
+        licences=once("spec.licences", ((entry.name, entry.usd_per_gpu_hour) for entry in spec.licences)),
         labour_usd_per_job_hour=spec.labour.usd_per_job_hour if spec.labour else None,
         carbon_usd_per_tonne=carbon.usd_per_tonne if carbon else None,
     )
+    if mistakes:
+        raise InvalidInputError(f"PriceBook {book.metadata.name}", mistakes)
+    return overrides
+
+
+def _once(path: str, entries: Iterable[tuple[_Key, float]], mistakes: list[Mistake]) -> dict[_Key, float]:
+    """By key. Which of two figures for one thing is meant nobody can know; the same one twice does no harm."""
+    said: dict[_Key, tuple[int, float]] = {}
+    for i, (key, value) in enumerate(entries):
+        before, known = said.setdefault(key, (i, value))
+        if known != value:
+            text = f"contradicts {path}[{before}], which says {known:g} for the same; leave one of them out"
+            mistakes.append(Mistake(f"{path}[{i}]", f"{value:g}", text))
+    return {key: value for key, (_, value) in said.items()}
 
 
 def with_books(catalogue: Catalogue, books: Iterable[PriceBook]) -> Catalogue:

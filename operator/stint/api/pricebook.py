@@ -62,7 +62,10 @@ class Intensity(Camel, kw_only=True):
 class Carbon(Camel, kw_only=True):
     """spec.carbon"""
 
-    usd_per_tonne: Annotated[float | None, doc("What you charge yourself for a tonne; it is added to costs.")] = None
+    usd_per_tonne: Annotated[
+        Annotated[float, msgspec.Meta(**_USD)] | None,
+        doc("What you charge yourself for a tonne; it is added to costs."),
+    ] = None
     intensities: Annotated[list[Intensity], doc("Carbon intensity of the grid.", max_length=256)] = []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -12,17 +13,24 @@ from stint.model.resources import Resources
 
 GIB = 2**30
 GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
+# As k8s.io/apimachinery/pkg/api/resource reads them: no NaN, no infinity, no underscores, no other alphabet's digits.
+_QUANTITY = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", re.ASCII)
+_MOST = 2.0**63  # the scheduler counts no further either
+_MOST_THINGS = 2**31 - 1  # whatever a node claims to have: sums must still fit into a status
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @functools.lru_cache(maxsize=4096)
 def quantity(text: str) -> float:
-    """Of a Kubernetes quantity ("500m", "64Gi").
+    """Of a Kubernetes quantity ("500m", "64Gi"); finite, as in Kubernetes itself: larger ones count as 2^63.
 
     Raises:
         ValueError: it is none.
     """
-    return float(parse_quantity(text))  # type: ignore[no-untyped-call]
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is none")
+    value = float(parse_quantity(text))  # type: ignore[no-untyped-call]
+    return max(-_MOST, min(value, _MOST))
 
 
 def resources(amounts: Mapping[str, str], *, gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> Resources:
@@ -32,11 +40,15 @@ def resources(amounts: Mapping[str, str], *, gpu_resources: tuple[str, ...] = GP
         ValueError: one of them is no quantity.
     """
     return Resources(
-        gpus=int(sum(quantity(amounts[name]) for name in gpu_resources if name in amounts)),
+        gpus=_things(sum(quantity(amounts[name]) for name in gpu_resources if name in amounts)),
         cpu=quantity(amounts["cpu"]) if "cpu" in amounts else 0.0,
         memory_gib=quantity(amounts["memory"]) / GIB if "memory" in amounts else 0.0,
-        pods=int(quantity(amounts["pods"])) if "pods" in amounts else 0,
+        pods=_things(quantity(amounts["pods"])) if "pods" in amounts else 0,
     )
+
+
+def _things(amount: float) -> int:
+    return int(max(-_MOST_THINGS, min(amount, _MOST_THINGS)))
 
 
 def duration(text: str) -> timedelta:

@@ -9,12 +9,17 @@ import msgspec
 
 from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import PRESERVE, doc
-from stint.model.job import OnExceed, OnMiss
+from stint.model.job import OnExceed, OnMiss, Phase
 from stint.model.offering import CapacityType
 
 _GPU = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _LABEL = Annotated[str, msgspec.Meta(max_length=317)]
 _ANY = dict[str, Any]
+# What the API server takes for a date-time and nobody else does: the year 0, an offset of +99:99, a comma for a point.
+_DATE_TIME = (
+    r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
 
 
 class Elastic(Camel, kw_only=True):
@@ -245,7 +250,9 @@ class Spec(Camel, kw_only=True):
             extra={"x-kubernetes-list-type": "set", "default": [c.value for c in CapacityType]},
         ),
     ] = msgspec.field(default_factory=lambda: list(CapacityType))
-    deadline: Annotated[datetime | None, doc("When it must be finished.")] = None
+    deadline: Annotated[
+        datetime | None, doc("When it must be finished, as 2026-12-01T08:00:00Z.", extra={"pattern": _DATE_TIME})
+    ] = None
     within: Annotated[
         Annotated[str, msgspec.Meta(max_length=16, pattern=r"^[1-9][0-9]*(s|m|h|d)$")] | None,
         doc("Instead of deadline: so long after its creation, as 90m, 24h or 3d."),
@@ -315,7 +322,9 @@ class Status(Camel, kw_only=True):
     """status"""
 
     observed_generation: Annotated[int, doc("Of the spec that this status speaks of.")] = 0
-    phase: Annotated[str, doc("A summary for people; machines read the conditions.")] = ""
+    phase: Annotated[
+        str, doc("A summary for people; machines read the conditions.", extra={"enum": ["", *(p.value for p in Phase)]})
+    ] = ""
     reason: Annotated[str, doc("Why it is in this phase, in one word.")] = ""
     message: Annotated[str, doc("Why, in a sentence, with money.", max_length=4096)] = ""
     pool: Annotated[str, doc("Node pool that it runs in or waits for.")] = ""
@@ -341,7 +350,7 @@ class Status(Camel, kw_only=True):
     usage: Annotated[Usage | None, doc("What Prometheus measured last.")] = None
     progress: Annotated[Progress, doc("How far it is.")] = msgspec.field(default_factory=Progress)
     spent_through: Annotated[datetime | None, doc("Until when spentUsd is booked.")] = None
-    spent_exactly: Annotated[float, doc("spentUsd before it was rounded.")] = 0.0
+    spent_exactly: Annotated[float, doc("spentUsd before it was rounded.", extra={"minimum": 0})] = 0.0
     retries: Annotated[int, doc("How often the gang started again after a worker failed.")] = 0
     rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
     taken_back: Annotated[

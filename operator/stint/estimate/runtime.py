@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from stint.model.job import Job
 
@@ -49,6 +49,14 @@ def units_kept(job: Job, gpu_model: str, workers: int, *, ran_hours: float) -> f
         return job.work.units_done
     step = every.total_seconds() / SECONDS_PER_HOUR
     return units_after(job, gpu_model, workers, hours=max(0.0, ran_hours) // step * step)
+
+
+def hours_after(start: datetime, hours: float) -> datetime:
+    """So many hours later; the last date there is where it would be later than that."""
+    try:
+        return start + timedelta(hours=hours)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=start.tzinfo)
 
 
 def hours_between(start: datetime, end: datetime) -> float:

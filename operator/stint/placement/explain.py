@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import numpy as np
 
+from stint.estimate.runtime import hours_after
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.capacity import Capacity
 from stint.placement.fit import workers_per_node
@@ -21,7 +20,7 @@ def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd:
     c = choice.column
     now = problem.situation.now
     arrive = max((float(problem.node_from_hours[n]) for n in choice.nodes if problem.node_is_new[n]), default=0.0)
-    start = now + timedelta(hours=max(choice.start_hours, arrive))
+    start = hours_after(now, max(choice.start_hours, arrive))
     rate = float(columns.usd_per_node_hour[c] * columns.share[c]) * int(columns.workers[c])
     return Candidate(
         offering=problem.offerings[columns.offering[c]].id,
@@ -34,7 +33,7 @@ def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd:
         usd_per_hour=rate,
         objective_usd=objective_usd,
         start=start,
-        finish=now + timedelta(hours=choice.start_hours + float(columns.cost.finish_hours[c])),
+        finish=hours_after(now, choice.start_hours + float(columns.cost.finish_hours[c])),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 
 from stint.model.cluster import Node
@@ -75,8 +75,10 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
     return None
 
 
-def missing_price(job: Job, offering: Offering, *, egress_known: bool) -> tuple[Reason, str] | None:
-    """Which figure a price cannot be made without, and how to give it."""
+def missing_price(
+    job: Job, offering: Offering, *, egress_known: bool, licences: Collection[str]
+) -> tuple[Reason, str] | None:
+    """Which figure a price cannot be made without, and how to give it. `licences`: those that have a price."""
     o = offering
     if o.usd_per_node_hour is None:
         what = f"nobody gives a {o.capacity_type} price for {o.instance_type} in {o.zone or o.region or 'its zone'}"
@@ -84,6 +86,9 @@ def missing_price(job: Job, offering: Offering, *, egress_known: bool) -> tuple[
     if not egress_known:
         move = f"moving {job.data.gib:g} GiB from {_home(job)} to {o.provider}/{o.region}"
         return Reason.NO_PRICE, f"{move} has no price; add it to a PriceBook under spec.egress"
+    if unpriced := [name for name in job.licences if name not in licences]:
+        what = f"licence {', '.join(unpriced)}"
+        return Reason.NO_PRICE, f"{what} has no price; add it to a PriceBook under spec.licences"
     if job.data.scratch_gib and o.usd_per_storage_gb_month is None:
         return Reason.NO_PRICE, f"storage in {o.provider}/{o.region} has no price; add it under spec.storage"
     return None

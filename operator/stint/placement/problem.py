@@ -176,7 +176,10 @@ def _possible(
     pairs: list[tuple[int, int]] = []
     for (j, job), (o, offering) in itertools.product(enumerate(jobs), enumerate(offerings)):
         no = fit.why_not(job, offering) or fit.missing_price(
-            job, offering, egress_known=egress(job, offering, rates) is not None
+            job,
+            offering,
+            egress_known=egress(job, offering, rates) is not None,
+            licences=rates.licence_usd_per_gpu_hour,
         )
         if no is None:
             pairs.append((j, o))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 
 import numpy as np
 
+from stint.estimate.runtime import hours_after
 from stint.model.cluster import Node
 from stint.model.job import Job, NodeName, OnExceed
 from stint.model.plan import Reason, Recall, Stay
@@ -61,7 +61,7 @@ def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
             job=job.id,
             cost_to_finish_usd=usd if math.isfinite(usd) else 0.0,
             usd_per_hour=float(columns.usd_per_node_hour[i] * columns.share[i]) * len(assignment.nodes),
-            finish=situation.now + timedelta(hours=hours) if math.isfinite(hours) else assignment.finish,
+            finish=hours_after(situation.now, hours) if math.isfinite(hours) else assignment.finish,
         )
     for job in jobs:
         if job.id not in stays and job.assignment is not None:
