@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hack.bench.scale import JOBS, create_nodes, job
-from hack.cluster import Cluster, eventually, get, running_cluster
+from hack.cluster import NAMESPACE, Cluster, eventually, get, running_cluster
 from hack.cluster.operators import ProcessOperator
 from stint.kube.client import Api, connect
+from stint.kube.lease import RENEW_EVERY_S
 
 WORKERS, NODES, RUNS = 64, 16, 5
 PATIENCE_S = 60
@@ -87,6 +88,10 @@ def failover() -> list[dict[str, Any]]:
         for run in range(RUNS):
             standby = cluster.start_operator(name="even" if run % 2 else "odd")
             eventually(partial(leads, leader), what="a leader")
+            before = renewed(cluster)
+            eventually(partial(renewed_since, cluster, before), what="the Lease to be renewed")
+            # Kills fall at even distances between two renewals: what is left of the Lease is waited out.
+            time.sleep(RENEW_EVERY_S * run / RUNS)
             leader.process.signal(signal.SIGKILL)
             began = time.perf_counter()
             name = f"job-{run}"
@@ -106,6 +111,17 @@ async def _nodes(cluster: Cluster) -> None:
 def leads(operator: ProcessOperator) -> bool:
     """By its own metrics."""
     return "stint_leader 1.0" in operator.metrics()
+
+
+def renewed(cluster: Cluster) -> str:
+    """When the Lease was renewed last."""
+    lease = cluster.get("lease", "stint", "-n", NAMESPACE)
+    return str(lease["spec"]["renewTime"])
+
+
+def renewed_since(cluster: Cluster, before: str) -> bool:
+    """Whether it has been renewed again."""
+    return renewed(cluster) != before
 
 
 def placed(cluster: Cluster, name: str) -> bool:

@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 
 from stint.api import gpupool, pricebook
-from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation
+from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation, Scaler
 from stint.api.meta import Condition, condition
 from stint.api.parse import to_overrides
 from stint.api.pricebook import PriceBook
+from stint.controllers.together import together
 from stint.errors import InvalidInputError
 from stint.kube.client import Api, ApiError
 from stint.kube.events import About, Recorder
+from stint.kube.inventory import Problem
 from stint.kube.observe import Observation
 from stint.model.cluster import Node
 from stint.model.market import Offering, PoolName
@@ -47,42 +49,67 @@ class PoolWriter:
         self._pools = pools
         self._books = books
         self._absorb = absorb
+        self._told_nodes: dict[str, str] = {}
 
     async def act(self, observation: Observation, plan: Plan, *, now: datetime) -> None:
-        """Every resize that is more than advice. The order is noted first: a restart must not order again."""
+        """Every resize that is more than advice."""
         pools = {PoolName(p.metadata.name): p for p in self._pools()}
         for resize in plan.resizes:
             pool = pools.get(resize.pool)
             if resize.advise_only or pool is None or pool.spec.scaler is None:
                 continue
-            total = _wanted(pool, observation, resize)
-            status = msgspec.structs.replace(pool.status, wanted_nodes=total, ordered_at=now)
-            await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
-            offering = observation.inventory.offerings[resize.offering]
-            adapter = self._adapters[pool.spec.scaler.adapter]
-            try:
-                await adapter.resize(pool, offering, resize, now=now)
-            except ApiError as error:
-                await self._event(pool, "ResizeRefused", f"{resize.message}, but: {error}", warning=True)
-                continue
-            reason = "GivenBack" if resize.give_back else "Ordered"
-            await self._event(pool, reason, f"{resize.message} ({resize.usd_per_hour:+.2f} USD/h)")
-            log.info("pool %s: %s", pool.metadata.name, resize.message)
+            # One by one: two offerings of a pool share its status.
+            await together("resizing", {resize.pool: self._resize(pool, pool.spec.scaler, observation, resize, now)})
+
+    async def _resize(
+        self, pool: GPUPool, scaler: Scaler, observation: Observation, resize: Resize, now: datetime
+    ) -> None:
+        """The order is noted first: a restart must not order again."""
+        total = _wanted(pool, observation, resize)
+        status = msgspec.structs.replace(pool.status, wanted_nodes=total, ordered_at=now)
+        await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
+        offering = observation.inventory.offerings[resize.offering]
+        try:
+            await self._adapters[scaler.adapter].resize(pool, offering, resize, now=now)
+        except ApiError as error:
+            await self._event(pool, "ResizeRefused", f"{resize.message}, but: {error}", warning=True)
+            return
+        reason = "GivenBack" if resize.give_back else "Ordered"
+        await self._event(pool, reason, f"{resize.message} ({resize.usd_per_hour:+.2f} USD/h)")
+        log.info("pool %s: %s", pool.metadata.name, resize.message)
 
     async def tell(self, observation: Observation, plan: Plan) -> None:
         """Statuses that have changed."""
-        for pool in self._pools():
-            if PoolName(pool.metadata.name) not in observation.inventory.pools:
-                continue  # it has come since; the next cycle sees it
-            new = _pool_status(pool, observation, plan)
-            if new != pool.status:
-                await self._apply("GPUPool", "gpupools", pool.metadata.name, new)
-                if new.recommendation and new.recommendation != pool.status.recommendation:
-                    await self._event(pool, "Recommended", new.recommendation.message)
-        for book in self._books():
-            fresh = _book_status(book, observation)
-            if fresh != book.status:
-                await self._apply("PriceBook", "pricebooks", book.metadata.name, fresh)
+        there = observation.inventory.pools  # one that has come since is seen by the next cycle
+        pools = {p.metadata.name: p for p in self._pools() if PoolName(p.metadata.name) in there}
+        await together("telling pools", {name: self._tell_pool(p, observation, plan) for name, p in pools.items()})
+        alone = [p for p in observation.inventory.problems if p.node is not None and not p.pools]
+        await together("telling nodes", {p.about: self._tell_node(p) for p in alone})
+        books = {b.metadata.name: b for b in self._books()}
+        await together("telling books", {name: self._tell_book(b, observation) for name, b in books.items()})
+
+    async def _tell_pool(self, pool: GPUPool, observation: Observation, plan: Plan) -> None:
+        new = _pool_status(pool, observation, plan)
+        if new == pool.status:
+            return
+        await self._apply("GPUPool", "gpupools", pool.metadata.name, new)
+        if new.recommendation and new.recommendation != pool.status.recommendation:
+            await self._event(pool, "Recommended", new.recommendation.message)
+
+    async def _tell_node(self, problem: Problem) -> None:
+        """Of a node that no pool speaks for, once; the next operator tells it again."""
+        node = problem.node
+        if node is None or self._told_nodes.get(node.uid) == problem.message:
+            return
+        self._told_nodes[node.uid] = problem.message
+        about = About("v1", "Node", "", node.name, node.uid)
+        await self._events.tell(about, problem.reason, problem.message, action="Price", warning=True)
+        log.warning("%s: %s", problem.about, problem.message)
+
+    async def _tell_book(self, book: PriceBook, observation: Observation) -> None:
+        new = _book_status(book, observation)
+        if new != book.status:
+            await self._apply("PriceBook", "pricebooks", book.metadata.name, new)
 
     async def _apply(self, kind: str, plural: str, name: str, status: msgspec.Struct) -> None:
         body = {
@@ -158,10 +185,9 @@ def _per_gpu(offering: Offering) -> float:
 
 
 def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: Observation) -> list[Condition]:
-    name = pool.metadata.name
     unpriced = [o.id for o in offerings if o.usd_per_node_hour is None]
     stale = [o.id for o in offerings if o.stale]
-    mine = [p for p in observation.inventory.problems if f"GPUPool {name} " in p.about or name in p.message.split()]
+    mine = [p for p in observation.inventory.problems if pool.metadata.name in p.pools]
     priced = ("True", "Priced", "")
     if unpriced:
         priced = ("False", "NoPrice", f"no price for {', '.join(unpriced)}; add it to a PriceBook under spec.prices")

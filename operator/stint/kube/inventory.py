@@ -73,6 +73,8 @@ class Problem:
     about: str  # "node gpu-17", "GPUPool a100"
     reason: str
     message: str
+    pools: tuple[str, ...] = ()  # GPUPools that are concerned
+    node: NodeRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,8 @@ def take_inventory(
         for i, described in enumerate(pool.spec.offerings):
             machine = _described(pool, described, catalogue)
             if isinstance(machine, Problem):
-                problems.append(replace(machine, about=f"GPUPool {pool.metadata.name} spec.offerings[{i}]"))
+                about = f"GPUPool {pool.metadata.name} spec.offerings[{i}]"
+                problems.append(replace(machine, about=about, pools=(pool.metadata.name,)))
                 continue
             offering = quote(machine, catalogue, today=today, limits=limits)
             offerings[offering.id] = offering
@@ -115,7 +118,9 @@ def take_inventory(
         if len(claims) > 1:
             names = " and ".join(p.metadata.name for p in claims)
             text = f"GPUPools {names} both select it, so nothing is placed on it; make their nodeSelectors disjoint"
-            problems.append(Problem(about=f"node {node.name}", reason="ClaimedTwice", message=text))
+            pools_of = tuple(p.metadata.name for p in claims)
+            about = f"node {node.name}"
+            problems.append(Problem(about=about, reason="ClaimedTwice", message=text, pools=pools_of, node=node))
             continue
         known = [offerings[o] for o in members[PoolName(claims[0].metadata.name)]] if claims else []
         fact = _observed(node, claims[0] if claims else None, known, catalogue)
@@ -235,7 +240,8 @@ def _observed(
             f"neither {GPU_PRODUCT}={labels.get(GPU_PRODUCT, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
             "has; run GPU feature discovery, or describe the nodes in a GPUPool"
         )
-        return Problem(about=f"node {node.name}", reason="UnknownGpu", message=text)
+        pools = (pool.metadata.name,) if pool else ()
+        return Problem(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
     facts = catalogue.gpu(model)
     gpu_memory = float(labels[GPU_MEMORY]) / 1024 if labels.get(GPU_MEMORY, "").isdigit() else _memory(facts)
     zone = labels.get(ZONE, "")

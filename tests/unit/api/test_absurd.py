@@ -215,6 +215,7 @@ def test_two_pools_that_claim_a_node_keep_it_from_everybody_and_no_other():
     (problem,) = seen.inventory.problems
     assert (problem.about, problem.reason) == ("node claimed", "ClaimedTwice")
     assert "x and y both select it" in problem.message
+    assert problem.pools == ("x", "y")
     plan, _ = decided(seen)
     assert set(plan.placements[0].nodes) == {"free"}
 

@@ -72,6 +72,8 @@ def test_nodes_without_gpus_are_nobodys_business():
 
 def test_a_node_whose_gpu_nobody_knows_is_told_with_a_remedy():
     (problem,) = inventory([a_record(labels={"nvidia.com/gpu.product": "Voodoo2"}, provider_id="")]).problems
+    assert problem.node is not None
+    assert problem.pools == ()  # nobody would be told by a pool's condition
     assert problem.about == "node n1"
     assert "describe the nodes in a GPUPool" in problem.message
 
