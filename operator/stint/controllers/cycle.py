@@ -307,6 +307,9 @@ class Cycle:
         stuck = sorted({gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang})
         there = f"{gang.ready_workers} of {len(gang.plan.nodes)} workers ran after {waited:.0f} s"
         where = f"; none started on {', '.join(stuck)}" if stuck else ""
+        if unheeded := gang.unheeded():
+            where += f"; no scheduler has looked at {len(unheeded)} of its pods: another's scheduling gate holds them, "
+            where += "or nobody answers to their schedulerName"
         if missing := len(gang.plan.nodes) - len(gang.pods) - gang.done:
             where += f"; {missing} of its pods were never created, `kubectl describe job {gang.job.name}` says why"
         return Recall(job=job.id, reason=Reason.DID_NOT_START, message=f"{there}{where}; the gang was taken back whole")
@@ -354,9 +357,13 @@ class Cycle:
             except ApiError as error:
                 if error.status not in _REFUSALS:
                     raise
-                text = f"the API server refuses its Job: {error.message}"
                 refused.add(placement.job)
                 status = self._back_off(seen.resource.status, now)
+                again = f"{status.not_before or now:%H:%M:%S} UTC"
+                text = (
+                    f"the API server refuses its Job: {error.message}; change the job, or what refuses it; it is tried "
+                    f"again after {again}"
+                )
                 after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status))
                 await self._write(after, Hold(job=placement.job, reason=Reason.REFUSED, message=text), observation)
 

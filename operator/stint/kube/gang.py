@@ -70,7 +70,14 @@ class Gang:
         return tuple(p for p in self.pods if p.gang and p.gang.gated)
 
     def stuck(self) -> tuple[PodRecord, ...]:
-        """Released workers that have no node."""
+        """Released workers that a scheduler found no room for."""
+        return tuple(p for p in self._unscheduled() if p.gang and p.gang.unschedulable)
+
+    def unheeded(self) -> tuple[PodRecord, ...]:
+        """Released workers that no scheduler has looked at: their nodes are not to blame."""
+        return tuple(p for p in self._unscheduled() if p.gang and not p.gang.unschedulable)
+
+    def _unscheduled(self) -> tuple[PodRecord, ...]:
         return tuple(p for p in self.pods if p.gang and not p.gang.gated and not p.gang.scheduled)
 
     def assignment(self) -> Assignment | None:

@@ -164,7 +164,7 @@ class GangPod(msgspec.Struct, frozen=True):
     gated: bool
     scheduled: bool
     ready: bool
-    unschedulable: bool
+    unschedulable: bool  # a scheduler has looked at it, and found no room
     deleting: bool
     disrupted: str  # why it is preempted or evicted; empty: it is not
     created: datetime | None
@@ -215,7 +215,9 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             gated=any(g.name == GATE for g in spec.scheduling_gates),
             scheduled=bool(spec.node_name),
             ready=ready is not None and ready.status == "True",
-            unschedulable=scheduled is not None and scheduled.reason == "Unschedulable",
+            unschedulable=scheduled is not None
+            and scheduled.status == "False"
+            and scheduled.reason != "SchedulingGated",
             deleting=meta.deletion_timestamp is not None,
             disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
             created=meta.creation_timestamp,

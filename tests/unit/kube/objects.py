@@ -48,6 +48,7 @@ def a_gang_pod(
     node: str = "",
     phase: str = "Pending",
     gated: bool = True,
+    unschedulable: bool = False,
     deleting: bool = False,
     disrupted: str = "",
 ) -> PodRecord:
@@ -59,7 +60,7 @@ def a_gang_pod(
         gated=gated,
         scheduled=bool(node),
         ready=phase == "Running",
-        unschedulable=False,
+        unschedulable=unschedulable,
         deleting=deleting,
         disrupted=disrupted,
         created=NOW,
