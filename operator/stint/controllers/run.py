@@ -313,6 +313,9 @@ class Operator:
             }
             try:
                 found = await self.prometheus.usage(pods)
+                idle = {u.job: u.idle_gpus for u in found}
+                if idle != {job: u.idle_gpus for job, u in self.cycle.usage.items()}:
+                    self.knocker.knock()  # where all is quiet the next tick is a minute away
                 self.cycle.usage = {u.job: u for u in found}
                 self.metrics.usage(found)
                 self.metrics.prometheus_up.set(1)
