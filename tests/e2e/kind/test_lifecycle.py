@@ -85,7 +85,7 @@ def _command(cluster: Cluster) -> list[str]:
 
 
 def test_the_previous_chart_is_upgraded_and_rolled_back_without_a_gap(
-    cluster: Cluster, second: Any, present_rights: None
+    shared_operator: Operator, cluster: Cluster, second: Any, present_rights: None
 ):
     """Every step waits until all replicas are ready, under restricted pod security."""
     assert isinstance(cluster.provider, Kind)
