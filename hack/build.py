@@ -344,5 +344,6 @@ def _debian_prometheus() -> Path | None:
             or subprocess.run(["dpkg", "-x", str(packages[0]), str(folder / "out")], check=False).returncode
         ):
             return None
+        target.parent.mkdir(parents=True, exist_ok=True)  # on a new machine nothing was built before it
         (folder / "out").rename(target)
     return binary if binary.exists() else None
