@@ -252,6 +252,33 @@ def kwok_stages() -> Path:
     return once("kwok-stages", target, "fetching kwok's stages", "", make)
 
 
+_WORKLOADS = {
+    "sigs.k8s.io/jobset": ["config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml"],
+    "github.com/kubeflow/training-operator": ["manifests/base/crds/kubeflow.org_pytorchjobs.yaml"],
+    "github.com/kubeflow/trainer/v2": ["manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml"],
+    "github.com/ray-project/kuberay/ray-operator": [
+        "config/crd/bases/ray.io_rayclusters.yaml",
+        "config/crd/bases/ray.io_rayjobs.yaml",
+    ],
+}
+
+
+def workload_crds() -> Path:
+    """A folder with the CRDs of workloads that Stint steers."""
+    pinned = versions()["workloads"]
+    name = "workload-crds-" + "-".join(version.removeprefix("v") for version in pinned.values())
+
+    def make(go: Go, folder: Path, out: Path) -> None:
+        go.run("mod", "init", "workloads", cwd=folder)
+        out.mkdir()
+        for module, files in _WORKLOADS.items():
+            source = Path(go.module(module, pinned[module], folder)["Dir"])
+            for file in files:
+                shutil.copyfile(source / file, out / Path(file).name)
+
+    return once(name, cache_folder() / "bin" / name, "fetching the CRDs of JobSet, Kubeflow and Ray", "", make)
+
+
 def kind() -> Path:
     """From PATH, otherwise built."""
     path = shutil.which("kind")

@@ -73,6 +73,13 @@ class Cluster:
         self._install("replicaCount=0", *sets)
         self.kubectl("wait", "--for=condition=Established", "crd", "trainingjobs.stint.dev", "--timeout=30s")
 
+    def install_workload_crds(self) -> None:
+        """JobSet, PyTorchJob, TrainJob, RayCluster and RayJob, without their controllers."""
+        self.kubectl("apply", "--server-side", "-f", str(build.workload_crds()))
+        # kubectl stumbles over those that have no conditions yet.
+        wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        eventually(lambda: self.kubectl(*wait), what="the CRDs to be served")
+
     def _install(self, *sets: str) -> None:
         ours = ["pools.kwok.enabled=true"] * self.provider.owns_nodes
         values = [part for s in (*ours, *sets) for part in ("--set", s)]
@@ -98,7 +105,8 @@ class Cluster:
         """
         if not isinstance(self.provider, Kind):
             self.install_chart(*sets)
-            flags = (f"--prometheus-url={prometheus_url}", f"--prometheus-window={prometheus_window}")
+            flags = [f"--prometheus-url={prometheus_url}", f"--prometheus-window={prometheus_window}"]
+            flags += ["--steering"] * ("steering.enabled=true" in sets)
             return self.start_operator(*flags, record_dir=record_dir)
         repository, tag = self.provider.load_stint()
         self.kubectl("apply", "-f", "-", stdin=_RESTRICTED)

@@ -37,20 +37,22 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     rng = rng or np.random.Generator(np.random.PCG64(0))
 
     stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
-    backing_off, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
+    aside, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
     problem = build_problem(situation, waiting)  # 3. what each would cost where
     answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
     if broken := violations(problem, answer):  # 5. trust no solver
         raise UnsoundAssignmentError(broken)
     certificate = certify(problem, answer, solver.name)
-    return _compose(situation, problem, answer, certificate, stays, recalls, backing_off)  # 6. nodes, and why
+    return _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
 
 
 def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:
-    """Jobs that back off after a failure or a roll-back do not compete."""
+    """Jobs that back off after a failure or a roll-back, or that are not whole yet, do not compete."""
     holds, rest = [], []
     for job in waiting:
-        if job.not_before is not None and job.not_before > situation.now:
+        if job.lacking:
+            holds.append(Hold(job=job.id, reason=Reason.INCOMPLETE, message=job.lacking))
+        elif job.not_before is not None and job.not_before > situation.now:
             seconds = (job.not_before - situation.now).total_seconds()
             text = f"its last start did not hold or its last pods are leaving; next try in {seconds:.0f} s"
             holds.append(Hold(job=job.id, reason=Reason.BACKING_OFF, message=text))
@@ -66,13 +68,13 @@ def _compose(
     certificate: Certificate,
     stays: tuple[Stay, ...],
     recalls: tuple[Recall, ...],
-    backing_off: list[Hold],
+    aside: list[Hold],
 ) -> Plan:
     capacity = explain.full_capacity(problem, answer)
     told = explain.explanations(problem, answer, capacity)
     advice = sizing.advise(problem, answer, capacity)
     advised = {a.job: a.choice for a in advice}
-    placements, holds = [], list(backing_off)
+    placements, holds = [], list(aside)
     for j, choice in enumerate(answer.choices):
         goes = choice is not None and outcome.goes_now(problem, choice)
         placement = outcome.placement(problem, j, choice, told[j]) if choice is not None and goes else None

@@ -15,7 +15,7 @@ from hack.cluster import Cluster, Operator, eventually, running_cluster
 
 # On kind everything runs again that does not speak of the embedded cluster itself, and what needs a kubelet.
 _EMBEDDED_ONLY = [
-    f"test_{name}.py" for name in ("absurd", "api_faults", "cluster", "faults", "readme", "rights")
+    f"test_{name}.py" for name in ("absurd", "api_faults", "cluster", "faults", "readme", "rights", "steering")
 ]  # they need no kubelet, and some need to restart the API server or to read its audit log
 collect_ignore = _EMBEDDED_ONLY if os.environ.get("CLUSTER") == "kind" else ["kind"]
 
@@ -35,7 +35,10 @@ def prometheus(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def shared_operator(cluster: Cluster, prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    if cluster.provider.owns_nodes:
+        cluster.install_workload_crds()
     return cluster.start_stint(
+        "steering.enabled=true",
         "pools.scaleTargets[0].apiGroup=apps",
         "pools.scaleTargets[0].resource=deployments",
         prometheus_url=prometheus,
@@ -158,7 +161,8 @@ class World:
         }
 
     def status(self, name: str = "job") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", "tj", name, "-o", "json")).get("status", {})
+        told = self.kubectl("get", "tj", name, "-o", "json", "--ignore-not-found")
+        found: dict[str, Any] = json.loads(told or "{}").get("status", {})
         return found
 
     def until(self, phase: str, name: str = "job", *, reason: str = "", timeout: float = 30) -> dict[str, Any]:

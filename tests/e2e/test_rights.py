@@ -7,7 +7,8 @@ import json
 import pytest
 
 from hack.cluster import Cluster, eventually
-from stint.kube.rights import ALWAYS, WITH_KWOK, Right, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_STEERING, Right, with_scale_target
+from tests.e2e import others
 
 pytestmark = pytest.mark.e2e
 
@@ -36,8 +37,37 @@ def key(right: Right) -> tuple[str, str, str]:
     return right.verb, right.group, right.resource
 
 
+def goes(world, name: str) -> None:
+    eventually(lambda: world.kubectl("get", "tj", name, "--ignore-not-found") == "", what=f"{name} to go")
+
+
+def other_peoples_day(world) -> None:
+    """Each kind that is suspended and resumed to have its pods made anew, and a pod that does not want to wait."""
+    world.cluster.kubectl("label", "namespace", world.name, "stint.dev/managed=true")
+    node = world.node("others")
+    for kind, make, name in (
+        ("PyTorchJob", others.pytorchjob, "pytorchjob-train"),
+        ("JobSet", others.jobset, "jobset-train"),
+        ("TrainJob", others.trainjob, "jobset-train"),
+    ):
+        world.apply(make(world))
+        others.control(world, kind, "train")
+        world.until("Running", name)
+        world.kubectl("patch", "tj", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+        world.until("Suspended", name)
+        if kind == "PyTorchJob":
+            world.kubectl("annotate", "pods", "--all", "stint.dev/release=now")
+            others.control(world, kind, "train")
+            world.kubectl("annotate", "pods", "--all", "stint.dev/release=now", "--overwrite")
+            goes(world, name)
+        world.kubectl("delete", kind.lower(), "train")
+        goes(world, name)
+    world.cluster.kubectl("delete", "node", node)
+
+
 def test_each_right_is_used_and_no_other_is_asked_for(world):
     """A day of small things: a gang runs, is suspended, loses its node, fails; pools grow, shrink and are scaled."""
+    other_peoples_day(world)
     node = world.node("a", gpus=2)
     world.apply(world.job("suspended", workers=2, gpus=1))
     world.until("Running", "suspended")
@@ -77,7 +107,7 @@ def test_each_right_is_used_and_no_other_is_asked_for(world):
     world.pool("scaled", most=2, scaler={"adapter": "Scale", "mode": "Act", "target": target}, coldStartSeconds=60)
     world.apply(world.job("scaled", workers=1, gpus=4))
     world.until("Provisioning", "scaled")
-    granted = {key(r) for r in (*ALWAYS, *WITH_KWOK, *with_scale_target("apps", "deployments"))}
+    granted = {key(r) for r in (*ALWAYS, *WITH_KWOK, *WITH_STEERING, *with_scale_target("apps", "deployments"))}
 
     def unused() -> set[tuple[str, str, str]]:
         return granted - LATE - asked(world.cluster)

@@ -47,6 +47,16 @@ GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pods:
+    """What is known of the pods of a job that somebody else makes them for."""
+
+    per_worker: Resources | None  # None: there are none at the moment
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Toleration, ...]
+    lacking: str = ""  # what keeps them from being placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is known of a job beside its spec: where it is, what it did, what it cost."""
 
@@ -55,6 +65,7 @@ class Known:
     spent_usd: float = 0.0
     not_before: datetime | None = None
     avoid: tuple[NodeName, ...] = ()
+    pods: Pods | None = None  # None: they are made from the job's own template
 
 
 def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created: datetime) -> Job:
@@ -73,16 +84,11 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", [mistake])
     speeds = _speeds(spec, catalogue, mistakes)
     models = _models(spec, catalogue, mistakes)
-    template = worker_template(spec)
-    if _misshapen(spec, template, mistakes):
-        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
-    if node := (template.get("spec") or {}).get("nodeName"):
-        text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
-        mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
-    per_worker = _per_worker(spec, template, mistakes)
-    _check_tolerations(spec, template, mistakes)
+    pods = _own_pods(spec, f"TrainingJob {meta.namespace}/{meta.name}", mistakes) if spec.steers is None else known.pods
+    pods = pods or Pods(per_worker=None, node_selector={}, tolerations=())
     widest = spec.elastic.max if spec.elastic else spec.workers
-    _check_name(meta.name, widest, mistakes)
+    if spec.steers is None:
+        _check_name(meta.name, widest, mistakes)
     deadline = deadline_of(spec, created)
     if spec.deadline is not None and spec.deadline <= created:
         mistakes.append(
@@ -109,7 +115,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         workers=spec.workers,
         min_workers=spec.elastic.min if spec.elastic else spec.workers,
         max_workers=widest,
-        per_worker=per_worker,
+        per_worker=pods.per_worker or Resources(gpus=spec.gpu.per_worker, pods=1),
         gpu_models=models,
         gpu_memory_gib=spec.gpu.memory_gi_b or 0.0,
         work=Work(
@@ -149,17 +155,39 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
             scratch_gib=data.scratch_gi_b,
         ),
         licences=tuple(spec.licences),
-        node_selector=dict(template.get("spec", {}).get("nodeSelector") or {}),
-        tolerations=_tolerations(template, spec.gpu.resource),
+        node_selector=dict(pods.node_selector),
+        tolerations=pods.tolerations,
         suspended=spec.suspend,
         assignment=known.assignment,
         not_before=known.not_before,
         avoid=known.avoid,
+        lacking=pods.lacking,
     )
     _check_length(job, spec, catalogue, mistakes)
     if mistakes:
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     return job
+
+
+def _own_pods(spec: Spec, about: str, mistakes: list[Mistake]) -> Pods:
+    """What the pods are like that are made from the job's own template.
+
+    Raises:
+        InvalidInputError: it has the wrong shape, so that nothing more can be said of it.
+    """
+    template = worker_template(spec)
+    if _misshapen(spec, template, mistakes):
+        raise InvalidInputError(about, mistakes)
+    if node := (template.get("spec") or {}).get("nodeName"):
+        text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
+        mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
+    per_worker = _per_worker(spec, template, mistakes)
+    _check_tolerations(spec, template, mistakes)
+    return Pods(
+        per_worker=per_worker,
+        node_selector=dict(template.get("spec", {}).get("nodeSelector") or {}),
+        tolerations=_tolerations(template, spec.gpu.resource),
+    )
 
 
 def deadline_of(spec: Spec, created: datetime) -> datetime | None:

@@ -207,8 +207,26 @@ class Template(Camel, kw_only=True):
     spec: Annotated[WorkerSpec, doc("One worker.")]
 
 
+class Steers(Camel, kw_only=True):
+    """spec.steers"""
+
+    kind: Annotated[
+        str,
+        doc(
+            "What makes the pods: Job, JobSet, PyTorchJob, RayCluster; Group for pods labelled stint.dev/group.",
+            min_length=1,
+            max_length=63,
+        ),
+    ]
+    name: Annotated[str, doc("Its name, or the group's.", min_length=1, max_length=253)]
+
+
 _SPEC_RULES = (
-    ("has(self.template) != has(self.podTemplate)", "give exactly one of spec.template and spec.podTemplate"),
+    (
+        "(has(self.template) ? 1 : 0) + (has(self.podTemplate) ? 1 : 0) + (has(self.steers) ? 1 : 0) == 1",
+        "give exactly one of spec.template, spec.podTemplate and spec.steers",
+    ),
+    ("!has(self.steers) || !has(self.elastic)", "whoever makes the pods of spec.steers decides how many; drop elastic"),
     ("!(has(self.deadline) && has(self.within))", "give either spec.deadline or spec.within, not both"),
     ("!has(self.elastic) || self.elastic.min <= self.elastic.max", "spec.elastic.min must not be larger than max"),
     (
@@ -284,6 +302,10 @@ class Spec(Camel, kw_only=True):
     pod_template: Annotated[_ANY | None, doc("Instead of template: any core/v1 PodTemplateSpec, unchecked here.")] = (
         None
     )
+    steers: Annotated[
+        Steers | None,
+        doc("Instead of both: pods that something else makes. Stint writes such jobs itself; see STEERING.md."),
+    ] = None
 
 
 class Rejected(Camel, kw_only=True):

@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
     run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
     run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
+    run.add_argument("--steering", action="store_true", help="place other people's workloads, too, that ask for it")
+    run.add_argument("--webhook-port", type=int, help="gate their pods by a webhook on this port; 0: a free one")
+    run.add_argument("--webhook-certificates", type=Path, help="a folder with tls.crt and tls.key for it")
     run.add_argument("--solver", choices=sorted(SOLVERS), default="auto")
     run.add_argument(
         "--pace", type=float, default=1.0, help="for demos: seconds that pass on the deciding clock in a second"
@@ -111,6 +114,9 @@ def _run(options: argparse.Namespace) -> int:
         prometheus_token_file=options.prometheus_token_file,
         record_dir=options.record_dir,
         pace=options.pace,
+        steering=options.steering,
+        webhook_port=options.webhook_port,
+        webhook_certificates=options.webhook_certificates,
         settings=Settings(solver=options.solver),
     )
     asyncio.run(run(chosen))

@@ -105,6 +105,7 @@ class Cycle:
     notes: Callable[[], tuple[str, ...]]
     hindrance: Callable[[], str]  # rights that are missing; empty: none
     absorb: Callable[[dict[str, Any]], object]  # a TrainingJob as the API server answered a write of ours
+    steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
     recorder: DecisionRecorder | None = None
     knocker: Knocker = field(default_factory=Knocker)
     usage: Mapping[JobId, Utilisation] = field(default_factory=dict)
@@ -142,6 +143,8 @@ class Cycle:
     async def once(self) -> None:
         """One pass."""
         started = time.monotonic()
+        if self.steer is not None:
+            await self.steer()
         seen_before = self.observation
         observation = self._observe()
         self.observation = observation
@@ -268,6 +271,10 @@ class Cycle:
     async def _let_go(self, seen: Seen) -> None:
         """Of a gang's nodes, once its status says so."""
         gang = seen.gang
+        if gang.theirs is not None:
+            if gang.state not in _WITHOUT_PLACE:
+                await asyncio.gather(self.actuator.take_back(gang), self.actuator.forget(gang))
+            return
         if gang.job is None or gang.state in _WITHOUT_PLACE:
             return
         # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
@@ -280,8 +287,11 @@ class Cycle:
         job, gang, spec = seen.job, seen.gang, seen.resource.spec
         if job is None:
             return None
-        if gang.state in _WITHOUT_PLACE and seen.resource.status.phase in _PLACED:
-            text = "its Job was deleted or suspended by somebody; the gang starts again from its last checkpoint"
+        vanished = gang.theirs is not None and gang.state is GangState.PLACED
+        vanished = vanished and not (gang.pods or gang.lost or gang.done)
+        if (gang.state in _WITHOUT_PLACE or vanished) and seen.resource.status.phase in _PLACED:
+            what = f"all pods of {gang.theirs.what} were" if gang.theirs else "its Job was"
+            text = f"{what} deleted or suspended by somebody; the gang starts again from its last checkpoint"
             return Recall(job=job.id, reason=Reason.DISRUPTED, message=text)
         if gang.disrupted:
             # Not the worker's fault, and so none of its retries: also where the others have failed for want of it.
@@ -290,7 +300,7 @@ class Cycle:
         if gang.state is GangState.FAILED:
             text = f"a worker failed ({gang.failure}); the gang starts again from its last checkpoint"
             return Recall(job=job.id, reason=Reason.WORKER_FAILED, message=text)
-        if gang.state is not GangState.PLACED or gang.plan is None or gang.job is None:
+        if gang.state is not GangState.PLACED or gang.plan is None:
             return None
         if job.suspended:
             return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
@@ -311,7 +321,8 @@ class Cycle:
             where += f"; no scheduler has looked at {len(unheeded)} of its pods: another's scheduling gate holds them, "
             where += "or nobody answers to their schedulerName"
         if missing := len(gang.plan.nodes) - len(gang.pods) - gang.done:
-            where += f"; {missing} of its pods were never created, `kubectl describe job {gang.job.name}` says why"
+            maker = gang.theirs.what.lower() if gang.theirs else f"job {seen.resource.metadata.name}"
+            where += f"; {missing} of its pods were never created, `kubectl describe {maker}` says why"
         return Recall(job=job.id, reason=Reason.DID_NOT_START, message=f"{there}{where}; the gang was taken back whole")
 
     def _after_recall(self, seen: Seen, recall: Recall, now: datetime) -> Status:
@@ -345,9 +356,13 @@ class Cycle:
         Returns those that the API server refused: they are told so, and back off.
         """
         refused: set[JobId] = set()
-        placed = {s.resource.metadata.namespace for s in observation.seen.values() if s.gang.state is GangState.PLACED}
-        coming = {observation.seen[p.job].resource.metadata.namespace for p in plan.placements}
-        missing = self.actuator.unserved(placed | coming)
+        coming = {p.job for p in plan.placements}
+        served = {
+            seen.resource.metadata.namespace
+            for key, seen in observation.seen.items()
+            if seen.gang.theirs is None and (seen.gang.state is GangState.PLACED or key in coming)
+        }
+        missing = self.actuator.unserved(served)
         await together("creating Services", {namespace: self.actuator.serve(namespace) for namespace in missing})
 
         async def one(placement: Placement) -> None:

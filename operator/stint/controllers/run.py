@@ -27,6 +27,7 @@ from stint.controllers.cycle import Cycle, Knocker
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
+from stint.controllers.steering import Steering
 from stint.controllers.store import Store
 from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
@@ -40,6 +41,7 @@ from stint.kube.manifests import SERVICE_LABELS
 from stint.kube.observe import Caches
 from stint.kube.records import (
     JOB_LABEL,
+    MANAGED,
     JobRecord,
     NodeRecord,
     PodRecord,
@@ -53,6 +55,7 @@ from stint.kube.records import (
     reduce_pod,
     reduce_service,
 )
+from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
 from stint.model.job import job_id
@@ -90,6 +93,9 @@ class Options:
     prometheus_token_file: Path | None = None
     record_dir: Path | None = None
     pace: float = 1.0
+    steering: bool = False
+    webhook_port: int | None = None  # None: an admission policy gates pods
+    webhook_certificates: Path | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -141,11 +147,25 @@ class Operator:
             params={"labelSelector": ",".join(f"{k}={v}" for k, v in SERVICE_LABELS.items())},
             on_change=self._changed,
         )
+        self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
+            kind.plural if kind.group != "batch" else "steered jobs": Informer(
+                api,
+                kind.path(),
+                WireWorkload,
+                reducer(kind),
+                params={"labelSelector": f"{MANAGED}=true"},
+                on_change=self._changed,
+                may_be_absent=True,
+            )
+            for kind in KINDS.values()
+            if options.steering
+        }
         self.informers: Mapping[str, Informer[Any, Any]] = {
             "nodes": self.nodes,
             "pods": self.pods,
             "jobs": self.jobs,
             "services": self.services,
+            **self.workloads,
         }
         self.leadership = Leadership(
             api,
@@ -165,9 +185,20 @@ class Operator:
         self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
         self._listed = False
         self._missing: list[rights.Right] = []
+        actuator = Actuator(api, self.jobs, self.pods, self.services, self.trainingjobs.put)
+        steering = Steering(
+            api=api,
+            actuator=actuator,
+            events=events,
+            pods=lambda: tuple(self.pods),
+            workloads=self._workloads,
+            trainingjobs=lambda: tuple(self.trainingjobs.items.values()),
+            absorb=self.trainingjobs.put,
+        )
         self.cycle = Cycle(
             api=api,
-            actuator=Actuator(api, self.jobs, self.pods, self.services),
+            actuator=actuator,
+            steer=steering.tend if options.steering else None,
             pools=PoolWriter(
                 api,
                 events,
@@ -212,7 +243,11 @@ class Operator:
             nodes=tuple(self.nodes),
             pods=tuple(self.pods),
             jobs=tuple(self.jobs),
+            workloads=self._workloads(),
         )
+
+    def _workloads(self) -> tuple[WorkloadRecord, ...]:
+        return tuple(record for informer in self.workloads.values() for record in informer)
 
     def _synced(self) -> str | None:
         behind = [name for name, informer in self.informers.items() if not informer.synced.is_set()]
@@ -241,7 +276,7 @@ class Operator:
         asked: tuple[rights.Right, ...] = ()
         forbidden, at = 0, float("-inf")
         while True:
-            needed = rights.needed(self.gpu_pools.items.values())
+            needed = rights.needed(self.gpu_pools.items.values(), steering=self.options.steering)
             refusals = sum(n for (_, status), n in self.api.requests.items() if status == 403)
             again = refusals != forbidden and time.monotonic() - at > ASK_AGAIN_S  # quotas refuse with 403, too
             if self._missing or needed != asked or again:

@@ -131,7 +131,10 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
             finish=context.now,
         )
     if phase is Phase.FAILED:
-        text = f"gave up after {seen.resource.spec.retries} retries and {usd(seen.spent_usd)} USD: {seen.gang.failure}"
+        tried = f"gave up after {seen.resource.spec.retries} retries and {usd(seen.spent_usd)} USD"
+        if seen.gang.theirs is not None:
+            tried = f"{seen.gang.theirs.what} failed after {usd(seen.spent_usd)} USD"
+        text = f"{tried}: {seen.gang.failure}"
         return change(status, reason="WorkerFailed", message=text[:4096], usd_per_hour=usd(0), nodes={})
     if isinstance(outcome, Placement):
         chosen = outcome.chosen

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from stint.api.parse import worker_template
 from stint.kube.client import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.gang import Gang, GangState
 from stint.kube.informer import Informer
-from stint.kube.manifests import PlanNote, indexed_job, note, release_patch, service
+from stint.kube.manifests import PlanNote, indexed_job, let_go_patch, note, release_patch, service
 from stint.kube.observe import Seen
 from stint.kube.records import (
     PLAN_ANNOTATION,
@@ -25,6 +26,7 @@ from stint.kube.records import (
     WirePod,
     WireService,
 )
+from stint.kube.workloads import KINDS, RESUME, WorkloadRecord
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,10 @@ class Actuator:
         jobs: Informer[WireJob, JobRecord],
         pods: Informer[WirePod, PodRecord],
         services: Informer[WireService, ServiceRecord],
+        placed: Callable[[dict[str, Any]], object],
     ) -> None:
+        """`placed`: takes in a TrainingJob as the API server answered a write of ours."""
+        self._placed = placed
         self._api = api
         self._jobs = jobs
         self._pods = pods
@@ -73,6 +78,11 @@ class Actuator:
             ApiError: the API server refuses the Job; its message says why.
         """
         meta, spec, gang = seen.resource.metadata, seen.resource.spec, seen.gang
+        if gang.theirs is not None:
+            noted = {"metadata": {"uid": meta.uid, "annotations": {PLAN_ANNOTATION: note(plan)}}}
+            path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
+            self._placed(await self._api.patch(path, noted))
+            return True
         if gang.state is GangState.PARKED and gang.job is not None:
             if gang.job.completions != len(plan.nodes) or (gang.plan and gang.plan.made_from != plan.made_from):
                 await self._api.delete(_batch(meta.namespace, meta.name), uid=gang.job.uid)
@@ -125,8 +135,16 @@ class Actuator:
 
     async def _let_go(self, pod: PodRecord, node: str) -> None:
         assert pod.gang is not None
+        rank = pod.gang.index if pod.gang.steered is not None else None
+        await self._open(pod, release_patch(pod.uid, node, pod.gang.affinity, rank=rank))
+
+    async def let_go_anywhere(self, pod: PodRecord) -> None:
+        """Open our gate on a pod whose owner does not want to wait for a place."""
+        await self._open(pod, let_go_patch(pod.uid))
+
+    async def _open(self, pod: PodRecord, patch: dict[str, Any]) -> None:
+        assert pod.gang is not None
         path = _core(pod.gang.namespace, "pods", pod.gang.name)
-        patch = release_patch(pod.uid, node, pod.gang.affinity)
         try:
             answer = await self._api.raw("PATCH", path, body=patch, content_type=STRATEGIC)
         except ApiError as error:
@@ -149,13 +167,42 @@ class Actuator:
             if error.status not in (404, 409, 422):
                 raise
 
+    async def take_back(self, gang: Gang) -> None:
+        """Take a whole gang back whose pods somebody else makes: they go, and are made anew behind our gate.
+
+        What made them is suspended where it can be, with a note that it is to be resumed: killed in between, the
+        next operator finds the note. Otherwise the pods are deleted one by one.
+        """
+        assert gang.theirs is not None
+        owner = gang.theirs.suspends
+        if owner is None:
+            await asyncio.gather(*(self._forget(pod, at_once=False) for pod in gang.pods))
+        elif not owner.suspended:
+            note_it = {"metadata": {"uid": owner.uid, "annotations": {RESUME: "true"}}}
+            await self._suspend(owner, True, note_it)
+
+    async def resume(self, owner: WorkloadRecord) -> None:
+        """Let what we have suspended make its pods again."""
+        await self._suspend(owner, False, {"metadata": {"uid": owner.uid, "annotations": {RESUME: None}}})
+
+    async def _suspend(self, owner: WorkloadRecord, value: bool, body: dict[str, Any]) -> None:
+        kind = KINDS[owner.kind]
+        try:
+            await self._api.patch(kind.path(owner.namespace, owner.name), body | kind.suspended(value))
+        except ApiError as error:
+            if error.status not in (404, 409, 422):
+                raise
+            log.warning("%s %s/%s: %s", owner.kind, owner.namespace, owner.name, error)
+
     async def forget(self, gang: Gang) -> None:
         """Remove pods on nodes that are gone: their kubelets will never say that they have ended."""
         await asyncio.gather(*(self._forget(pod) for pod in gang.lost))
 
-    async def _forget(self, pod: PodRecord) -> None:
+    async def _forget(self, pod: PodRecord, *, at_once: bool = True) -> None:
         assert pod.gang is not None
-        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid}}
+        body: dict[str, Any] = {"preconditions": {"uid": pod.uid}}
+        if at_once:
+            body["gracePeriodSeconds"] = 0
         try:
             await self._api.raw("DELETE", _core(pod.gang.namespace, "pods", pod.gang.name), body=body)
         except ApiError as error:

@@ -28,6 +28,7 @@ from stint.errors import StintError
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 
 FIELD_MANAGER = "stint"
 _RETRIED = frozenset({429, 500, 502, 503, 504})

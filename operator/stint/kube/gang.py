@@ -9,8 +9,10 @@ from enum import StrEnum
 
 from stint.kube.manifests import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
-from stint.model.job import Assignment, NodeName
+from stint.kube.workloads import KINDS, WorkloadRecord
+from stint.model.job import Assignment, NodeName, Toleration
 from stint.model.offering import OfferingId
+from stint.model.resources import Resources
 
 _TERMINAL = ("Succeeded", "Failed")
 
@@ -28,6 +30,25 @@ class GangState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Theirs:
+    """What else is known of a gang whose pods somebody else makes."""
+
+    what: str  # for messages: "PyTorchJob mnist"
+    size: int  # pods that ask for GPUs; 0: nobody says how many there are to be
+    lacking: str = ""  # what has to happen before it can be placed
+    per_worker: Resources | None = None  # None: no pod is there
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    chain: tuple[WorkloadRecord, ...] = ()  # what makes its pods, and what made that, up to what a person made
+    progress: float | None = None  # 0 to 1, as it tells itself
+
+    @property
+    def suspends(self) -> WorkloadRecord | None:
+        """What is suspended and resumed to get all its pods anew; None: its pods are deleted one by one."""
+        return who_suspends(self.chain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gang:
     """One TrainingJob's objects."""
 
@@ -41,6 +62,7 @@ class Gang:
     disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
     gone: tuple[int, ...] = ()  # ranks that are neither there nor ended by themselves: evicted, or deleted by somebody
     ended: datetime | None = None
+    theirs: Theirs | None = None  # None: its pods are made by a Job of ours
 
     @property
     def released(self) -> bool:
@@ -50,9 +72,10 @@ class Gang:
     @property
     def running(self) -> bool:
         """Every worker runs, or has finished what it had to do."""
-        if self.plan is None or self.job is None:
+        if self.plan is None or (self.job is None and self.theirs is None):
             return False
-        return self.ready_workers + max(self.done, self.job.succeeded) >= len(self.plan.nodes)
+        done = max(self.done, self.job.succeeded if self.job else 0)
+        return self.ready_workers + done >= len(self.plan.nodes)
 
     @property
     def ready_workers(self) -> int:
@@ -64,8 +87,12 @@ class Gang:
         return self.plan is not None and len(self.pods) + self.done >= len(self.plan.nodes)
 
     def to_release(self) -> tuple[PodRecord, ...]:
-        """Gated pods, once all of the gang are there: it is let go whole or not at all."""
-        if self.state is not GangState.PLACED or not self._complete:
+        """Gated pods, once all of the gang are there: it is let go whole or not at all.
+
+        What somebody else puts in place of a worker of his follows the others, who are let go already.
+        """
+        begun = self.theirs is not None and any(p.gang and not p.gang.gated for p in self.pods)
+        if self.state is not GangState.PLACED or not (self._complete or begun):
             return ()
         return tuple(p for p in self.pods if p.gang and p.gang.gated)
 
@@ -95,6 +122,13 @@ class Gang:
         )
 
 
+def who_suspends(chain: Sequence[WorkloadRecord]) -> WorkloadRecord | None:
+    """The one that a person made, as those below do as it does; but not what Kueue suspends and resumes."""
+    if not chain or chain[-1].owner or any(w.queued for w in chain) or not KINDS[chain[-1].kind].suspend:
+        return None
+    return chain[-1]
+
+
 def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
     """Read one gang's state.
 
@@ -105,11 +139,14 @@ def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozen
         (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
     )
     gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
-    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes), disrupted=_disrupted(gang.state, there))
+    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes), disrupted=disrupted(gang.state, there))
 
 
-def _disrupted(state: GangState, there: Sequence[PodRecord]) -> str:
-    """Said of pods that are still there only: one that was evicted earlier is history."""
+def disrupted(state: GangState, there: Sequence[PodRecord]) -> str:
+    """Which worker is preempted or evicted, and why.
+
+    Said of pods that are still there only: one that was evicted earlier is history.
+    """
     if state not in (GangState.PLACED, GangState.FAILED):
         return ""
     found = next((p for p in there if p.gang and p.gang.disrupted), None)

@@ -27,6 +27,7 @@ RecordT = TypeVar("RecordT")
 
 PAGE = 500
 _LONGEST_PAUSE_S = 30.0
+_ABSENT_S = 30.0  # between two looks whether a kind is served by now
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -80,6 +81,7 @@ class Informer(Generic[WireT, RecordT]):
         params: Mapping[str, str] | None = None,
         on_change: Callable[[RecordT | None, RecordT | None], None] = lambda _old, _new: None,
         on_gap: Callable[[], None] = lambda: None,
+        may_be_absent: bool = False,
     ) -> None:
         """Follow `path` from when `run` is called.
 
@@ -87,11 +89,13 @@ class Informer(Generic[WireT, RecordT]):
             reduce: returns (uid, resourceVersion, record).
             on_change: gets (old, new), either of them None.
             on_gap: called when the server had forgotten where we were, so that it was listed anew.
+            may_be_absent: the server need not know the kind; until it does, there are none.
         """
         self.path = path
         self.records: dict[str, RecordT] = {}
         self.synced = asyncio.Event()
         self.last_heard = 0.0  # monotonic seconds
+        self._may_be_absent = may_be_absent
         self._api = api
         self._params = dict(params or {})
         self._reduce = reduce
@@ -114,6 +118,9 @@ class Informer(Generic[WireT, RecordT]):
                 await self._watch()
                 failures = 0
             except (GoneError, ApiError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+                if self._may_be_absent and isinstance(error, ApiError) and error.status == 404:
+                    await self._without_kind()
+                    continue
                 failures = 0 if self.last_heard > began else failures
                 pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)] * random.uniform(0.8, 1.2)
                 failures += 1
@@ -125,6 +132,15 @@ class Informer(Generic[WireT, RecordT]):
                     pause = max(pause, min(error.retry_after_s, _LONGEST_PAUSE_S))
                 log.warning("watch of %s: %s; again in %.1f s", self.path, error or type(error).__name__, pause)
                 await asyncio.sleep(pause)
+
+    async def _without_kind(self) -> None:
+        """The server does not know the kind (any more): whoever installs it waits a little until it is noticed."""
+        self._version = ""
+        for uid in list(self.records):
+            self._drop(uid, "")
+        self.last_heard = time.monotonic()
+        self.synced.set()
+        await asyncio.sleep(_ABSENT_S)
 
     async def _list(self) -> None:
         seen: set[str] = set()

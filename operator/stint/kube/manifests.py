@@ -15,7 +15,7 @@ import msgspec
 
 from stint.api.parse import worker_template
 from stint.api.trainingjob import Spec
-from stint.kube.records import GATE, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION
+from stint.kube.records import GATE, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION, RANK
 from stint.model.resources import Resources
 
 MASTER_PORT = 29500
@@ -185,11 +185,14 @@ def _torchrun(name: str, workers: int, gpus_per_worker: int, given: list[dict[st
     return [*given, *added]
 
 
-def release_patch(uid: str, node: str, affinity: bytes) -> dict[str, Any]:
+def release_patch(uid: str, node: str, affinity: bytes, *, rank: int | None = None) -> dict[str, Any]:
     """Pin a gated pod to a node and open our gate, in one strategic-merge patch.
 
     The terms that are there are sent again with our requirement appended to each (the API server allows nothing
     else on a gated pod); other controllers' gates stay. The uid makes sure that it is still the same pod.
+
+    Args:
+        rank: noted on a pod that nobody else has given one.
     """
     pin = {"key": "metadata.name", "operator": "In", "values": [node]}
     known = msgspec.json.decode(affinity) or {}
@@ -197,7 +200,7 @@ def release_patch(uid: str, node: str, affinity: bytes) -> dict[str, Any]:
     terms = required.get("nodeSelectorTerms") or [{}]
     pinned = [{**term, "matchFields": [*term.get("matchFields", []), pin]} for term in terms]
     return {
-        "metadata": {"uid": uid},
+        "metadata": {"uid": uid} | ({} if rank is None else {"annotations": {RANK: str(rank)}}),
         "spec": {
             "affinity": {
                 "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": pinned}}
@@ -205,3 +208,8 @@ def release_patch(uid: str, node: str, affinity: bytes) -> dict[str, Any]:
             "schedulingGates": [{"$patch": "delete", "name": GATE}],
         },
     }
+
+
+def let_go_patch(uid: str) -> dict[str, Any]:
+    """Open our gate and do no more: whoever asked for that has the pod scheduled anywhere, as if we were not there."""
+    return {"metadata": {"uid": uid}, "spec": {"schedulingGates": [{"$patch": "delete", "name": GATE}]}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from stint.api.gpupool import Adapter, GPUPool
-from stint.api.parse import Known, freshness, to_job, with_books
+from stint.api.parse import Known, Pods, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import Progress, TrainingJob
 from stint.catalogue.catalogue import Catalogue
@@ -16,6 +16,7 @@ from stint.cost.spending import accrue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import hours_between, units_after
 from stint.kube.gang import Gang, GangState, look
+from stint.kube.groups import Group, Workloads, gather, look_group
 from stint.kube.inventory import (
     INTERRUPTED_TAINTS,
     LEAVING_TAINTS,
@@ -24,7 +25,9 @@ from stint.kube.inventory import (
     passing,
     take_inventory,
 )
-from stint.kube.records import JobRecord, NodeRecord, PodRecord
+from stint.kube.manifests import read_note
+from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
+from stint.kube.workloads import WorkloadRecord
 from stint.model.cluster import Node
 from stint.model.job import ENDED, Job, JobId, NodeName, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
@@ -76,6 +79,7 @@ class Caches:
     nodes: Sequence[NodeRecord]
     pods: Sequence[PodRecord]
     jobs: Sequence[JobRecord]
+    workloads: Sequence[WorkloadRecord] = ()  # of others, that are labelled for Stint
 
 
 def observe(
@@ -130,11 +134,35 @@ def _gone(caches: Caches) -> frozenset[str]:
 def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
     pods: dict[JobId, list[PodRecord]] = defaultdict(list)
     for pod in caches.pods:
-        if pod.gang:
+        if pod.gang and pod.gang.steered is None:
             pods[job_id(pod.gang.namespace, pod.gang.job)].append(pod)
     jobs = {job_id(j.namespace, j.job): j for j in caches.jobs if j.job}
-    keys = [job_id(t.metadata.namespace, t.metadata.name) for t in caches.trainingjobs]
-    return {k: look(jobs.get(k), pods.get(k, ()), lost_nodes=lost) for k in keys}
+    workloads = Workloads(caches.workloads)
+    groups = gather(caches.pods, workloads)
+    gangs = {}
+    for resource in caches.trainingjobs:
+        key = job_id(resource.metadata.namespace, resource.metadata.name)
+        if resource.spec.steers is None:
+            gangs[key] = look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
+        else:
+            gangs[key] = _look_theirs(resource, groups.get(key), workloads, lost)
+    return gangs
+
+
+def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workloads, lost: frozenset[str]) -> Gang:
+    steers, meta = resource.spec.steers, resource.metadata
+    assert steers is not None
+    if group is None or (group.kind, group.name) != (steers.kind, steers.name):
+        group = Group(
+            job=job_id(meta.namespace, meta.name),
+            namespace=meta.namespace,
+            kind=steers.kind,
+            name=steers.name,
+            pods=(),
+            chain=workloads.chain(steers.kind, meta.namespace, steers.name),
+        )
+    plan = read_note(meta.annotations.get(PLAN_ANNOTATION, ""))
+    return look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
 
 
 def _see_alone(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
@@ -187,6 +215,7 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
         avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
+        pods=_their_pods(gang),
     )
     try:
         job = to_job(resource, catalogue, known, created=created)
@@ -198,10 +227,23 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
     spent = gang.plan is not None and gang.plan.attempt >= resource.spec.retries
-    if gang.state is GangState.FAILED and spent and not gang.disrupted:
+    if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
         return replace(seen, phase=Phase.FAILED)
     progress = _progress(job, gang, status.progress, now)
     return replace(seen, job=replace(job, work=replace(job.work, units_done=progress.estimate)), progress=progress)
+
+
+def _their_pods(gang: Gang) -> Pods | None:
+    """What is known of pods that somebody else makes; None: they are ours."""
+    theirs = gang.theirs
+    if theirs is None:
+        return None
+    return Pods(
+        per_worker=theirs.per_worker,
+        node_selector=dict(theirs.node_selector),
+        tolerations=theirs.tolerations,
+        lacking=theirs.lacking if gang.state is GangState.ABSENT else "",
+    )
 
 
 def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> datetime | None:
@@ -219,6 +261,8 @@ def _progress(job: Job, gang: Gang, known: Progress, now: datetime) -> Progress:
     since = known.running_since or now
     hours = hours_between(since, now)
     estimate = units_after(job, gang.plan.gpu_model, len(gang.plan.nodes), hours=hours)
+    if gang.theirs is not None and gang.theirs.progress is not None:
+        estimate = max(known.units_done, gang.theirs.progress * job.work.units)
     return Progress(units_done=known.units_done, estimate=estimate, running_since=since)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from datetime import datetime
 
 import msgspec
 
 from stint.api.quantity import resources
+from stint.model.job import Toleration
 from stint.model.market import Taint
 from stint.model.resources import Resources
 
@@ -15,8 +17,16 @@ from stint.model.resources import Resources
 GATE = "stint.dev/placement"
 JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
+_LONGEST_STEERED = 58  # as the CRD has it
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+# What people write on what they have Stint place for them.
+MANAGED = "stint.dev/managed"
+GROUP_LABEL = "stint.dev/group"
+GROUP_SIZE = "stint.dev/group-size"
+RELEASE = "stint.dev/release"
+SPEC_ANNOTATION = "stint.dev/spec"
+RANK = "stint.dev/rank"  # what Stint writes on a pod of theirs when it lets it go
 
 
 class WireMeta(msgspec.Struct, rename="camel"):
@@ -31,6 +41,26 @@ class WireMeta(msgspec.Struct, rename="camel"):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     generation: int = 0
+
+
+class WireOwner(msgspec.Struct):
+    """metadata.ownerReferences[]"""
+
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class OwnedMeta(WireMeta, rename="camel"):
+    """metadata of what something else may have made"""
+
+    owner_references: list[WireOwner] = msgspec.field(default_factory=list)
+
+    @property
+    def maker(self) -> WireOwner | None:
+        """What made it; None: a person did."""
+        return next((o for o in self.owner_references if o.controller), None)
 
 
 class WireCondition(msgspec.Struct, rename="camel"):
@@ -126,6 +156,8 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str = ""
     scheduling_gates: list[_Gate] = []
     affinity: msgspec.Raw = msgspec.Raw(b"null")
+    node_selector: msgspec.Raw = msgspec.Raw(b"null")
+    tolerations: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _PodStatus(msgspec.Struct, rename="camel"):
@@ -138,7 +170,7 @@ class _PodStatus(msgspec.Struct, rename="camel"):
 class WirePod(msgspec.Struct):
     """core/v1 Pod"""
 
-    metadata: WireMeta
+    metadata: OwnedMeta
     spec: _PodSpec
     status: _PodStatus = msgspec.field(default_factory=_PodStatus)
 
@@ -160,7 +192,7 @@ class GangPod(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     job: str  # the TrainingJob's name, which is its batch/v1 Job's too
-    index: int
+    index: int  # its rank; -1: a pod of somebody else's that has none yet
     gated: bool
     scheduled: bool
     ready: bool
@@ -169,6 +201,22 @@ class GangPod(msgspec.Struct, frozen=True):
     disrupted: str  # why it is preempted or evicted; empty: it is not
     created: datetime | None
     affinity: bytes  # as JSON, to which the release adds
+    steered: Steered | None = None  # of a pod that somebody else makes
+
+
+class Steered(msgspec.Struct, frozen=True):
+    """A pod that somebody else makes and that Stint places."""
+
+    kind: str  # of what it belongs to: Job, JobSet, PyTorchJob, ...; Group: a group of plain pods
+    group: str  # and its name
+    owner: str  # uid of what made it; empty: nobody
+    order: tuple[tuple[int, str], ...]  # pods are ranked by it
+    size: int  # what it says of its group's; 0: nothing
+    spec: str  # its annotation with a TrainingJob's fields
+    at_once: bool  # somebody wants it let go without a place
+    others_gates: tuple[str, ...]
+    node_selector: tuple[tuple[str, str], ...]
+    tolerations: tuple[Toleration, ...]
 
 
 _NO_REQUESTS = Resources(pods=1)
@@ -196,13 +244,97 @@ def pod_requests(spec: _PodSpec) -> Resources:
     return total
 
 
+# The labels by which whoever makes pods says what they belong to, and those that order them. A Job's own label is on
+# the pods of all that work through Jobs, so it comes last.
+_BELONGING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Group", GROUP_LABEL, ()),
+    (
+        "JobSet",
+        "jobset.sigs.k8s.io/jobset-name",
+        ("jobset.sigs.k8s.io/job-global-index", INDEX_ANNOTATION),
+    ),
+    (
+        "PyTorchJob",
+        "training.kubeflow.org/job-name",
+        ("training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"),
+    ),
+    ("RayCluster", "ray.io/cluster", ("ray.io/group",)),
+    ("Job", JOB_NAME_LABEL, (INDEX_ANNOTATION,)),
+)
+
+
+def steered_name(kind: str, name: str) -> str:
+    """What the TrainingJob is called that stands for something of somebody else's: `pytorchjob-mnist`."""
+    full = f"{kind}-{name}".lower()
+    plain = full.replace(".", "-").replace("_", "-").rstrip("-")
+    if plain == full and len(full) <= _LONGEST_STEERED:
+        return full
+    return f"{plain[: _LONGEST_STEERED - 9].rstrip('-')}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _steered(meta: OwnedMeta, spec: _PodSpec, requests: Resources) -> Steered | None:
+    """Of a pod that somebody else makes and labels for Stint, that asks for GPUs, and that belongs to something."""
+    if meta.labels.get(MANAGED) != "true" or not requests.gpus:
+        return None
+    gates = tuple(g.name for g in spec.scheduling_gates)
+    if GATE not in gates and RANK not in meta.annotations:
+        return None  # there before there was a gate, or let go without a place
+    found = next((b for b in _BELONGING if meta.labels.get(b[1])), None)
+    if found is None:
+        return None
+    kind, label, ordering = found
+    owner = meta.maker
+    if kind == "PyTorchJob":
+        kind = owner.kind if owner else kind  # MPIJob, XGBoostJob, ... have the same labels
+    order = [meta.labels.get(key) or meta.annotations.get(key, "") for key in ordering]
+    selector, tolerations = _constraints(spec)
+    return Steered(
+        kind=kind,
+        group=meta.labels[label],
+        owner=owner.uid if owner else "",
+        order=(*((_number(text), text) for text in order), (0, meta.name)),
+        size=_number(meta.annotations.get(GROUP_SIZE, "")),
+        spec=meta.annotations.get(SPEC_ANNOTATION, ""),
+        at_once=meta.annotations.get(RELEASE) == "now",
+        others_gates=tuple(g for g in gates if g != GATE),
+        node_selector=selector,
+        tolerations=tolerations,
+    )
+
+
+class _WireToleration(msgspec.Struct):
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+def _constraints(spec: _PodSpec) -> tuple[tuple[tuple[str, str], ...], tuple[Toleration, ...]]:
+    selector = msgspec.json.decode(spec.node_selector, type=dict[str, str] | None) or {}
+    given = msgspec.json.decode(spec.tolerations, type=list[_WireToleration] | None) or []
+    tolerations = tuple(
+        Toleration(key=t.key, operator=t.operator or "Equal", value=t.value, effect=t.effect) for t in given
+    )
+    return tuple(sorted(selector.items())), tolerations
+
+
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     """For `Informer`."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
+    requests = pod_requests(spec)
     job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
-    gang = None
+    steered = None
     # Anybody can give a pod our label; only the Job controller makes workers.
-    if job is not None and job == meta.labels.get(JOB_NAME_LABEL) and index.isascii() and index.isdigit():
+    if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
+        steered = _steered(meta, spec, requests) if MANAGED in meta.labels else None
+        job = steered_name(steered.kind, steered.group) if steered else None
+        index = meta.annotations.get(RANK, "") if steered else ""
+    gang = None
+    if job is not None:
         conditions = {c.type: c for c in status.conditions}
         scheduled = conditions.get("PodScheduled")
         ready = conditions.get("Ready")
@@ -211,7 +343,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             namespace=meta.namespace,
             name=meta.name,
             job=job,
-            index=int(index),
+            index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
             gated=any(g.name == GATE for g in spec.scheduling_gates),
             scheduled=bool(spec.node_name),
             ready=ready is not None and ready.status == "True",
@@ -222,13 +354,14 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
             created=meta.creation_timestamp,
             affinity=bytes(spec.affinity),
+            steered=steered,
         )
     record = PodRecord(
         uid=meta.uid,
         node=spec.node_name,
         nominated=status.nominated_node_name,
         phase=status.phase,
-        requests=pod_requests(spec),
+        requests=requests,
         gang=gang,
     )
     return meta.uid, meta.resource_version, record

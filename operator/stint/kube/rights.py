@@ -13,6 +13,7 @@ from typing import Any
 
 from stint.api.gpupool import Adapter, GPUPool, Mode
 from stint.kube.client import Api
+from stint.kube.workloads import KINDS
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
@@ -68,14 +69,33 @@ ALWAYS: Sequence[Right] = (
 WITH_KWOK: Sequence[Right] = tuple(_all("create delete", "", "nodes", "pools with the Kwok adapter grow and shrink"))
 
 
+# With `steering.enabled`: what others make is read, and suspended and resumed to have its pods made anew.
+WITH_STEERING: Sequence[Right] = (
+    *_all("create delete", "stint.dev", "trainingjobs", "a TrainingJob stands for each of other people's workloads"),
+    *_all("patch", "stint.dev", "trainingjobs", "it follows what they write, and notes where its pods go"),
+    *(
+        right
+        for kind in KINDS.values()
+        if kind.group != "batch"
+        for right in _all("list watch", kind.group, kind.plural, f"it is known how many pods a {kind.kind} has")
+    ),
+    *(
+        right
+        for kind in KINDS.values()
+        if kind.group != "batch" and kind.suspend
+        for right in _all("patch", kind.group, kind.plural, f"a {kind.kind} that lost a node makes all its pods anew")
+    ),
+)
+
+
 def with_scale_target(group: str, resource: str) -> Sequence[Right]:
     """For each entry of `pools.scaleTargets`."""
     return tuple(_all("patch", group, f"{resource}/scale", "pools with the Scale adapter grow and shrink"))
 
 
-def needed(pools: Iterable[GPUPool]) -> tuple[Right, ...]:
-    """All, with what pools that are acted on ask for."""
-    found = list(ALWAYS)
+def needed(pools: Iterable[GPUPool], *, steering: bool = False) -> tuple[Right, ...]:
+    """All, with what pools that are acted on ask for, and other people's workloads."""
+    found = [*ALWAYS, *(WITH_STEERING if steering else ())]
     for pool in pools:
         scaler = pool.spec.scaler
         if scaler is None or scaler.mode is not Mode.ACT:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NO_PRICE = "NoPrice"
     OVER_BUDGET = "OverBudget"
     MISSES_DEADLINE = "MissesDeadline"
+    INCOMPLETE = "Incomplete"  # pods of a steered group are missing, or somebody else holds them
     BACKING_OFF = "BackingOff"
     NOT_ENOUGH_GPUS = "NotEnoughGpus"
     WAITING_IS_CHEAPER = "WaitingIsCheaper"

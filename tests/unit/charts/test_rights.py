@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hack import build, gen_rights
-from stint.kube.rights import ALWAYS, WITH_KWOK, Right, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_STEERING, Right, with_scale_target
 from tests.unit.charts.test_chart import _template
 
 KWOK = "pools.kwok.enabled=true"
@@ -46,6 +46,7 @@ def listed(rights: tuple[Right, ...]) -> set[tuple[str, str, str, str, bool]]:
     [
         ((), tuple(ALWAYS)),
         ((KWOK,), (*ALWAYS, *WITH_KWOK)),
+        (("steering.enabled=true",), (*ALWAYS, *WITH_STEERING)),
         (SCALE, (*ALWAYS, *with_scale_target("cluster.x-k8s.io", "machinedeployments"))),
     ],
 )

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from stint.kube.gang import GangState
+from stint.kube.groups import Workloads, gather, look_group
+from stint.kube.records import GATE, steered_name
+from stint.model.job import Toleration
+from stint.model.resources import Resources
+from stint.testing.builders import NOW
+from tests.unit.kube.objects import a_plan
+from tests.unit.kube.theirs import group, let_go, pod, workload
+
+NONE: frozenset[str] = frozenset()
+JOB = (workload(),)
+LATER = NOW + timedelta(minutes=1)
+
+
+def look(found, plan=None, *, taken_back=None, lost=NONE):
+    return look_group(found, plan, taken_back=taken_back, lost_nodes=lost)
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner", "belongs"),
+    [
+        ({"batch.kubernetes.io/job-name": "a"}, ("Job", "a"), ("Job", "a", "job-a")),
+        (
+            {"batch.kubernetes.io/job-name": "a-node-0", "jobset.sigs.k8s.io/jobset-name": "a"},
+            ("Job", "a-node-0"),
+            ("JobSet", "a", "jobset-a"),
+        ),
+        ({"training.kubeflow.org/job-name": "a"}, ("PyTorchJob", "a"), ("PyTorchJob", "a", "pytorchjob-a")),
+        ({"training.kubeflow.org/job-name": "a"}, ("MPIJob", "a"), ("MPIJob", "a", "mpijob-a")),
+        ({"ray.io/cluster": "a"}, ("RayCluster", "a"), ("RayCluster", "a", "raycluster-a")),
+        ({"stint.dev/group": "a", "ray.io/cluster": "b"}, None, ("Group", "a", "group-a")),
+    ],
+)
+def test_what_a_pod_belongs_to_is_told_by_the_labels_of_its_controller(labels, owner, belongs):
+    record = pod(labels=labels, owner=owner)
+    assert record.gang is not None
+    assert record.gang.steered is not None
+    assert (record.gang.steered.kind, record.gang.steered.group, record.gang.job) == belongs
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pod(labels={"app": "x"}),
+        pod(labels={"batch.kubernetes.io/job-name": "a", "stint.dev/managed": "yes"}),
+        pod(gpus=0),
+        pod(gates=()),
+        pod(gates=("example.com/other",)),
+    ],
+    ids=["belongs to nothing", "not labelled true", "asks for no GPU", "let go by nobody", "without our gate"],
+)
+def test_other_pods_are_nobodys_members(other):
+    assert other.gang is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "is_called"),
+    [
+        ("PyTorchJob", "mnist", "pytorchjob-mnist"),
+        ("Job", "a.b", "job-a-b-"),
+        ("JobSet", "x" * 60, "jobset-xxxx"),
+        ("RayCluster", "a_b", "raycluster-a-b-"),
+    ],
+)
+def test_names_of_trainingjobs_that_stand_for_something(kind, name, is_called):
+    made = steered_name(kind, name)
+    assert made.startswith(is_called)
+    assert len(made) <= 58
+
+
+def test_names_that_would_be_alike_are_not():
+    assert len({steered_name("Job", n) for n in ("a.b", "a-b", "a_b", "x" * 60, "x" * 61)}) == 5
+
+
+def test_an_incomplete_group_says_what_is_missing():
+    gang = look(group(pod("a"), workloads=JOB))
+    assert gang.state is GangState.ABSENT
+    assert gang.theirs is not None
+    assert gang.theirs.lacking == "1 of the 2 GPU pods of Job train are there; they are let go together"
+
+
+def test_a_group_whose_workload_is_suspended_says_so():
+    suspended = workload(spec={"parallelism": 2, "suspend": True, "template": workload_template()})
+    gang = look(group(pod("a"), workloads=(suspended,)))
+    assert gang.theirs is not None
+    assert "Job train is suspended" in gang.theirs.lacking
+
+
+def workload_template():
+    return {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": 2}}}]}}
+
+
+def test_a_group_of_unknown_size_says_what_to_do():
+    gang = look(group(pod("a")))
+    assert gang.theirs is not None
+    assert "stint.dev/group-size" in gang.theirs.lacking
+
+
+def test_a_group_with_too_many_pods_is_not_let_go():
+    gang = look(group(pod("a"), pod("b"), pod("c"), workloads=JOB))
+    assert gang.theirs is not None
+    assert "3 pods of Job train wait, and there should be 2" in gang.theirs.lacking
+
+
+def test_what_somebody_else_holds_waits_for_him():
+    gang = look(group(pod("a"), pod("b", gates=("kueue.x-k8s.io/admission", GATE)), workloads=JOB))
+    assert gang.theirs is not None
+    assert "kueue.x-k8s.io/admission" in gang.theirs.lacking
+
+
+def test_a_complete_group_lacks_nothing_and_counts_each_worker_as_its_largest():
+    small = pod("a", nodeSelector={"disk": "ssd"}, tolerations=[{"key": "x"}, {"key": "y", "operator": "Exists"}])
+    large = pod("b", gpus=4, nodeSelector={"zone": "a"}, tolerations=[{"key": "y", "operator": "Exists"}])
+    gang = look(group(small, large, workloads=JOB))
+    assert gang.theirs is not None
+    assert gang.theirs.lacking == ""
+    assert gang.theirs.per_worker == Resources(gpus=4, pods=1)
+    assert gang.theirs.node_selector == (("disk", "ssd"), ("zone", "a"))
+    assert gang.theirs.tolerations == (Toleration(key="y", operator="Exists"),)
+
+
+def test_ranks_follow_the_order_of_the_controller_not_that_of_names():
+    def replica(name: str, index: int):
+        labels = {"training.kubeflow.org/job-name": "t", "training.kubeflow.org/replica-index": str(index)}
+        kind = "master" if name == "z" else "worker"
+        return pod(name, labels={**labels, "training.kubeflow.org/replica-type": kind}, owner=("PyTorchJob", "t"))
+
+    gang = look(group(replica("b", 2), replica("c", 10), replica("z", 0)), a_plan(("n1", "n1", "n2")))
+    assert [(p.gang.name, p.gang.index) for p in gang.pods if p.gang] == [("z", 0), ("b", 1), ("c", 2)]
+    assert len(gang.to_release()) == 3
+
+
+def test_a_placed_group_that_is_not_whole_yet_is_not_let_go():
+    assert look(group(pod("a"), workloads=JOB), a_plan()).to_release() == ()
+
+
+def test_a_pod_that_was_replaced_gets_the_rank_that_is_free_and_follows_the_others():
+    gang = look(group(let_go("b", 1), pod("c"), workloads=JOB), a_plan())
+    assert [(p.gang.name, p.gang.index) for p in gang.to_release() if p.gang] == [("c", 0)]
+
+
+def test_ranks_that_somebody_else_wrote_are_not_believed():
+    gang = look(group(let_go("a", 7), let_go("b", 1), let_go("c", 1), workloads=JOB), a_plan())
+    assert [p.gang.name for p in gang.pods if p.gang] == ["b"]
+    assert pod("d", annotations={"stint.dev/rank": "9" * 5000}).gang.index == -1
+
+
+RUNNING = [let_go("a", 0), let_go("b", 1)]
+RESUMING = workload(
+    spec={"parallelism": 2, "suspend": True, "template": workload_template()}, annotations={"stint.dev/resume": "true"}
+)
+
+
+@pytest.mark.parametrize(
+    ("pods", "plan", "taken_back", "chain", "state"),
+    [
+        ([pod("a"), pod("b")], None, None, JOB, GangState.ABSENT),
+        ([pod("a"), pod("b")], a_plan(), None, JOB, GangState.PLACED),
+        (RUNNING, a_plan(), None, JOB, GangState.PLACED),
+        (RUNNING, a_plan(), NOW, JOB, GangState.TAKEN_BACK),
+        (RUNNING, a_plan(since=LATER), NOW, JOB, GangState.PLACED),
+        (RUNNING, a_plan(), NOW, (RESUMING,), GangState.LEAVING),
+        (RUNNING, None, None, JOB, GangState.TAKEN_BACK),
+        ([let_go("a", 0, deleting=True)], a_plan(), NOW, JOB, GangState.LEAVING),
+        ([pod("a"), pod("b")], a_plan(), NOW, JOB, GangState.ABSENT),
+        (
+            RUNNING,
+            a_plan(),
+            None,
+            (workload(status={"conditions": [{"type": "Complete", "status": "True"}]}),),
+            GangState.SUCCEEDED,
+        ),
+        (
+            [pod("a")],
+            None,
+            None,
+            (workload(status={"conditions": [{"type": "Failed", "status": "True"}]}),),
+            GangState.FAILED,
+        ),
+    ],
+)
+def test_states(pods, plan, taken_back, chain, state):
+    assert look(group(*pods, workloads=chain), plan, taken_back=taken_back).state is state
+
+
+@pytest.mark.parametrize(
+    ("phases", "state"),
+    [
+        (("Succeeded", "Succeeded"), GangState.SUCCEEDED),
+        (("Succeeded", "Running"), GangState.PLACED),
+        (("Succeeded", "Failed"), GangState.FAILED),
+        (("Failed", "Running"), GangState.PLACED),
+    ],
+)
+def test_plain_pods_have_nobody_who_says_that_they_have_ended(phases, state):
+    pods = [let_go(str(i), i, phase=phase, labels={"stint.dev/group": "g"}) for i, phase in enumerate(phases)]
+    assert look(group(*pods), a_plan()).state is state
+
+
+def test_pods_on_lost_nodes_are_told_apart():
+    gang = look(group(let_go("a", 0, node="gone"), let_go("b", 1), workloads=JOB), a_plan(), lost=frozenset({"gone"}))
+    assert ([p.gang.name for p in gang.lost if p.gang], [p.gang.name for p in gang.pods if p.gang]) == (["a"], ["b"])
+
+
+def test_a_group_follows_its_makers_up_to_what_a_person_made():
+    chain = (workload("JobSet", "t", owner="t2", spec={}), workload("TrainJob", "t2", spec={}))
+    found = group(pod(labels={"jobset.sigs.k8s.io/jobset-name": "t"}), workloads=chain)
+    assert [w.kind for w in found.chain] == ["JobSet", "TrainJob"]
+
+
+@pytest.mark.parametrize(
+    ("chain", "suspended"),
+    [
+        ((workload(),), "train"),
+        ((workload("JobSet", "train", owner="top", spec={}), workload("TrainJob", "top", spec={})), "top"),
+        ((workload("JobSet", "train", owner="unknown", spec={}),), None),
+        ((workload("RayCluster", spec={}),), None),
+        ((workload("RayCluster", owner="top", spec={}), workload("RayJob", "top", spec={})), None),
+        ((workload(labels={"kueue.x-k8s.io/queue-name": "q"}),), None),
+    ],
+    ids=["a Job", "what made it", "made by somebody unknown", "Ray", "a RayJob", "Kueue's"],
+)
+def test_what_is_suspended_to_take_a_gang_back(chain, suspended):
+    kind = {"JobSet": "jobset.sigs.k8s.io/jobset-name", "RayCluster": "ray.io/cluster"}
+    label = kind.get(chain[0].kind, "batch.kubernetes.io/job-name")
+    theirs = look(group(pod(labels={label: "train"}), workloads=chain)).theirs
+    assert theirs is not None
+    found = theirs.suspends
+    assert (found.name if found else None) == suspended
+
+
+def test_owners_in_a_circle_end():
+    a, b = workload(name="a", owner="b"), workload(name="b", owner="a")
+    assert len(Workloads((a, b)).chain("Job", "team", "a")) == 2
+
+
+def test_groups_of_the_same_name_in_two_namespaces_are_two():
+    import msgspec
+
+    here = pod("a")
+    there = msgspec.structs.replace(here, gang=msgspec.structs.replace(here.gang, namespace="other"))
+    assert sorted(gather((here, there), Workloads(()))) == ["other/job-train", "team/job-train"]
