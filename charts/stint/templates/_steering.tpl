@@ -13,6 +13,10 @@ v1beta1
 webhook
 {{- end -}}
 {{- end }}
+{{- /* Something where the operator itself serves the webhook. */ -}}
+{{- define "stint.serves-gate" -}}
+{{- if and .Values.steering.enabled (eq (include "stint.gate" .) "webhook") -}}yes{{- end -}}
+{{- end }}
 {{- /* CEL: the JSON patch that labels one template. Given its value and its path, both as CEL. */ -}}
 {{- define "stint.labels-template" -}}
 {{- $t := index . 0 -}}{{- $p := index . 1 -}}

@@ -102,6 +102,8 @@ def _run(options: argparse.Namespace) -> int:
     from stint.controllers.logs import configure
     from stint.controllers.run import Options, run
 
+    if (options.webhook_port is None) != (options.webhook_certificates is None):
+        raise StintError("--webhook-port and --webhook-certificates go together: the API server speaks TLS only")
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,

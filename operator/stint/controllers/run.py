@@ -29,6 +29,7 @@ from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.steering import Steering
 from stint.controllers.store import Store
+from stint.controllers.webhook import serve_gate
 from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
 from stint.kube import rights
@@ -406,6 +407,8 @@ async def run(options: Options) -> None:
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }
+        if options.webhook_port is not None and options.webhook_certificates is not None:
+            parts["webhook"] = serve_gate(options.webhook_port, options.webhook_certificates)
         tasks = {asyncio.ensure_future(part): name for name, part in parts.items()}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():

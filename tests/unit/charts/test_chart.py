@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from cryptography import x509
 
 from hack import build, gen_crds, gen_dashboard
 from stint.cli.main import parser
@@ -37,11 +39,13 @@ EVERYTHING = (
     "networkPolicy.enabled=true",
     "podLabels.team=platform",
     "imagePullSecrets[0].name=pull",
+    "steering.enabled=true",
 )
 
 
-def _template(helm: Path, *sets: str, release: str = "stint") -> list[dict[str, Any]]:
+def _template(helm: Path, *sets: str, release: str = "stint", serves: str = "") -> list[dict[str, Any]]:
     arguments = [part for s in sets for part in ("--set", s)]
+    arguments += ["--api-versions", f"admissionregistration.k8s.io/{serves}"] if serves else []
     done = subprocess.run(
         [helm, "template", release, CHART, "-n", "stint-system", *arguments], capture_output=True, text=True, check=True
     )
@@ -96,7 +100,8 @@ def test_the_process_understands_every_flag_that_it_is_given(helm):
         options = parser().parse_args(container["args"])
         assert options.verb == "run"
         ports = {p["name"]: p["containerPort"] for p in container["ports"]}
-        assert ports == {"metrics": options.metrics_port, "health": options.health_port}
+        webhook = {"webhook": options.webhook_port} if options.webhook_port is not None else {}
+        assert ports == {"metrics": options.metrics_port, "health": options.health_port, **webhook}
         mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
         for path in (options.record_dir, options.prometheus_token_file):
             assert path is None or {path, path.parent} & mounted
@@ -182,3 +187,54 @@ def test_a_misspelt_value_is_refused(helm):
     with pytest.raises(subprocess.CalledProcessError) as refused:
         _template(helm, "replicaCoun=2")
     assert "replicaCoun" in refused.value.stderr
+
+
+def _kinds(objects: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {
+        (o["kind"], o["apiVersion"].rpartition("/")[2])
+        for o in objects
+        if "Admission" in o["kind"] or "Webhook" in o["kind"]
+    }
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_pods_are_gated_by_the_policy_that_the_cluster_serves(helm, version):
+    objects = _template(helm, "steering.enabled=true", serves=f"{version}/MutatingAdmissionPolicy")
+    kept = {("ValidatingAdmissionPolicy", "v1"), ("ValidatingAdmissionPolicyBinding", "v1")}
+    made = {("MutatingAdmissionPolicy", version), ("MutatingAdmissionPolicyBinding", version)}
+    assert _kinds(objects) == kept | made
+    bound = {o["spec"]["policyName"] for o in objects if o["kind"].endswith("PolicyBinding")}
+    assert bound == {o["metadata"]["name"] for o in objects if o["kind"].endswith("AdmissionPolicy")}
+    arguments = _one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--steering" in arguments
+    assert not [a for a in arguments if "webhook" in a]
+
+
+@pytest.mark.parametrize(
+    "values", [("steering.gate=webhook", "v1/MutatingAdmissionPolicy"), ("steering.gate=auto", "")]
+)
+def test_otherwise_by_a_webhook_whose_certificate_fits_its_service(helm, values):
+    objects = _template(helm, "steering.enabled=true", values[0], serves=values[1])
+    assert ("MutatingWebhookConfiguration", "v1") in _kinds(objects)
+    (webhook,) = _one(objects, "MutatingWebhookConfiguration", "stint-gates-pods")["webhooks"]
+    data = {k: base64.b64decode(v) for k, v in _one(objects, "Secret", "stint-webhook")["data"].items()}
+    assert base64.b64decode(webhook["clientConfig"]["caBundle"]) == data["ca.crt"]
+    certificate, ca = (x509.load_pem_x509_certificate(data[name]) for name in ("tls.crt", "ca.crt"))
+    certificate.verify_directly_issued_by(ca)
+    service = webhook["clientConfig"]["service"]
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [f"{service['name']}.{service['namespace']}.svc"]
+    port = _one(objects, "Service", service["name"])["spec"]["ports"][0]
+    container = _one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": port["targetPort"], "containerPort": 9443} in container["ports"]
+    assert "--webhook-port=9443" in container["args"]
+
+
+def test_a_policy_that_the_cluster_does_not_serve_is_told_before_anything_is_installed(helm):
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        _template(helm, "steering.enabled=true", "steering.gate=policy")
+    assert "the cluster serves no MutatingAdmissionPolicy" in error.value.stderr
+
+
+def test_without_steering_nothing_stands_between_people_and_their_pods(helm):
+    assert _kinds(_template(helm, serves="v1/MutatingAdmissionPolicy")) == set()
