@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hack.cluster import CHART
-from stint.kube.rights import ALWAYS, WITH_KWOK, table, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, table, with_scale_target
 
 TARGET = CHART / "RIGHTS.md"
 
@@ -21,6 +21,9 @@ that has not ended.
 Only with `pools.kwok.enabled=true`, for pools of fake nodes:
 
 {table(WITH_KWOK)}
+Only with `podGroups.enabled=true`, and asked for only where the cluster serves them:
+
+{table(WITH_POD_GROUPS)}
 Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
 
 {table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}

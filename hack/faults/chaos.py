@@ -311,10 +311,11 @@ class Chaos:
         """The next life."""
         self.trigger.countdown = 0
         flags = [f"--kubeconfig={self._kubeconfig}", f"--namespace={NAMESPACE}", "--identity=chaos"]
+        flags += ["--pod-groups"] * self.cluster.provider.pod_groups
         self.pid = self.trigger.pid = self._nursery.start(["run", *flags, "--metrics-port=0", "--health-port=0"])
         if armed:
             self.trigger.before = self.dice.random() < 0.5
-            self.trigger.kind = self.dice.choice(KINDS)
+            self.trigger.kind = self.dice.choice((*KINDS, *["POST podgroups"] * self.cluster.provider.pod_groups))
             self.trigger.countdown = self.dice.randrange(2, MOST_WRITES)
 
     def kill(self) -> None:

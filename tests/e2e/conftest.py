@@ -18,6 +18,8 @@ _EMBEDDED_ONLY = [
     f"test_{name}.py" for name in ("absurd", "api_faults", "cluster", "faults", "readme", "rights")
 ]  # they need no kubelet, and some need to restart the API server or to read its audit log
 collect_ignore = _EMBEDDED_ONLY if os.environ.get("CLUSTER") == "kind" else ["kind"]
+if os.environ.get("POD_GROUPS", "") in ("", "0"):
+    collect_ignore = [*collect_ignore, "test_pod_groups.py"]
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
     run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
     run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
+    run.add_argument(
+        "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
+    )
     run.add_argument("--solver", choices=sorted(SOLVERS), default="auto")
     run.add_argument(
         "--pace", type=float, default=1.0, help="for demos: seconds that pass on the deciding clock in a second"
@@ -110,6 +113,7 @@ def _run(options: argparse.Namespace) -> int:
         prometheus_window=options.prometheus_window,
         prometheus_token_file=options.prometheus_token_file,
         record_dir=options.record_dir,
+        pod_groups=options.pod_groups,
         pace=options.pace,
         settings=Settings(solver=options.solver),
     )

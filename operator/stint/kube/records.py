@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from datetime import datetime
 
 import msgspec
@@ -17,6 +18,8 @@ JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+_SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
+GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
 
 class WireMeta(msgspec.Struct, rename="camel"):
@@ -126,6 +129,7 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     node_name: str = ""
     scheduling_gates: list[_Gate] = []
     affinity: msgspec.Raw = msgspec.Raw(b"null")
+    priority_class_name: str = ""
 
 
 class _PodStatus(msgspec.Struct, rename="camel"):
@@ -169,6 +173,8 @@ class GangPod(msgspec.Struct, frozen=True):
     disrupted: str  # why it is preempted or evicted; empty: it is not
     created: datetime | None
     affinity: bytes  # as JSON, to which the release adds
+    priority_class: str = ""  # as admission has left it
+    for_its_group: bool = False  # unschedulable only because another one of its PodGroup is
 
 
 _NO_REQUESTS = Resources(pods=1)
@@ -222,6 +228,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
             created=meta.creation_timestamp,
             affinity=bytes(spec.affinity),
+            priority_class=sys.intern(spec.priority_class_name),
+            for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
         )
     record = PodRecord(
         uid=meta.uid,
@@ -252,9 +260,22 @@ def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
     return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace)
 
 
+class _SchedulingGroup(msgspec.Struct, rename="camel"):
+    pod_group_name: str = ""
+
+
+class _TemplateSpec(msgspec.Struct, rename="camel"):
+    scheduling_group: _SchedulingGroup | None = None
+
+
+class _Template(msgspec.Struct):
+    spec: _TemplateSpec = msgspec.field(default_factory=_TemplateSpec)
+
+
 class _JobSpec(msgspec.Struct):
     suspend: bool = False
     completions: int = 0
+    template: _Template = msgspec.field(default_factory=_Template)
 
 
 class _JobStatus(msgspec.Struct, rename="camel"):
@@ -290,6 +311,7 @@ class JobRecord(msgspec.Struct, frozen=True):
     complete: bool
     deleting: bool
     ended: datetime | None
+    pod_group: str = ""  # ours, which its pods name; empty: none, or one that somebody named himself
 
 
 def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
@@ -298,6 +320,7 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
     conditions = {c.type: c for c in status.conditions if c.status == "True"}
     failed, complete = conditions.get("Failed"), conditions.get("Complete")
     end = failed or complete
+    group = job.spec.template.spec.scheduling_group
     record = JobRecord(
         namespace=meta.namespace,
         name=meta.name,
@@ -312,5 +335,25 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
         complete=complete is not None,
         deleting=meta.deletion_timestamp is not None,
         ended=end.last_transition_time if end else None,
+        pod_group=group.pod_group_name if group and group.pod_group_name.startswith(meta.name + GROUP_INFIX) else "",
     )
     return meta.uid, meta.resource_version, record
+
+
+class WirePodGroup(msgspec.Struct):
+    """scheduling.k8s.io/v1beta1 PodGroup"""
+
+    metadata: WireMeta
+
+
+class PodGroupRecord(msgspec.Struct, frozen=True):
+    """A PodGroup of ours: that it is there is all there is to know."""
+
+    namespace: str
+    name: str
+
+
+def reduce_pod_group(group: WirePodGroup) -> tuple[str, str, PodGroupRecord]:
+    """For `Informer`."""
+    meta = group.metadata
+    return meta.uid, meta.resource_version, PodGroupRecord(namespace=meta.namespace, name=meta.name)

@@ -68,14 +68,21 @@ ALWAYS: Sequence[Right] = (
 WITH_KWOK: Sequence[Right] = tuple(_all("create delete", "", "nodes", "pools with the Kwok adapter grow and shrink"))
 
 
+# With `podGroups.enabled`; needed where the cluster serves them.
+WITH_POD_GROUPS: Sequence[Right] = (
+    *_all("list watch", "scheduling.k8s.io", "podgroups", "a gang's PodGroup that is not there yet is missed"),
+    *_all("create", "scheduling.k8s.io", "podgroups", "the scheduler binds all of a gang or nobody"),
+)
+
+
 def with_scale_target(group: str, resource: str) -> Sequence[Right]:
     """For each entry of `pools.scaleTargets`."""
     return tuple(_all("patch", group, f"{resource}/scale", "pools with the Scale adapter grow and shrink"))
 
 
-def needed(pools: Iterable[GPUPool]) -> tuple[Right, ...]:
-    """All, with what pools that are acted on ask for."""
-    found = list(ALWAYS)
+def needed(pools: Iterable[GPUPool], *, pod_groups: bool = False) -> tuple[Right, ...]:
+    """All, with what pools that are acted on ask for, and PodGroups where they are made."""
+    found = [*ALWAYS, *(WITH_POD_GROUPS if pod_groups else ())]
     for pool in pools:
         scaler = pool.spec.scaler
         if scaler is None or scaler.mode is not Mode.ACT:

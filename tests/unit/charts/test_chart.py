@@ -28,6 +28,7 @@ EVERYTHING = (
     "prometheus.url=https://prometheus.example.com",
     "prometheus.tokenSecret.name=prometheus",
     "pools.kwok.enabled=true",
+    "podGroups.enabled=true",
     "pools.scaleTargets[0].apiGroup=cluster.x-k8s.io",
     "pools.scaleTargets[0].resource=machinedeployments",
     "serviceMonitor.enabled=true",
@@ -98,6 +99,7 @@ def test_the_process_understands_every_flag_that_it_is_given(helm):
         ports = {p["name"]: p["containerPort"] for p in container["ports"]}
         assert ports == {"metrics": options.metrics_port, "health": options.health_port}
         mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
+        assert options.pod_groups is bool(sets)
         for path in (options.record_dir, options.prometheus_token_file):
             assert path is None or {path, path.parent} & mounted
 
