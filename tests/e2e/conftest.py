@@ -165,11 +165,14 @@ class World:
 
     def until(self, phase: str, name: str = "job", *, reason: str = "", timeout: float = 30) -> dict[str, Any]:
         """Its status, once it is in that phase (for that reason)."""
-        return eventually(
-            lambda: s if (s := self.status(name)).get("phase") == phase and reason in ("", s.get("reason")) else {},
-            timeout=timeout,
-            what=f"{name} to be {phase} {reason}; it is {self.status(name)}",
-        )
+
+        def there() -> dict[str, Any]:
+            status = self.status(name)
+            assert status.get("phase") == phase, status
+            assert reason in ("", status.get("reason")), status
+            return status
+
+        return eventually(there, timeout=timeout, what=f"{name} to be {phase} {reason}")
 
     def pods(self, name: str = "job") -> list[dict[str, Any]]:
         """Pods of a gang that have not ended, by rank."""

@@ -150,7 +150,12 @@ def test_watches_that_are_refused_are_opened_again_kopfs_too(stage: Stage, corne
 
     stage.gateway.meddle = refuse_each_once
     stage.gateway.cut_watches()
-    eventually(lambda: len(paths) >= 7, what=f"every watch to be refused once: {paths}")
+
+    def each_was() -> bool:
+        assert len(paths) >= 7, paths
+        return True
+
+    eventually(each_was, what="every watch to be refused once")
     corner.apply(corner.job())
     corner.until("Running")
 
