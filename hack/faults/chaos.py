@@ -504,7 +504,7 @@ class Audit:
         ]
 
     def broken(self) -> list[str]:
-        """No pod released twice, no node asked for twice, no Job more than its retries explain."""
+        """No pod released twice, no PodGroup or node asked for twice, no Job more than its retries explain."""
         ns = self._namespace
         released = Counter(
             ref["name"]
@@ -522,6 +522,12 @@ class Audit:
             for w in self._wanted.values()
             if jobs[w.name] > w.jobs
         ]
+        grouped = Counter(
+            ref["name"]
+            for verb, resource, _, ref in self._writes
+            if (verb, resource) == ("create", "podgroups") and ref.get("namespace") == ns
+        )
+        broken += [f"pod group {name} was created {n} times" for name, n in grouped.items() if n > 1]
         bought = Counter(
             ref["name"] for verb, resource, _, ref in self._writes if (verb, resource) == ("create", "nodes")
         )
