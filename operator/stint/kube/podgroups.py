@@ -51,6 +51,7 @@ class PodGroups:
             on_sync=on_known,
         )
         self._on_known = on_known
+        self._forbidden = False
         self._api = api
 
     @property
@@ -60,8 +61,11 @@ class PodGroups:
 
     @property
     def behind(self) -> bool:
-        """Whether it is still to be found out which gangs have one."""
-        return self.served is None or (self.served and not self.informer.synced.is_set())
+        """Whether it is still to be found out which gangs have one.
+
+        Not where we may not know: gangs then go on without, and the missing right is told as all are.
+        """
+        return self.served is None or (self.served and not self.informer.synced.is_set() and not self._forbidden)
 
     async def run(self) -> None:
         """Ask what is served, and follow what is ours while it is, until cancelled."""
@@ -94,6 +98,8 @@ class PodGroups:
         try:
             version: Any = await self._api.get(VERSION_PATH)
             served = any(r.get("name") == "podgroups" for r in version.get("resources", ()))
+            if served and not self.informer.synced.is_set():
+                self._forbidden = await self._is_forbidden()
         except ApiError as error:
             if error.status not in _NOT_FOR_US:
                 log.warning("whether pod groups are served could not be asked: %s", error)
@@ -114,3 +120,12 @@ class PodGroups:
                 ASK_EVERY_S,
             )
             self._on_known()
+
+    async def _is_forbidden(self) -> bool:
+        try:
+            await self._api.get(self.informer.path, {"limit": "1"})
+        except ApiError as error:
+            if error.status == 403:
+                return True
+            raise
+        return False

@@ -34,10 +34,13 @@ class Cluster(Api):
     def __init__(self, serves: Any) -> None:  # opens no session
         self.serves = serves
         self.asked = 0
+        self.may_list = True
         self.groups: dict[str, dict[str, Any]] = {}
         self.written: list[tuple[str, str]] = []
 
-    async def get(self, path: str, *_: Any) -> Any:  # type: ignore[override]
+    async def get(self, path: str, params: Any = None) -> Any:
+        if params:
+            return msgspec.json.decode(await self.raw("GET", path))
         assert path == VERSION_PATH
         self.asked += 1
         if isinstance(self.serves, Exception):
@@ -46,6 +49,8 @@ class Cluster(Api):
 
     async def raw(self, verb: str, path: str, *, body: Any = None, **_: Any) -> bytes:  # type: ignore[override]
         if verb == "GET":
+            if not self.may_list:
+                raise ApiError(403, "Forbidden", "podgroups is forbidden")
             return msgspec.json.encode({"metadata": {"resourceVersion": "1"}, "items": list(self.groups.values())})
         self.written.append((verb, path))
         if not path.endswith("/podgroups"):
@@ -132,6 +137,15 @@ class TestDetection:
         api.serves, asked = answer, api.asked
         await until(lambda: api.asked > asked + 1)
         assert groups.usable
+
+    async def test_where_we_may_not_list_them_gangs_go_on_without_until_we_may(self, following):
+        api = Cluster(SERVED)
+        api.may_list = False
+        groups = following(api)
+        await until(lambda: not groups.behind)
+        assert (groups.served, groups.usable) == (True, False)
+        api.may_list = True
+        await until(lambda: groups.usable)
 
     async def test_what_is_turned_on_or_off_later_is_noticed(self, following):
         api = Cluster(ApiError(404, "NotFound", ""))
