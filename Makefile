@@ -44,7 +44,7 @@ check: setup ## linters, types, the contracts between floors
 unit: setup ## the tests that need no cluster
 	$(PY) -m pytest -q tests/unit tests/property tests/golden
 
-e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3
+e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3; POD_GROUPS=1 with 1.37.2
 	$(PY) -m pytest -q tests/e2e
 
 kind-image: setup ## the image of a kind node, where none can be pulled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hack.cluster import CHART
-from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_STEERING, table, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, WITH_STEERING, table, with_scale_target
 
 TARGET = CHART / "RIGHTS.md"
 
@@ -24,6 +24,9 @@ Only with `pools.kwok.enabled=true`, for pools of fake nodes:
 Only with `steering.enabled=true`, for other people's workloads (their Jobs are among the first table's):
 
 {table(WITH_STEERING)}
+Only with `podGroups.enabled=true`, and asked for only where the cluster serves them:
+
+{table(WITH_POD_GROUPS)}
 Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
 
 {table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}

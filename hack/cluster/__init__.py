@@ -82,6 +82,7 @@ class Cluster:
 
     def _install(self, *sets: str) -> None:
         ours = ["pools.kwok.enabled=true"] * self.provider.owns_nodes
+        ours += ["podGroups.enabled=true"] * self.provider.pod_groups
         values = [part for s in (*ours, *sets) for part in ("--set", s)]
         self.helm("upgrade", "--install", "stint", str(CHART), "-n", NAMESPACE, "--create-namespace", *values)
 
@@ -133,6 +134,7 @@ class Cluster:
         account = kubeconfig or self.service_account_kubeconfig()
         flags = [f"--kubeconfig={account}", f"--namespace={NAMESPACE}", *extra]
         flags += [f"--record-dir={record_dir}"] if record_dir else []
+        flags += ["--pod-groups"] * self.provider.pod_groups
 
         def launch(name: str) -> tuple[Process, int, int]:
             metrics_port = free_port() if listens(self._metrics_port) else self._metrics_port

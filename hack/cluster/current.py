@@ -14,8 +14,9 @@ class Current:
 
     owns_nodes = False
 
-    def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
+    def __init__(self, state: Path, version: str, *, audit: bool = False, pod_groups: bool = False) -> None:
         del version, audit
+        self.pod_groups = pod_groups
         self.version = ""
         self.audit_log: Path | None = None
         self.kubeconfig = Path(

@@ -18,7 +18,12 @@ from hack.cluster.audit import AUDIT_POLICY
 from hack.cluster.kwok import start_kwok
 from hack.processes import Processes, eventually, free_port
 
+FIRST_WITH_POD_GROUPS = 37  # as v1beta1
 _MEMORY = {"GOMEMLIMIT": "1GiB"}
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
 
 
 class Embedded:
@@ -26,15 +31,19 @@ class Embedded:
 
     owns_nodes = True
 
-    def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
+    def __init__(self, state: Path, version: str, *, audit: bool = False, pod_groups: bool = False) -> None:
         self.state = state
         self.version = version
+        self.pod_groups = pod_groups
         self.audit_log = state / "audit.log" if audit else None
         self.kubeconfig = state / "kubeconfig"
         self.processes = Processes(state)
 
     def start(self) -> None:
         """Start it, and return when it can be used. What an earlier start left behind is cleared away first."""
+        if self.pod_groups and _minor(self.version) < FIRST_WITH_POD_GROUPS:
+            first = f"1.{FIRST_WITH_POD_GROUPS}"
+            raise build.BuildError(f"POD_GROUPS=1: Kubernetes {self.version} has none, K8S={first} or later has")
         binaries = build.control_plane(self.version)
         build.kwok()
         self.processes.end_all()
@@ -73,7 +82,7 @@ class Embedded:
 
         self._api_server_answers = answers
         self._start_api_server()
-        common = [f"--kubeconfig={self.kubeconfig}", "--leader-elect=false"]
+        common = [f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", *self._gates()]
         start(
             "kube-controller-manager",
             [
@@ -129,6 +138,11 @@ class Embedded:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
+    def _gates(self, *gates: str) -> list[str]:
+        """Of features that are off by default: these, and what all parts have to agree on."""
+        gates += ("GenericWorkload",) * self.pod_groups
+        return [f"--feature-gates={','.join(f'{g}=true' for g in gates)}"] if gates else []
+
     def _apiserver(self, certs: Path, etcd_url: str, port: int) -> list[str]:
         flags = [
             f"--etcd-servers={etcd_url}",
@@ -148,11 +162,10 @@ class Embedded:
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=1000",
         ]
-        if self.version.startswith("1.34"):
-            flags += [
-                "--feature-gates=MutatingAdmissionPolicy=true",
-                "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
-            ]
+        early = _minor(self.version) < 36
+        flags += self._gates(*["MutatingAdmissionPolicy"] * early)
+        flags += ["--runtime-config=admissionregistration.k8s.io/v1beta1=true"] * early
+        flags += ["--runtime-config=scheduling.k8s.io/v1beta1=true"] * self.pod_groups
         if self.audit_log is not None:
             policy = self.state / "audit-policy.yaml"
             policy.write_text(AUDIT_POLICY)

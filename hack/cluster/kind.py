@@ -44,8 +44,9 @@ class Kind:
 
     owns_nodes = True
 
-    def __init__(self, state: Path, version: str, *, audit: bool = False) -> None:
+    def __init__(self, state: Path, version: str, *, audit: bool = False, pod_groups: bool = False) -> None:
         self.state = state
+        self.pod_groups = pod_groups
         self.version = version
         self._audit = audit
         self.kubeconfig = state / "kubeconfig"
@@ -73,6 +74,8 @@ class Kind:
 
     def start(self) -> None:
         """Create it anew. What an earlier start left behind is cleared away first."""
+        if self.pod_groups:
+            raise build.BuildError("POD_GROUPS=1: CLUSTER=kind does not turn them on, CLUSTER=embedded does")
         if dockers.own() is None:
             checks.insist(build.cache_folder(), building=False)
         self.processes.end_all()

@@ -17,6 +17,7 @@ class Provider(Protocol):
     """Makes a cluster and takes it away again."""
 
     owns_nodes: bool  # whether fake nodes may be added
+    pod_groups: bool  # whether Stint is told to make PodGroups
     version: str  # of Kubernetes; empty: whatever it is
     kubeconfig: Path
     processes: Processes
@@ -45,10 +46,11 @@ def chosen_name(name: str | None = None) -> str:
 
 
 def provider(state: Path, *, name: str | None = None, k8s: str | None = None, audit: bool = False) -> Provider:
-    """By CLUSTER= and K8S= unless given."""
+    """By CLUSTER= and K8S= unless given; POD_GROUPS=1 turns PodGroups on."""
     chosen = chosen_name(name)
     version = k8s or os.environ.get("K8S") or build.versions()["default_kubernetes"]
     if chosen not in PROVIDERS:
         raise build.BuildError(f"CLUSTER={chosen}: choose one of {', '.join(PROVIDERS)}")
     state.mkdir(parents=True, exist_ok=True)
-    return PROVIDERS[chosen](state.resolve(), version, audit=audit)
+    pod_groups = os.environ.get("POD_GROUPS", "") not in ("", "0")
+    return PROVIDERS[chosen](state.resolve(), version, audit=audit, pod_groups=pod_groups)

@@ -20,14 +20,13 @@ from hack import build, fleet
 from hack.build import step
 from hack.cluster import Cluster, eventually, running_cluster
 from hack.demo import baselines, picture, scenarios
-from hack.demo.workers import Workers, gangs_on_spot, take_spot_node
+from hack.demo.workers import Workers
 from hack.processes import HopelessError
 from stint.cli.commands import situation_from_cluster
 
 PACE = 2400.0  # seconds that pass for the jobs in one of ours
-TAKEN_AFTER_S = 6.0  # of running on spot
 PICTURE_AFTER_S = 14.0
-MOST_S = 85.0
+MOST_S = 180.0  # it takes half of that, but on a slow machine
 
 FLEET = (
     fleet.owned("dc1-a100", nodes=2),
@@ -76,11 +75,9 @@ def table(jobs: list[dict[str, Any]], news: list[str], elapsed: float) -> Group:
     return Group(Text(clock, style="bold"), shown, *(Text(f"  {line}", style="cyan") for line in news[-4:]))
 
 
-def watch(cluster: Cluster, started: float) -> tuple[list[dict[str, Any]], list[str]]:
-    """Show the jobs until all have ended; take a spot node on the way."""
+def watch(cluster: Cluster, workers: Workers, started: float) -> tuple[list[dict[str, Any]], list[str]]:
+    """Show the jobs until all have ended."""
     news: list[str] = []
-    taken = False
-    on_spot: dict[str, float] = {}  # since when
     pools: dict[str, int] = {}
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         printed = 0.0
@@ -93,12 +90,8 @@ def watch(cluster: Cluster, started: float) -> tuple[list[dict[str, Any]], list[
                     verb = "grew" if nodes > pools[name] else "shrank"
                     news.append(f"pool {name} {verb} from {pools[name]} to {nodes} nodes")
                 pools[name] = nodes
-            for name, node in () if taken else gangs_on_spot(cluster).items():
-                ran = elapsed - on_spot.setdefault(name, elapsed)
-                if ran >= TAKEN_AFTER_S and take_spot_node(cluster, node):
-                    taken = True
-                    news.append(f"the provider takes spot node {node} from {name}: its gang goes elsewhere")
-                    break
+            if workers.taken and workers.taken not in news:
+                news.append(workers.taken)
             live.update(table(jobs, news, elapsed))
             if not console.is_terminal and elapsed - printed > 15:
                 printed = elapsed
@@ -166,7 +159,7 @@ def main() -> int:
             began = time.time()
             try:
                 eventually(lambda: all(j.get("status") for j in cluster.get("tj", "-A")["items"]), what="statuses")
-                jobs, news = watch(cluster, started)
+                jobs, news = watch(cluster, workers, started)
             finally:
                 workers.stop()
             if options.picture is not None:

@@ -311,10 +311,11 @@ class Chaos:
         """The next life."""
         self.trigger.countdown = 0
         flags = [f"--kubeconfig={self._kubeconfig}", f"--namespace={NAMESPACE}", "--identity=chaos"]
+        flags += ["--pod-groups"] * self.cluster.provider.pod_groups
         self.pid = self.trigger.pid = self._nursery.start(["run", *flags, "--metrics-port=0", "--health-port=0"])
         if armed:
             self.trigger.before = self.dice.random() < 0.5
-            self.trigger.kind = self.dice.choice(KINDS)
+            self.trigger.kind = self.dice.choice((*KINDS, *["POST podgroups"] * self.cluster.provider.pod_groups))
             self.trigger.countdown = self.dice.randrange(2, MOST_WRITES)
 
     def kill(self) -> None:
@@ -503,7 +504,7 @@ class Audit:
         ]
 
     def broken(self) -> list[str]:
-        """No pod released twice, no node asked for twice, no Job more than its retries explain."""
+        """No pod released twice, no PodGroup or node asked for twice, no Job more than its retries explain."""
         ns = self._namespace
         released = Counter(
             ref["name"]
@@ -521,6 +522,12 @@ class Audit:
             for w in self._wanted.values()
             if jobs[w.name] > w.jobs
         ]
+        grouped = Counter(
+            ref["name"]
+            for verb, resource, _, ref in self._writes
+            if (verb, resource) == ("create", "podgroups") and ref.get("namespace") == ns
+        )
+        broken += [f"pod group {name} was created {n} times" for name, n in grouped.items() if n > 1]
         bought = Counter(
             ref["name"] for verb, resource, _, ref in self._writes if (verb, resource) == ("create", "nodes")
         )

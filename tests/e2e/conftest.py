@@ -19,6 +19,8 @@ _EMBEDDED_ONLY = [
     for name in ("absurd", "api_faults", "cluster", "faults", "readme", "rights", "steering", "webhook")
 ]  # they need no kubelet, and some need to restart the API server or to read its audit log
 collect_ignore = _EMBEDDED_ONLY if os.environ.get("CLUSTER") == "kind" else ["kind"]
+if os.environ.get("POD_GROUPS", "") in ("", "0"):
+    collect_ignore = [*collect_ignore, "test_pod_groups.py"]
 
 
 @pytest.fixture(scope="session")
@@ -168,11 +170,14 @@ class World:
 
     def until(self, phase: str, name: str = "job", *, reason: str = "", timeout: float = 30) -> dict[str, Any]:
         """Its status, once it is in that phase (for that reason)."""
-        return eventually(
-            lambda: s if (s := self.status(name)).get("phase") == phase and reason in ("", s.get("reason")) else {},
-            timeout=timeout,
-            what=f"{name} to be {phase} {reason}; it is {self.status(name)}",
-        )
+
+        def there() -> dict[str, Any]:
+            status = self.status(name)
+            assert status.get("phase") == phase, status
+            assert reason in ("", status.get("reason")), status
+            return status
+
+        return eventually(there, timeout=timeout, what=f"{name} to be {phase} {reason}")
 
     def pods(self, name: str = "job") -> list[dict[str, Any]]:
         """Pods of a gang that have not ended, by rank."""

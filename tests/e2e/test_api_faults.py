@@ -42,10 +42,11 @@ class Stage:
     account: Path
     pids: list[int] = field(default_factory=list)
 
-    def operator(self, identity: str, *, health_port: int = 0) -> int:
+    def operator(self, identity: str, *more: str, health_port: int = 0) -> int:
         """Start one; returns its process id."""
         kubeconfig = self.gateway.kubeconfig(self.cluster.state / f"{identity}.kubeconfig", self.account)
         flags = [f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}", f"--identity={identity}"]
+        flags += [*more, *["--pod-groups"] * self.provider.pod_groups]
         self.pids.append(self.nursery.start(["run", *flags, "--metrics-port=0", f"--health-port={health_port}"]))
         return self.pids[-1]
 
@@ -149,7 +150,12 @@ def test_watches_that_are_refused_are_opened_again_kopfs_too(stage: Stage, corne
 
     stage.gateway.meddle = refuse_each_once
     stage.gateway.cut_watches()
-    eventually(lambda: len(paths) >= 7, what=f"every watch to be refused once: {paths}")
+
+    def each_was() -> bool:
+        assert len(paths) >= 7, paths
+        return True
+
+    eventually(each_was, what="every watch to be refused once")
     corner.apply(corner.job())
     corner.until("Running")
 
@@ -275,6 +281,22 @@ def test_a_token_that_is_rotated_is_read_again(stage: Stage, corner: World):
     stage.gateway.kubeconfig(stage.cluster.state / "first.kubeconfig", stage.account)
     corner.apply(corner.job())
     corner.until("Running", timeout=60)
+
+
+def test_pod_groups_that_are_asked_for_and_not_served_are_gone_without(stage: Stage, corner: World):
+    """As on every cluster before 1.37; the gateway says it for those that do serve them."""
+    stage.gateway.meddle, _ = answering(
+        refusal(404, "NotFound", "the server could not find the requested resource"),
+        1000,
+        lambda a: a.path == "/apis/scheduling.k8s.io/v1beta1",
+    )
+    stage.kill_all()
+    stage.operator("without", "--pod-groups")
+    corner.apply(corner.job())
+    corner.until("Running")
+    assert stage.leader() == "without"
+    assert stage.nursery.log.read_text().count("gangs go on without") == 1
+    assert all("schedulingGroup" not in p["spec"] for p in corner.pods())
 
 
 def writes_by(stage: Stage) -> dict[str, list[dict[str, object]]]:

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), flag
 
 def run_block(block: str, state: Path) -> str:
     environment = {**os.environ, "STINT_STATE": str(state)}
-    for name in ("KUBECONFIG", "CLUSTER", "K8S"):
+    for name in ("KUBECONFIG", "CLUSTER", "K8S", "POD_GROUPS"):
         environment.pop(name, None)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hack.cluster import Cluster, eventually
-from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_STEERING, Right, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, WITH_STEERING, Right, with_scale_target
 from tests.e2e import others
 
 pytestmark = pytest.mark.e2e
@@ -108,6 +108,7 @@ def test_each_right_is_used_and_no_other_is_asked_for(world):
     world.apply(world.job("scaled", workers=1, gpus=4))
     world.until("Provisioning", "scaled")
     granted = {key(r) for r in (*ALWAYS, *WITH_KWOK, *WITH_STEERING, *with_scale_target("apps", "deployments"))}
+    granted |= {key(r) for r in WITH_POD_GROUPS if world.cluster.provider.pod_groups}
 
     def unused() -> set[tuple[str, str, str]]:
         return granted - LATE - asked(world.cluster)

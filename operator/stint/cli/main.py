@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--steering", action="store_true", help="place other people's workloads, too, that ask for it")
     run.add_argument("--webhook-port", type=int, help="gate their pods by a webhook on this port; 0: a free one")
     run.add_argument("--webhook-certificates", type=Path, help="a folder with tls.crt and tls.key for it")
+    run.add_argument(
+        "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
+    )
     run.add_argument("--solver", choices=sorted(SOLVERS), default="auto")
     run.add_argument(
         "--pace", type=float, default=1.0, help="for demos: seconds that pass on the deciding clock in a second"
@@ -115,6 +118,7 @@ def _run(options: argparse.Namespace) -> int:
         prometheus_window=options.prometheus_window,
         prometheus_token_file=options.prometheus_token_file,
         record_dir=options.record_dir,
+        pod_groups=options.pod_groups,
         pace=options.pace,
         steering=options.steering,
         webhook_port=options.webhook_port,

@@ -221,14 +221,15 @@ class Cycle:
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are let go."""
         usable = {n.name for n in observation.situation.nodes if n.usable}
-        ready: dict[str, Awaitable[object]] = {
-            key: self.actuator.release(s.gang)
+        placed = {
+            key: s.gang
             for key, s in observation.seen.items()
-            if s.job is not None
-            and s.gang.plan
-            and not s.job.suspended
-            and set(s.gang.plan.nodes) <= usable
-            and s.gang.to_release()
+            if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
+        }
+        lacking = self.actuator.ungrouped(placed)
+        await together("creating PodGroups", {key: self.actuator.group(placed[key]) for key in lacking})
+        ready: dict[str, Awaitable[object]] = {
+            key: self.actuator.release(gang) for key, gang in placed.items() if gang.to_release()
         }
         await together("releasing", ready)
 

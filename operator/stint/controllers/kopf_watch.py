@@ -60,6 +60,10 @@ class KopfWatch:
                 try:
                     await asyncio.to_thread(lambda: asyncio.run(self._watch(loop)))
                     why = "it ended"
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
+                    why = "it cancelled itself"  # and not us: that is no reason to end
                 except Exception as error:
                     why = str(error) or type(error).__name__
                 self.working = False

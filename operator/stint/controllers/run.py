@@ -40,6 +40,7 @@ from stint.kube.informer import Informer
 from stint.kube.lease import Leadership
 from stint.kube.manifests import SERVICE_LABELS
 from stint.kube.observe import Caches
+from stint.kube.podgroups import PodGroups
 from stint.kube.records import (
     JOB_LABEL,
     MANAGED,
@@ -93,6 +94,7 @@ class Options:
     prometheus_window: str = "5m"
     prometheus_token_file: Path | None = None
     record_dir: Path | None = None
+    pod_groups: bool = False  # where they are served
     pace: float = 1.0
     steering: bool = False
     webhook_port: int | None = None  # None: an admission policy gates pods
@@ -168,6 +170,7 @@ class Operator:
             "services": self.services,
             **self.workloads,
         }
+        self.pod_groups = PodGroups(api, wanted=options.pod_groups, on_known=self.knocker.knock)
         self.leadership = Leadership(
             api,
             namespace=options.namespace,
@@ -186,7 +189,7 @@ class Operator:
         self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
         self._listed = False
         self._missing: list[rights.Right] = []
-        actuator = Actuator(api, self.jobs, self.pods, self.services, self.trainingjobs.put)
+        actuator = Actuator(api, self.jobs, self.pods, self.services, self.pod_groups, self.trainingjobs.put)
         steering = Steering(
             api=api,
             actuator=actuator,
@@ -252,13 +255,15 @@ class Operator:
 
     def _synced(self) -> str | None:
         behind = [name for name, informer in self.informers.items() if not informer.synced.is_set()]
+        behind += ["pod groups"] * self.pod_groups.behind
         if not self._listed:
             behind.append("our own resources; are the CRDs installed, and may we list them?")
         return f"not yet listed: {', '.join(behind)}" if behind else None
 
     def _ages(self) -> dict[str, float]:
         now = time.monotonic()
-        return {n: now - i.last_heard for n, i in self.informers.items() if i.synced.is_set()}
+        ages = {n: now - i.last_heard for n, i in self.informers.items() if i.synced.is_set()}
+        return ages | ({"pod groups": now - self.pod_groups.informer.last_heard} if self.pod_groups.usable else {})
 
     def _silent(self) -> str | None:
         silent = [n for n, age in self._ages().items() if age > SILENT_AFTER_S]
@@ -277,7 +282,11 @@ class Operator:
         asked: tuple[rights.Right, ...] = ()
         forbidden, at = 0, float("-inf")
         while True:
-            needed = rights.needed(self.gpu_pools.items.values(), steering=self.options.steering)
+            needed = rights.needed(
+                self.gpu_pools.items.values(),
+                steering=self.options.steering,
+                pod_groups=bool(self.pod_groups.served),
+            )
             refusals = sum(n for (_, status), n in self.api.requests.items() if status == 403)
             again = refusals != forbidden and time.monotonic() - at > ASK_AGAIN_S  # quotas refuse with 403, too
             if self._missing or needed != asked or again:
@@ -399,6 +408,7 @@ async def run(options: Options) -> None:
         log.info("metrics on port %s, probes on port %s", serving.metrics_port, serving.health_port)
         parts: dict[str, Awaitable[object]] = {
             **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
+            "pod groups": operator.pod_groups.run(),
             "leadership": operator.leadership.run(),
             "rights": operator.check_rights(),
             "cycle": operator.cycle.run(),

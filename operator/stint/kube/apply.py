@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stint.api.parse import worker_template
 from stint.kube.client import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.gang import Gang, GangState
 from stint.kube.informer import Informer
-from stint.kube.manifests import PlanNote, indexed_job, let_go_patch, note, release_patch, service
+from stint.kube.manifests import (
+    PlanNote,
+    has_own_group,
+    indexed_job,
+    let_go_patch,
+    note,
+    pod_group,
+    release_patch,
+    service,
+)
 from stint.kube.observe import Seen
+from stint.kube.podgroups import VERSION_PATH, PodGroups
 from stint.kube.records import (
     PLAN_ANNOTATION,
     JobRecord,
@@ -27,6 +37,7 @@ from stint.kube.records import (
     WireService,
 )
 from stint.kube.workloads import KINDS, RESUME, WorkloadRecord
+from stint.model.job import JobId
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +50,12 @@ def _batch(namespace: str, name: str = "") -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs" + (f"/{name}" if name else "")
 
 
+def _groups(namespace: str) -> str:
+    return f"{VERSION_PATH}/namespaces/{namespace}/podgroups"
+
+
 class Actuator:
-    """Writes Jobs, Services and pods."""
+    """Writes Jobs, Services, PodGroups and pods."""
 
     def __init__(
         self,
@@ -48,6 +63,7 @@ class Actuator:
         jobs: Informer[WireJob, JobRecord],
         pods: Informer[WirePod, PodRecord],
         services: Informer[WireService, ServiceRecord],
+        pod_groups: PodGroups,
         placed: Callable[[dict[str, Any]], object],
     ) -> None:
         """`placed`: takes in a TrainingJob as the API server answered a write of ours."""
@@ -56,6 +72,7 @@ class Actuator:
         self._jobs = jobs
         self._pods = pods
         self._services = services
+        self._pod_groups = pod_groups
 
     def unserved(self, namespaces: Iterable[str]) -> set[str]:
         """Those without the Service by which the ranks of a gang find each other."""
@@ -83,8 +100,13 @@ class Actuator:
             path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
             self._placed(await self._api.patch(path, noted))
             return True
+        template = worker_template(spec)
+        grouped = self._pod_groups.usable and not has_own_group(template)
         if gang.state is GangState.PARKED and gang.job is not None:
-            if gang.job.completions != len(plan.nodes) or (gang.plan and gang.plan.made_from != plan.made_from):
+            resized = gang.job.completions != len(plan.nodes)
+            edited = gang.plan is not None and gang.plan.made_from != plan.made_from
+            # Pods name their group for good; without one a gang would wait for it for ever.
+            if resized or edited or bool(gang.job.pod_group) != grouped:
                 await self._api.delete(_batch(meta.namespace, meta.name), uid=gang.job.uid)
                 return False
             body = {
@@ -97,11 +119,12 @@ class Actuator:
         job = indexed_job(
             meta.name,
             meta.uid,
-            worker_template(spec),
+            template,
             workers=len(plan.nodes),
             gpus_per_worker=spec.gpu.per_worker,
             gpu_resource=spec.gpu.resource,
             plan=plan,
+            grouped=grouped,
         )
         answer_ = await self._create(_batch(meta.namespace), job)
         if answer_ is not None:
@@ -116,6 +139,36 @@ class Actuator:
             if error.status == 409 and error.reason == "AlreadyExists":
                 return None
             raise
+
+    def ungrouped(self, gangs: Mapping[JobId, Gang]) -> set[JobId]:
+        """Those whose pods name a PodGroup that is not there, while a scheduler has yet to bind some of them."""
+        if not self._pod_groups.usable:
+            return set()
+        there = {(g.namespace, g.name) for g in self._pod_groups.informer}
+        return {
+            key
+            for key, gang in gangs.items()
+            if gang.job is not None
+            and gang.job.pod_group
+            and not all(p.gang.scheduled for p in gang.pods if p.gang)
+            and (gang.job.namespace, gang.job.pod_group) not in there
+        }
+
+    async def group(self, gang: Gang) -> None:
+        """Create its PodGroup: before its pods are let go, so that none is looked at alone.
+
+        Raises:
+            ApiError: the API server refuses it. Pods that are let go all the same wait until there is one.
+        """
+        job = gang.job
+        first = next((p.gang for p in gang.pods if p.gang), None)
+        if job is None or gang.plan is None or first is None:
+            return
+        workers, priority = len(gang.plan.nodes), first.priority_class
+        body = pod_group(job.pod_group, job.name, job.uid, workers=workers, priority_class=priority)
+        answer = await self._create(_groups(job.namespace), body)
+        if answer is not None:
+            self._pod_groups.informer.absorb(answer)
 
     async def release(self, gang: Gang) -> None:
         """Let go every gated pod of a complete gang, each onto its node, in one patch a pod.

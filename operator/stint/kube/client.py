@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
 
@@ -36,6 +37,8 @@ _ATTEMPTS = 4
 _LONGEST_PAUSE_S = 5.0  # a server that asks for more is left alone: what was to be written is out of date by then
 WRITE_TIMEOUT_S = 3.0  # less than the time between a leader's giving up and a standby's taking over
 _READS = frozenset({"GET"})
+# What the library raises where a kubeconfig is broken, or is just being written.
+_UNREADABLE = (k8s_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError)
 
 
 class ApiError(StintError):
@@ -78,7 +81,7 @@ class Connection:
             return False
         try:
             self.configuration = self.reload()
-        except (k8s_config.ConfigException, OSError, ValueError):
+        except _UNREADABLE:
             return False
         return self.token() != before
 
@@ -124,8 +127,9 @@ def connect(kubeconfig: Path | None = None) -> Connection:
 
     try:
         configuration = load()
-    except (k8s_config.ConfigException, OSError) as error:
-        raise StintError(f"no cluster: {error}; set KUBECONFIG or give --kubeconfig") from error
+    except _UNREADABLE as error:
+        why = " ".join(str(error).split())
+        raise StintError(f"no cluster: {why}; set KUBECONFIG or give --kubeconfig") from error
     return Connection(
         server=configuration.host.rstrip("/"),
         ca_path=configuration.ssl_ca_cert,

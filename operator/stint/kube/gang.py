@@ -97,8 +97,12 @@ class Gang:
         return tuple(p for p in self.pods if p.gang and p.gang.gated)
 
     def stuck(self) -> tuple[PodRecord, ...]:
-        """Released workers that a scheduler found no room for."""
-        return tuple(p for p in self._unscheduled() if p.gang and p.gang.unschedulable)
+        """Released workers that a scheduler found no room for.
+
+        Of a PodGroup all are refused for the sake of one: only that one's node is to blame, where it is told apart.
+        """
+        refused = tuple(p for p in self._unscheduled() if p.gang and p.gang.unschedulable)
+        return tuple(p for p in refused if p.gang and not p.gang.for_its_group) or refused
 
     def unheeded(self) -> tuple[PodRecord, ...]:
         """Released workers that no scheduler has looked at: their nodes are not to blame."""

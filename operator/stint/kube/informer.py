@@ -82,6 +82,7 @@ class Informer(Generic[WireT, RecordT]):
         on_change: Callable[[RecordT | None, RecordT | None], None] = lambda _old, _new: None,
         on_gap: Callable[[], None] = lambda: None,
         may_be_absent: bool = False,
+        on_sync: Callable[[], None] = lambda: None,
     ) -> None:
         """Follow `path` from when `run` is called.
 
@@ -90,6 +91,7 @@ class Informer(Generic[WireT, RecordT]):
             on_change: gets (old, new), either of them None.
             on_gap: called when the server had forgotten where we were, so that it was listed anew.
             may_be_absent: the server need not know the kind; until it does, there are none.
+            on_sync: called when it has been listed for the first time.
         """
         self.path = path
         self.records: dict[str, RecordT] = {}
@@ -101,6 +103,7 @@ class Informer(Generic[WireT, RecordT]):
         self._reduce = reduce
         self._on_change = on_change
         self._on_gap = on_gap
+        self._on_sync = on_sync
         self._versions = Versions()
         self._page = msgspec.json.Decoder(_Page[wire])  # type: ignore[valid-type]
         self._object = msgspec.json.Decoder(wire)
@@ -156,9 +159,9 @@ class Informer(Generic[WireT, RecordT]):
         for uid in self._versions.vanished(seen, self._version):
             self._drop(uid, self._version)
         self.last_heard = time.monotonic()
-        if self.synced.is_set():
-            self._on_gap()
+        again = self.synced.is_set()
         self.synced.set()
+        (self._on_gap if again else self._on_sync)()
 
     async def _watch(self) -> None:
         params = {

@@ -15,7 +15,7 @@ import msgspec
 
 from stint.api.parse import worker_template
 from stint.api.trainingjob import Spec
-from stint.kube.records import GATE, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION, RANK
+from stint.kube.records import GATE, GROUP_INFIX, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION, RANK
 from stint.model.resources import Resources
 
 MASTER_PORT = 29500
@@ -96,8 +96,16 @@ def indexed_job(
     gpus_per_worker: int,
     gpu_resource: str,
     plan: PlanNote,
+    grouped: bool = False,
 ) -> dict[str, Any]:
-    """The gang. `template` is a PodTemplateSpec; what it says stays, what a gang needs is added."""
+    """The gang. `template` is a PodTemplateSpec; what it says stays, what a gang needs is added.
+
+    Args:
+        grouped: its pods name a PodGroup (see `pod_group`), unless the template names one.
+    """
+    pods = _pod_template(name, template, workers, gpus_per_worker, gpu_resource)
+    if grouped and not has_own_group(template):
+        pods["spec"]["schedulingGroup"] = {"podGroupName": group_name(name, plan)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -117,8 +125,43 @@ def indexed_job(
             "podFailurePolicy": {
                 "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
             },
-            "template": _pod_template(name, template, workers, gpus_per_worker, gpu_resource),
+            "template": pods,
         },
+    }
+
+
+def has_own_group(template: dict[str, Any]) -> bool:
+    """Whether a PodTemplateSpec names a PodGroup that is its author's affair."""
+    return bool(template.get("spec", {}).get("schedulingGroup"))
+
+
+def group_name(name: str, plan: PlanNote) -> str:
+    """Another one for each Job, so that a gang of another size never meets the group of the Job before."""
+    return name + GROUP_INFIX + hashlib.sha256(plan.since.isoformat().encode()).hexdigest()[:8]
+
+
+def pod_group(name: str, job: str, uid: str, *, workers: int, priority_class: str) -> dict[str, Any]:
+    """By which a scheduler that knows it binds all of a gang or nobody.
+
+    It belongs to the batch Job and goes with it; a Job that is parked and resumed finds it again.
+
+    Args:
+        job: the batch Job's name, `uid` is its uid.
+        priority_class: of the pods: the scheduler refuses a group whose priority is another than theirs.
+    """
+    spec: dict[str, Any] = {"schedulingPolicy": {"gang": {"minCount": workers}}}
+    if priority_class:
+        spec["priorityClassName"] = priority_class
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": uid, "controller": True}
+    return {
+        "apiVersion": "scheduling.k8s.io/v1beta1",
+        "kind": "PodGroup",
+        "metadata": {
+            "name": name,
+            "labels": _labels(job),
+            "ownerReferences": [{**owner, "blockOwnerDeletion": False}],
+        },
+        "spec": spec,
     }
 
 

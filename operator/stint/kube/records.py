@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from datetime import datetime
 
 import msgspec
@@ -27,6 +28,8 @@ GROUP_SIZE = "stint.dev/group-size"
 RELEASE = "stint.dev/release"
 SPEC_ANNOTATION = "stint.dev/spec"
 RANK = "stint.dev/rank"  # what Stint writes on a pod of theirs when it lets it go
+_SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
+GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
 
 class WireMeta(msgspec.Struct, rename="camel"):
@@ -158,6 +161,7 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     affinity: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: msgspec.Raw = msgspec.Raw(b"null")
     tolerations: msgspec.Raw = msgspec.Raw(b"null")
+    priority_class_name: str = ""
 
 
 class _PodStatus(msgspec.Struct, rename="camel"):
@@ -201,6 +205,8 @@ class GangPod(msgspec.Struct, frozen=True):
     disrupted: str  # why it is preempted or evicted; empty: it is not
     created: datetime | None
     affinity: bytes  # as JSON, to which the release adds
+    priority_class: str = ""  # as admission has left it
+    for_its_group: bool = False  # unschedulable only because another one of its PodGroup is
     steered: Steered | None = None  # of a pod that somebody else makes
 
 
@@ -355,6 +361,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             created=meta.creation_timestamp,
             affinity=bytes(spec.affinity),
             steered=steered,
+            priority_class=sys.intern(spec.priority_class_name),
+            for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
         )
     record = PodRecord(
         uid=meta.uid,
@@ -385,9 +393,22 @@ def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
     return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace)
 
 
+class _SchedulingGroup(msgspec.Struct, rename="camel"):
+    pod_group_name: str = ""
+
+
+class _TemplateSpec(msgspec.Struct, rename="camel"):
+    scheduling_group: _SchedulingGroup | None = None
+
+
+class _Template(msgspec.Struct):
+    spec: _TemplateSpec = msgspec.field(default_factory=_TemplateSpec)
+
+
 class _JobSpec(msgspec.Struct):
     suspend: bool = False
     completions: int = 0
+    template: _Template = msgspec.field(default_factory=_Template)
 
 
 class _JobStatus(msgspec.Struct, rename="camel"):
@@ -423,6 +444,7 @@ class JobRecord(msgspec.Struct, frozen=True):
     complete: bool
     deleting: bool
     ended: datetime | None
+    pod_group: str = ""  # ours, which its pods name; empty: none, or one that somebody named himself
 
 
 def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
@@ -431,6 +453,7 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
     conditions = {c.type: c for c in status.conditions if c.status == "True"}
     failed, complete = conditions.get("Failed"), conditions.get("Complete")
     end = failed or complete
+    group = job.spec.template.spec.scheduling_group
     record = JobRecord(
         namespace=meta.namespace,
         name=meta.name,
@@ -445,5 +468,25 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
         complete=complete is not None,
         deleting=meta.deletion_timestamp is not None,
         ended=end.last_transition_time if end else None,
+        pod_group=group.pod_group_name if group and group.pod_group_name.startswith(meta.name + GROUP_INFIX) else "",
     )
     return meta.uid, meta.resource_version, record
+
+
+class WirePodGroup(msgspec.Struct):
+    """scheduling.k8s.io/v1beta1 PodGroup"""
+
+    metadata: WireMeta
+
+
+class PodGroupRecord(msgspec.Struct, frozen=True):
+    """A PodGroup of ours: that it is there is all there is to know."""
+
+    namespace: str
+    name: str
+
+
+def reduce_pod_group(group: WirePodGroup) -> tuple[str, str, PodGroupRecord]:
+    """For `Informer`."""
+    meta = group.metadata
+    return meta.uid, meta.resource_version, PodGroupRecord(namespace=meta.namespace, name=meta.name)

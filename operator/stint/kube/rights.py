@@ -87,15 +87,21 @@ WITH_STEERING: Sequence[Right] = (
     ),
 )
 
+# With `podGroups.enabled`; needed where the cluster serves them.
+WITH_POD_GROUPS: Sequence[Right] = (
+    *_all("list watch", "scheduling.k8s.io", "podgroups", "a gang's PodGroup that is not there yet is missed"),
+    *_all("create", "scheduling.k8s.io", "podgroups", "the scheduler binds all of a gang or nobody"),
+)
+
 
 def with_scale_target(group: str, resource: str) -> Sequence[Right]:
     """For each entry of `pools.scaleTargets`."""
     return tuple(_all("patch", group, f"{resource}/scale", "pools with the Scale adapter grow and shrink"))
 
 
-def needed(pools: Iterable[GPUPool], *, steering: bool = False) -> tuple[Right, ...]:
-    """All, with what pools that are acted on ask for, and other people's workloads."""
-    found = [*ALWAYS, *(WITH_STEERING if steering else ())]
+def needed(pools: Iterable[GPUPool], *, steering: bool = False, pod_groups: bool = False) -> tuple[Right, ...]:
+    """All, with what pools that are acted on ask for, other people's workloads, and PodGroups where they are made."""
+    found = [*ALWAYS, *(WITH_STEERING if steering else ()), *(WITH_POD_GROUPS if pod_groups else ())]
     for pool in pools:
         scaler = pool.spec.scaler
         if scaler is None or scaler.mode is not Mode.ACT:

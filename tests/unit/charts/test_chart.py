@@ -30,6 +30,7 @@ EVERYTHING = (
     "prometheus.url=https://prometheus.example.com",
     "prometheus.tokenSecret.name=prometheus",
     "pools.kwok.enabled=true",
+    "podGroups.enabled=true",
     "pools.scaleTargets[0].apiGroup=cluster.x-k8s.io",
     "pools.scaleTargets[0].resource=machinedeployments",
     "serviceMonitor.enabled=true",
@@ -103,6 +104,7 @@ def test_the_process_understands_every_flag_that_it_is_given(helm):
         webhook = {"webhook": options.webhook_port} if options.webhook_port is not None else {}
         assert ports == {"metrics": options.metrics_port, "health": options.health_port, **webhook}
         mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
+        assert options.pod_groups is bool(sets)
         for path in (options.record_dir, options.prometheus_token_file):
             assert path is None or {path, path.parent} & mounted
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hack import build, gen_rights
-from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_STEERING, Right, with_scale_target
+from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, WITH_STEERING, Right, needed, with_scale_target
 from tests.unit.charts.test_chart import _template
 
 KWOK = "pools.kwok.enabled=true"
@@ -47,6 +47,7 @@ def listed(rights: tuple[Right, ...]) -> set[tuple[str, str, str, str, bool]]:
         ((), tuple(ALWAYS)),
         ((KWOK,), (*ALWAYS, *WITH_KWOK)),
         (("steering.enabled=true",), (*ALWAYS, *WITH_STEERING)),
+        (("podGroups.enabled=true",), (*ALWAYS, *WITH_POD_GROUPS)),
         (SCALE, (*ALWAYS, *with_scale_target("cluster.x-k8s.io", "machinedeployments"))),
     ],
 )
@@ -59,6 +60,10 @@ def test_the_page_shows_the_table():
 
 
 def test_each_right_says_what_it_is_for():
-    for right in (*ALWAYS, *WITH_KWOK):
+    for right in (*ALWAYS, *WITH_KWOK, *WITH_POD_GROUPS):
         assert f"| `{right}` |" in gen_rights.text()
         assert len(right.why.split()) >= 4, right
+
+
+def test_rights_on_pod_groups_are_asked_for_only_where_there_are_any():
+    assert set(needed([], pod_groups=True)) - set(needed([])) == set(WITH_POD_GROUPS)

@@ -51,6 +51,7 @@ def a_gang_pod(
     unschedulable: bool = False,
     deleting: bool = False,
     disrupted: str = "",
+    for_its_group: bool = False,
 ) -> PodRecord:
     gang = GangPod(
         namespace="team",
@@ -65,6 +66,7 @@ def a_gang_pod(
         disrupted=disrupted,
         created=NOW,
         affinity=b"null",
+        for_its_group=for_its_group,
     )
     requests = Resources(gpus=4, cpu=8, memory_gib=64, pods=1)
     return PodRecord(uid=f"p{index}{node}", node=node, nominated="", phase=phase, requests=requests, gang=gang)

@@ -89,6 +89,17 @@ def test_released_workers_that_a_scheduler_found_no_room_for_are_stuck_and_other
     assert not gang.running
 
 
+def test_of_a_pod_group_only_the_worker_that_there_is_no_room_for_is_stuck():
+    """A scheduler refuses all of them for its sake. Where it does not say whose, each may be the one."""
+    first = a_gang_pod(0, gated=False, unschedulable=True, for_its_group=True)
+    own = a_gang_pod(1, gated=False, unschedulable=True)
+    gang = look(a_batch_job(), [first, own], lost_nodes=NONE)
+    assert [p.gang.index for p in gang.stuck() if p.gang] == [1]
+    other = a_gang_pod(1, gated=False, unschedulable=True, for_its_group=True)
+    gang = look(a_batch_job(), [first, other], lost_nodes=NONE)
+    assert [p.gang.index for p in gang.stuck() if p.gang] == [0, 1]
+
+
 def test_workers_are_kept_by_rank_whatever_order_they_are_seen_in():
     gang = look(a_batch_job(), RUNNING[::-1], lost_nodes=NONE)
     assert [p.gang.index for p in gang.pods if p.gang] == [0, 1]

@@ -121,3 +121,23 @@ def test_a_pod_that_only_has_our_label_is_somebody_elses(labels, index):
     }
     pod = msgspec.convert({"metadata": meta, "spec": {"containers": []}, "status": {}}, WirePod)
     assert reduce_pod(pod)[2].gang is None
+
+
+@pytest.mark.parametrize(
+    ("message", "for_its_group"),
+    [
+        ("0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't satisfy plugin(s).", False),
+        ("minCount (4) cannot be satisfied: 1 scheduled, 2 remaining", True),
+        ("pod group is unschedulable, minCount (4) cannot be satisfied: 1 scheduled, 2 remaining, pod group ...", True),
+    ],
+)
+def test_a_worker_that_is_refused_for_the_sake_of_another_of_its_pod_group_is_told_apart(message, for_its_group):
+    """The messages are those of kube-scheduler 1.37."""
+    labels = {"stint.dev/trainingjob": "unet", "batch.kubernetes.io/job-name": "unet"}
+    meta = {"name": "p", "uid": "u", "labels": labels}
+    meta["annotations"] = {"batch.kubernetes.io/job-completion-index": "0"}
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    pod = {"metadata": meta, "spec": {"priorityClassName": "urgent"}, "status": {"conditions": [condition]}}
+    gang = reduce_pod(msgspec.convert(pod, WirePod))[2].gang
+    assert gang is not None
+    assert (gang.unschedulable, gang.for_its_group, gang.priority_class) == (True, for_its_group, "urgent")
