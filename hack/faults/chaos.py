@@ -32,6 +32,7 @@ from hack.faults.nursery import Nursery, alive
 from hack.fleet import a100
 from stint.kube.client import MERGE, Api, connect
 from stint.kube.manifests import PlanNote, read_note
+from stint.kube.records import JOB_LABEL, MANAGED, PLAN_ANNOTATION, SPEC_ANNOTATION, steered_name
 
 NODES, GPUS = 8, 8
 POOL_MOST = 4
@@ -42,6 +43,8 @@ PATIENCE_S = 240.0  # for a whole run to come to its end
 # A life ends at the first write of a kind that is drawn from these, so that rare ones are not passed over.
 KINDS = (
     "POST services",
+    "POST trainingjobs",
+    "PATCH trainingjobs",
     "POST jobs",
     "PATCH jobs",
     "DELETE jobs",
@@ -52,8 +55,8 @@ KINDS = (
     "PATCH gpupools/status",
     "any",
 )
+INTERFERED_WITH = frozenset({"stopped", "bereft", "job-theirs-stopped"})
 MOST_WRITES = 40  # in a life that makes none of the kind that was drawn
-_GANG = "stint.dev/trainingjob"
 _API = "/apis/stint.dev/v1alpha1"
 
 
@@ -73,10 +76,16 @@ class Wish:
     pool: bool = False  # on bought nodes, otherwise on those that are there
     reason: str = ""
     jobs: int = 1  # how many batch Jobs may be created for it at the most
+    theirs: bool = False  # somebody else's Job, which Stint steers
+
+    @property
+    def job(self) -> str:
+        """The name of the TrainingJob, which Stint makes itself for what is somebody else's."""
+        return steered_name("Job", self.name) if self.theirs else self.name
 
 
 def wishes() -> list[Wish]:
-    """Twenty jobs: they run and end, fail, wait, are suspended, do not start, are wrong."""
+    """Jobs of every kind: they run and end, fail, wait, are suspended, do not start, are wrong, are somebody else's."""
     short = {"sim.stint.dev/run-for": "2s"}
     failing = {"sim.stint.dev/run-for": "500ms", "sim.stint.dev/exit-code": "3"}
     never = {"sim.stint.dev/start-after": "30m"}
@@ -95,7 +104,12 @@ def wishes() -> list[Wish]:
         Wish(name="too-wide", workers=NODES * GPUS, gpus=8, ends="Queued", reason="NotEnoughGpus", jobs=0),
         Wish(name="wrong", workers=1, gpus=1, ends="Invalid", spec={"deadline": "2020-01-01T00:00:00Z"}, jobs=0),
     ]
+    made += [
+        Wish(name=f"theirs-{i}", workers=2, gpus=2, ends="Succeeded", annotations=short, jobs=0, theirs=True)
+        for i in range(2)
+    ]
     # These are interfered with on the way: see `Run._interfere`.
+    made += [Wish(name="theirs-stopped", workers=2, gpus=2, ends="Suspended", jobs=0, theirs=True)]
     made += [
         Wish(name="stopped", workers=2, gpus=2, ends="Suspended", jobs=2),
         Wish(name="bereft", workers=2, gpus=2, ends="Running", jobs=99),
@@ -128,6 +142,40 @@ def _manifest(wish: Wish, namespace: str) -> dict[str, Any]:
     }
 
 
+def _their_job(wish: Wish, namespace: str) -> dict[str, Any]:
+    """As somebody makes it who knows no more of Stint than a label and an annotation."""
+    said = {k: v for k, v in _manifest(wish, namespace)["spec"].items() if k in ("work", "checkpoint")}
+    container = {
+        "name": "train",
+        "image": "registry.example.com/train:1",
+        "resources": {"limits": {"nvidia.com/gpu": str(wish.gpus)}},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": wish.name,
+            "labels": {MANAGED: "true"},
+            "annotations": {SPEC_ANNOTATION: json.dumps(said)},
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "parallelism": wish.workers,
+            "completions": wish.workers,
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {"annotations": dict(wish.annotations)},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "nodeSelector": {"chaos": namespace},
+                    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                    "containers": [container],
+                },
+            },
+        },
+    }
+
+
 def _pool(namespace: str) -> dict[str, Any]:
     offering = {"provider": "aws", "zone": "us-east-1b", "instanceType": "g6e.12xlarge", "capacityType": "spot"}
     return {
@@ -156,15 +204,21 @@ class Snapshot:
     pods: Mapping[str, list[dict[str, Any]]]  # alive, by TrainingJob
     trainingjobs: Mapping[str, dict[str, Any]]
 
+    def job(self, name: str) -> dict[str, Any] | None:
+        """The batch Job that makes a TrainingJob's pods."""
+        steers = self.trainingjobs.get(name, {}).get("spec", {}).get("steers")
+        return self.jobs.get(steers["name"] if steers else name)
+
     def plan(self, name: str) -> PlanNote | None:
-        """Where its Job says that it is; None: nowhere, or its place was taken back."""
-        job = self.jobs.get(name)
+        """Where it is noted to be; None: nowhere, or its place was taken back."""
+        job, resource = self.job(name), self.trainingjobs.get(name, {})
         if job is None or job["metadata"].get("deletionTimestamp") or job["spec"].get("suspend"):
             return None
         if any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in _conditions(job)):
             return None
-        plan = read_note(job["metadata"].get("annotations", {}).get("stint.dev/plan", ""))
-        back = self.trainingjobs.get(name, {}).get("status", {}).get("takenBack")
+        noted = resource if "steers" in resource.get("spec", {}) else job
+        plan = read_note(noted["metadata"].get("annotations", {}).get(PLAN_ANNOTATION, ""))
+        back = resource.get("status", {}).get("takenBack")
         if plan is not None and back is not None and plan.since.isoformat() <= back.replace("Z", "+00:00"):
             return None
         return plan
@@ -198,7 +252,7 @@ def broken_rules(snapshot: Snapshot, partly_since: dict[str, float], deadline_s:
         staying = [p for p in pods if "deletionTimestamp" not in p["metadata"]]
         ranks = Counter(p["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] for p in staying)
         broken += [f"{name}: worker {rank} is there {n} times" for rank, n in ranks.items() if n > 1]
-        plan, job = snapshot.plan(name), snapshot.jobs.get(name)
+        plan, job = snapshot.plan(name), snapshot.job(name)
         if plan is None or job is None:
             continue
         uid = job["metadata"]["uid"]
@@ -214,12 +268,12 @@ def broken_rules(snapshot: Snapshot, partly_since: dict[str, float], deadline_s:
 
 def lie(name: str, snapshot: Snapshot) -> str:
     """What its status says that is not so; empty: it tells the truth."""
-    status = snapshot.trainingjobs[name].get("status", {})
+    status = snapshot.trainingjobs.get(name, {}).get("status", {})
     phase, plan, pods = status.get("phase", ""), snapshot.plan(name), snapshot.pods.get(name, [])
     running = [p for p in pods if p["status"].get("phase") == "Running"]
     where = sorted({p["spec"]["nodeName"] for p in running})
     if plan is None:
-        job = snapshot.jobs.get(name)
+        job = snapshot.job(name)
         done = [
             c["type"] for c in _conditions(job or {}) if c["status"] == "True" and c["type"] in ("Complete", "Failed")
         ]
@@ -311,6 +365,7 @@ class Chaos:
         """The next life."""
         self.trigger.countdown = 0
         flags = [f"--kubeconfig={self._kubeconfig}", f"--namespace={NAMESPACE}", "--identity=chaos"]
+        flags += ["--steering"]
         flags += ["--pod-groups"] * self.cluster.provider.pod_groups
         self.pid = self.trigger.pid = self._nursery.start(["run", *flags, "--metrics-port=0", "--health-port=0"])
         if armed:
@@ -336,6 +391,8 @@ class Chaos:
                 run = Run(self, api, f"chaos-{self.report.runs}")
                 await run.through(wanted)
                 self.report.runs += 1
+                told = f"{self.report.kills} kills in {self.report.runs} runs, {len(self.report.losses)} losses"
+                print(f"  {told}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         self.report.cases = self.trigger.kills
         self.report.seconds = time.monotonic() - began
         return self.report
@@ -348,7 +405,7 @@ class Run:
         self.chaos = chaos
         self.api = api
         self.namespace = namespace
-        self.wishes = {w.name: w for w in wishes()}
+        self.wishes = {w.job: w for w in wishes()}
         self._partly_since: dict[str, float] = {}
         self._interfered: set[str] = set()
 
@@ -388,13 +445,19 @@ class Run:
     async def _set_up(self) -> None:
         ns = self.namespace
         ours = {"chaos": ns, "stint.dev/pool": f"{ns}-fixed", "stint.dev/provider": "aws"}
-        await self.api.create("/api/v1/namespaces", {"metadata": {"name": ns}})
+        await self.api.create("/api/v1/namespaces", {"metadata": {"name": ns, "labels": {MANAGED: "true"}}})
         while await self.api.find(f"/api/v1/namespaces/{ns}/serviceaccounts/default") is None:
             await asyncio.sleep(0.05)
         await asyncio.gather(*(self.api.create("/api/v1/nodes", a100(f"{ns}-{i}", labels=ours)) for i in range(NODES)))
         await self.api.create(f"{_API}/gpupools", _pool(ns))
         path = f"{_API}/namespaces/{ns}/trainingjobs"
-        await asyncio.gather(*(self.api.create(path, _manifest(w, ns)) for w in self.wishes.values()))
+        theirs = f"/apis/batch/v1/namespaces/{ns}/jobs"
+        await asyncio.gather(
+            *(
+                self.api.create(theirs, _their_job(w, ns)) if w.theirs else self.api.create(path, _manifest(w, ns))
+                for w in self.wishes.values()
+            )
+        )
 
     async def _snapshot(self) -> Snapshot:
         ns = self.namespace
@@ -406,7 +469,9 @@ class Run:
         grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for pod in pods["items"]:
             if pod["status"].get("phase") not in ("Succeeded", "Failed"):
-                grouped[pod["metadata"]["labels"][_GANG]].append(pod)
+                labels = pod["metadata"]["labels"]
+                theirs = steered_name("Job", labels["batch.kubernetes.io/job-name"])
+                grouped[labels.get(JOB_LABEL) or theirs].append(pod)
         named = {j["metadata"]["name"]: j for j in jobs["items"]}
         return Snapshot(named, grouped, {t["metadata"]["name"]: t for t in trainingjobs["items"]})
 
@@ -424,12 +489,12 @@ class Run:
     async def _interfere(self) -> None:
         """What people do meanwhile: suspend a job, delete a pod, once each."""
         path = f"{_API}/namespaces/{self.namespace}/trainingjobs"
-        for name in {"stopped", "bereft"} - self._interfered:
-            job = await self.api.get(f"{path}/{name}")
+        for name in INTERFERED_WITH - self._interfered:
+            job = await self.api.find(f"{path}/{name}") or {}
             if job.get("status", {}).get("phase") != "Running":
                 continue
             self._interfered.add(name)
-            if name == "stopped":
+            if name != "bereft":
                 await self.api.patch(f"{path}/{name}", {"spec": {"suspend": True}}, content_type=MERGE)
             else:
                 pods = (await self._snapshot()).pods[name]
@@ -439,15 +504,15 @@ class Run:
         """Jobs that are not where they must end up."""
         found = []
         for wish in self.wishes.values():
-            resource = snapshot.trainingjobs.get(wish.name)
+            resource = snapshot.trainingjobs.get(wish.job)
             status = resource.get("status", {}) if resource else {}
             phase, reason = status.get("phase", ""), status.get("reason", "")
             if phase != wish.ends or wish.reason not in ("", reason):
-                found.append(f"{wish.name} is {phase or 'without status'} ({reason}) and should be {wish.ends}")
+                found.append(f"{wish.job} is {phase or 'without status'} ({reason}) and should be {wish.ends}")
         return found
 
     def _all_ended(self, snapshot: Snapshot) -> bool:
-        return self._interfered == {"stopped", "bereft"} and not self._astray(snapshot)
+        return self._interfered == INTERFERED_WITH and not self._astray(snapshot)
 
     async def _status_becomes_true(self) -> None:
         """Each job's status must have told the truth at least once within ten seconds of the operator's start."""
@@ -477,8 +542,9 @@ class Run:
     async def _clear(self) -> None:
         ns = self.namespace
         jobs = f"{_API}/namespaces/{ns}/trainingjobs"
-        for name in self.wishes:
-            await self.api.delete(f"{jobs}/{name}")
+        for name, wish in self.wishes.items():
+            theirs = f"/apis/batch/v1/namespaces/{ns}/jobs/{wish.name}"
+            await self.api.delete(theirs if wish.theirs else f"{jobs}/{name}")
         await self.api.delete(f"{_API}/gpupools/{ns}-pool")
         while (await self._snapshot()).pods:
             await asyncio.sleep(0.1)
@@ -504,7 +570,7 @@ class Audit:
         ]
 
     def broken(self) -> list[str]:
-        """No pod released twice, no PodGroup or node asked for twice, no Job more than its retries explain."""
+        """No pod released twice, no PodGroup, TrainingJob or node made twice, no Job more than its retries explain."""
         ns = self._namespace
         released = Counter(
             ref["name"]
@@ -522,6 +588,12 @@ class Audit:
             for w in self._wanted.values()
             if jobs[w.name] > w.jobs
         ]
+        stand_ins = Counter(
+            ref.get("name", "")
+            for verb, resource, sub, ref in self._writes
+            if (verb, resource, sub) == ("create", "trainingjobs", "") and ref.get("namespace") == ns
+        )
+        broken += [f"TrainingJob {name} was created {n} times" for name, n in stand_ins.items() if n > 1]
         grouped = Counter(
             ref["name"]
             for verb, resource, _, ref in self._writes
@@ -539,15 +611,14 @@ class Audit:
         return broken
 
 
-def chaos(kills: int, *, seed: int = 0, k8s: str | None = None) -> Report:
-    """A cluster of its own, and the operator killed so often in it."""
+def chaos(kills: int, folder: Path, *, seed: int = 0, k8s: str | None = None) -> Report:
+    """A cluster of its own, with its logs in `folder`, and the operator killed so often in it."""
     with (
-        tempfile.TemporaryDirectory(prefix="stint-chaos-") as folder,
-        running_cluster(Path(folder), name="embedded", k8s=k8s, audit=True) as cluster,
+        running_cluster(folder, name="embedded", k8s=k8s, audit=True) as cluster,
         Gateway.before(cluster.kubeconfig) as gateway,
-        Nursery(Path(folder) / "operator.log") as nursery,
+        Nursery(folder / "operator.log") as nursery,
     ):
-        cluster.install_chart()
+        cluster.install_chart("steering.enabled=true")
         harness = Chaos(cluster, gateway, nursery, seed=seed)
         try:
             return harness.drive(kills)
@@ -561,8 +632,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--k8s", help="another version of Kubernetes")
+    parser.add_argument("--keep", type=Path, help="keep all logs in this folder")
     options = parser.parse_args()
-    report = chaos(options.kills, seed=options.seed, k8s=options.k8s)
+    with tempfile.TemporaryDirectory(prefix="stint-chaos-") as passing:
+        report = chaos(options.kills, options.keep or Path(passing), seed=options.seed, k8s=options.k8s)
     print(json.dumps(report.row(), indent=1))
     return 1 if report.losses else 0
 

@@ -74,7 +74,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         Gateway.before(cluster.kubeconfig) as gateway,
         Nursery(state / "operators.log") as nursery,
     ):
-        cluster.install_chart()
+        cluster.install_chart("steering.enabled=true")
         yield Stage(cluster, gateway, nursery, cluster.service_account_kubeconfig())
 
 

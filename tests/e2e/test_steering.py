@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from hack.cluster import eventually
+from hack.cluster import ROOT, Cluster, eventually
 from tests.e2e import others
 from tests.e2e.conftest import World
 
@@ -342,3 +345,27 @@ def test_kueue_queues_and_stint_places(steered: World):
         and e["objectRef"].get("namespace") == steered.name
     ]
     assert ours == []
+
+
+def test_a_trainingjob_that_somebody_writes_himself_stands_for_the_group(steered: World):
+    steered.node("a")
+    own = steered.job("job-train", workers=2, gpus=4)
+    del own["spec"]["template"]
+    own["spec"]["steers"] = {"kind": "Job", "name": "train"}
+    steered.apply(own)
+    waiting = steered.until("Queued", "job-train", reason="Incomplete")
+    assert waiting["message"] == "0 of the 2 GPU pods of Job train are there; they are let go together"
+    steered.apply(others.job(steered, said=""))
+    steered.until("Running", "job-train")
+    assert says(steered, "Job", "train", "NotSteered") == ""
+
+
+def test_the_command_line_explains_it_like_any_other(steered: World, cluster: Cluster):
+    steered.apply(others.pytorchjob(steered))
+    others.control(steered, "PyTorchJob", "train", leave_out=1)
+    steered.until("Queued", "pytorchjob-train", reason="Incomplete")
+    command = [sys.executable, "-m", "stint.cli.main", "explain", f"{steered.name}/pytorchjob-train"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(cluster.kubeconfig)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "Incomplete" in told
+    assert "2 of the 3 GPU pods of PyTorchJob train are there" in " ".join(told.split())

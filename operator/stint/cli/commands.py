@@ -22,9 +22,10 @@ from stint.controllers.status import outcomes
 from stint.decide import decide
 from stint.errors import StintError
 from stint.feeds import bundled
-from stint.kube.client import Api, connect
+from stint.kube.client import Api, ApiError, connect
 from stint.kube.observe import Caches, observe
-from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.records import JOB_LABEL, MANAGED, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer
 from stint.model.job import Job, split_job_id
 from stint.model.plan import Plan, Reason
 from stint.model.situation import Settings, Situation
@@ -124,14 +125,33 @@ async def situation_from_cluster(kubeconfig: Path | None, *, as_if_new: bool = F
             _reduced(api, "/api/v1/pods", WirePod, reduce_pod),
             _reduced(api, "/apis/batch/v1/jobs", WireJob, reduce_job, {"labelSelector": JOB_LABEL}),
         )
+        workloads = await asyncio.gather(*(_workloads(api, kind) for kind in KINDS.values()))
     now = datetime.now(UTC)
     if as_if_new:
         pods, batch = [], []
         jobs = [TrainingJob(metadata=j.metadata, spec=j.spec) for j in jobs]
-    caches = Caches(trainingjobs=jobs, gpu_pools=gpu_pools, price_books=books, nodes=nodes, pods=pods, jobs=batch)
+    caches = Caches(
+        trainingjobs=jobs,
+        gpu_pools=gpu_pools,
+        price_books=books,
+        nodes=nodes,
+        pods=pods,
+        jobs=batch,
+        workloads=[w for some in workloads for w in some],
+    )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
     seen = observe(caches, bundled.load(), Settings(), now=now, created=created, empty_since={})
     return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
+
+
+async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:
+    """Of one kind, those that Stint steers; none where it is not installed or whoever asks may not see it."""
+    try:
+        return await _reduced(api, kind.path(), WireWorkload, reducer(kind), {"labelSelector": f"{MANAGED}=true"})
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        return []
 
 
 async def _reduced(

@@ -68,6 +68,8 @@ class Steering:
         waits = any(p.gang and p.gang.gated for p in group.pods)
         if there is None and not waits:
             return None  # its pods run, and somebody has deleted what stood for it
+        if there is not None and there.spec.steers is not None and MADE_FROM not in there.metadata.annotations:
+            return None  # somebody has written it himself
         made: dict[str, Any] | Refusal = manifest(group, key)
         if there is not None and there.spec.steers is None:
             made = Refusal(f"there is a TrainingJob {there.metadata.name} already that stands for something else")

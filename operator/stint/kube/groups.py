@@ -58,6 +58,7 @@ class Group:
     name: str
     pods: tuple[PodRecord, ...]
     chain: tuple[WorkloadRecord, ...]
+    known_size: int = 0  # as its TrainingJob has it
 
     @property
     def what(self) -> str:
@@ -68,7 +69,7 @@ class Group:
     def size(self) -> int:
         """Pods that ask for GPUs, as somebody says; 0: nobody does."""
         said = max((s.size for s in self.steered()), default=0)
-        return said or (self.chain[0].pods if self.chain else 0)
+        return said or (self.chain[0].pods if self.chain else self.known_size)
 
     def steered(self) -> tuple[Steered, ...]:
         """What its pods say."""

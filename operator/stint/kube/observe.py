@@ -162,6 +162,7 @@ def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workload
             chain=workloads.chain(steers.kind, meta.namespace, steers.name),
         )
     plan = read_note(meta.annotations.get(PLAN_ANNOTATION, ""))
+    group = replace(group, known_size=resource.spec.workers)
     return look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
 
 

@@ -25,7 +25,9 @@ RUNNING = [a_gang_pod(i, node="n1", phase="Running", gated=False) for i in range
 HOUR = timedelta(hours=1)
 
 
-def look(*, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=()) -> Observation:
+def look(
+    *, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=(), workloads=()
+) -> Observation:
     caches = Caches(
         trainingjobs=list(resources),
         gpu_pools=list(pools),
@@ -33,6 +35,7 @@ def look(*, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools
         nodes=list(nodes),
         pods=list(pods),
         jobs=list(jobs),
+        workloads=list(workloads),
     )
     created = {r.metadata.uid: NOW - HOUR for r in resources}
     return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={})
