@@ -248,8 +248,13 @@ class Actuator:
             log.warning("%s %s/%s: %s", owner.kind, owner.namespace, owner.name, error)
 
     async def forget(self, gang: Gang) -> None:
-        """Remove pods on nodes that are gone: their kubelets will never say that they have ended."""
-        await asyncio.gather(*(self._forget(pod) for pod in gang.lost))
+        """Remove pods on nodes that are gone: their kubelets will never say that they have ended.
+
+        Those of somebody else's Job only once it deletes them itself: before, each would count as its failure.
+        """
+        waits = gang.theirs is not None and gang.theirs.suspends is not None
+        lost = [p for p in gang.lost if not waits or (p.gang is not None and p.gang.deleting)]
+        await asyncio.gather(*(self._forget(pod) for pod in lost))
 
     async def _forget(self, pod: PodRecord, *, at_once: bool = True) -> None:
         assert pod.gang is not None
