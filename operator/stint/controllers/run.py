@@ -287,9 +287,7 @@ class Operator:
             pause = RELIST_EVERY_S if self.kopf.working else UNWATCHED_S
             try:
                 for plural, store in self.stores.items():
-                    listed = await self.api.get(f"/apis/{GROUP}/{VERSION}/{plural}")
-                    if store.replace_all(listed["items"], listed["metadata"]["resourceVersion"]):
-                        self.knocker.knock()
+                    await self._list(plural, store)
                 if not self._listed:
                     self._listed = True
                     self.knocker.knock()
@@ -302,6 +300,16 @@ class Operator:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._relist_now.wait(), pause)
                 await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
+
+    async def _list(self, plural: str, store: Store[Any]) -> None:
+        there: set[str] = set()
+        async for page in self.api.pages(f"/apis/{GROUP}/{VERSION}/{plural}"):
+            uids, changed = store.put_page(page.items)
+            there |= uids
+            if page.last:
+                changed |= store.keep_only(there, page.metadata.resource_version)
+            if changed:
+                self.knocker.knock()
 
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
