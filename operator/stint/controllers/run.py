@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -353,6 +354,17 @@ def heed_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
+def collect_rarely() -> None:
+    """Tell Python to look for rubbish less often than it does by default.
+
+    A cycle makes hundreds of thousands of objects that live until the next one and are freed by counting. Looking
+    through all of them for circles that are not there took a quarter of its time.
+    """
+    gc.collect()
+    gc.freeze()  # what has been imported stays
+    gc.set_threshold(10_000, 20, 20)
+
+
 async def run(options: Options) -> None:
     """Until SIGTERM, SIGINT, or until a part of it breaks.
 
@@ -360,6 +372,7 @@ async def run(options: Options) -> None:
         StintError: there is no cluster to speak to.
     """
     sys.setrecursionlimit(MOST_NESTED)
+    collect_rarely()
     connection = connect(options.kubeconfig)
     stop = asyncio.Event()
     heed_signals(stop)
