@@ -31,6 +31,7 @@ APPLY = "application/apply-patch+yaml"
 
 FIELD_MANAGER = "stint"
 PAGE = 500  # objects in an answer to a list
+_OWN_PAGE = 1000  # ours are small, and listed for ever
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
 _LONGEST_PAUSE_S = 5.0  # a server that asks for more is left alone: what was to be written is out of date by then
@@ -262,7 +263,7 @@ class Api:
 
     async def pages(self, path: str) -> AsyncIterator[Page]:
         """A list, page by page."""
-        params = {"limit": str(PAGE)}
+        params = {"limit": str(_OWN_PAGE)}
         while True:
             page = _PAGES.decode(await self.raw("GET", path, params=params))
             yield page

@@ -27,4 +27,4 @@ async def test_a_list_is_read_page_by_page_to_its_end():
     assert [[msgspec.json.decode(i) for i in p.items] for p in pages] == [[1, 2], [3]]
     assert [p.last for p in pages] == [False, True]
     assert {p.metadata.resource_version for p in pages} == {"7"}
-    assert api.asked == [{"limit": "500"}, {"limit": "500", "continue": "more"}]
+    assert api.asked == [{"limit": "1000"}, {"limit": "1000", "continue": "more"}]
