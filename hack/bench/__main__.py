@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hack.bench import decide, gang, idle, informer, kind, recover, storm
+from hack.bench import decide, gang, idle, informer, kind, plain, recover, storm
 
 NAMES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
     "informer": informer.rows,
     "gang": gang.rows,
     "decide": decide.rows,
     "storm": storm.rows,
+    "plain": plain.rows,
     "idle": idle.rows,
     "failover": recover.failover,
     "recover": recover.recover,

@@ -16,6 +16,7 @@ from hack.fleet import a100
 from stint.kube.client import Api
 
 JOBS = "/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs"
+SETTLES_S = 40
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,6 +55,15 @@ async def create_nodes(api: Api, count: int, stem: str = "node") -> None:
         await asyncio.sleep(0.5)
 
 
+async def settle() -> None:
+    """Until a cluster is past its beginning.
+
+    The garbage collector looks for new kinds every 30 s, and until it watches one it asks for each owner of that kind
+    by itself; kwok lists the pods of each node that it has just come to hold, and plays again what it finds there.
+    """
+    await asyncio.sleep(SETTLES_S)
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -67,13 +77,21 @@ def memory_mib(pid: int, what: str = "VmHWM") -> float:
     return int(found.group(1)) / 1024
 
 
-def all_requests(cluster: Cluster) -> int:
-    """Requests of everybody that the API server has answered, streams aside, by its own metrics."""
-    total = 0.0
+def all_requests(cluster: Cluster) -> Counter[str]:
+    """What the API server has answered everybody, streams aside, by verb and resource; from its own metrics."""
+    counted: Counter[str] = Counter()
     for line in cluster.kubectl("get", "--raw", "/metrics").splitlines():
-        if line.startswith("apiserver_request_total{") and 'verb="WATCH"' not in line:
-            total += float(line.rpartition(" ")[2])
-    return int(total)
+        if line.startswith("apiserver_request_total{"):
+            told = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            if told["verb"] != "WATCH":
+                part = f"/{told['subresource']}" if told["subresource"] else ""
+                counted[f"{told['verb']} {told['resource']}{part}"] += int(float(line.rpartition(" ")[2]))
+    return counted
+
+
+def per_job(requests: Counter[str], jobs: int) -> dict[str, float]:
+    """What makes up most of them, by verb and resource, for a job."""
+    return {name: round(count / jobs, 2) for name, count in requests.most_common(12) if count >= jobs / 20}
 
 
 def own_requests(metrics: str) -> int:

@@ -93,6 +93,9 @@ class Embedded:
                 "--use-service-account-credentials=true",
                 "--node-monitor-grace-period=120s",
                 "--concurrent-job-syncs=20",
+                # As Kubernetes' own tests of scale set it: a Service's endpoints are worked out anew from all of its
+                # pods, and not for each pod that comes.
+                *(f"--{what}-updates-batch-period=500ms" for what in ("endpoint", "endpointslice")),
                 "--kube-api-qps=300",
                 "--kube-api-burst=600",
                 f"--secure-port={free_port()}",

@@ -15,6 +15,20 @@ import yaml
 from hack import build
 from hack.processes import Processes, free_port
 
+# One kwok stands in for the kubelets of all nodes, which would not wait for each other; by default it reports four pods
+# at a time. What is not said here has no default any more, so all else is as it is by default.
+_CONFIGURATION = {
+    "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+    "kind": "KwokConfiguration",
+    "options": {
+        "podPlayStageParallelism": 32,
+        "nodePlayStageParallelism": 4,
+        "nodeLeaseParallelism": 4,
+        "podsOnNodeSyncParallelism": 1,
+        "enablePodsOnNodeSyncListPager": True,
+        "cidr": "10.0.0.0/24",
+    },
+}
 OURS = Path(__file__).resolve().parent.parent / "kwok" / "stages.yaml"
 SIM = "sim.stint.dev"
 
@@ -36,7 +50,7 @@ def _after(stage: dict[str, Any], annotation: str) -> list[dict[str, Any]]:
 
 
 def render(upstream: Path) -> str:
-    """All stages, as kwok's --config wants them. `upstream`: the folder of the stages that come with kwok."""
+    """Settings and stages, as kwok's --config wants them. `upstream`: the folder of the stages that come with kwok."""
     (initialise,) = list(yaml.safe_load_all((upstream / "node/fast/node-initialize.yaml").read_text()))
     (heartbeat,) = list(
         yaml.safe_load_all((upstream / "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml").read_text())
@@ -47,7 +61,7 @@ def render(upstream: Path) -> str:
     delete["spec"]["selector"]["matchExpressions"].append(ended)
     ours = list(yaml.safe_load_all(OURS.read_text()))
     stages = [*_after(initialise, "ready-after"), heartbeat, *_after(ready, "start-after"), delete, *ours]
-    return yaml.safe_dump_all(stages, sort_keys=False)
+    return yaml.safe_dump_all([_CONFIGURATION, *stages], sort_keys=False)
 
 
 def start_kwok(processes: Processes, state: Path, kubeconfig: Path) -> None:

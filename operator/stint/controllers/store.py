@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from stint.kube.versions import Versions
 log = logging.getLogger(__name__)
 
 ResourceT = TypeVar("ResourceT")
+BodyT = TypeVar("BodyT")
 
 
 class _Head(msgspec.Struct):
@@ -27,14 +28,21 @@ class Store(Generic[ResourceT]):
         self.kind = kind
         self.items: dict[str, ResourceT] = {}
         self._versions = Versions()
+        self._heads = msgspec.json.Decoder(_Head)
+        self._whole = msgspec.json.Decoder(kind)
 
     def put(self, body: Mapping[str, Any]) -> bool:
         """True if anything changed but what we wrote ourselves into status."""
-        head = msgspec.convert(body, _Head).metadata
+        return self._put(msgspec.convert(body, _Head).metadata, body, self._convert)
+
+    def _convert(self, body: Mapping[str, Any]) -> ResourceT:
+        return msgspec.convert(body, self.kind)
+
+    def _put(self, head: Meta, body: BodyT, read: Callable[[BodyT], ResourceT]) -> bool:
         if self._versions.stale(head.uid, head.resource_version):
             return False
         try:
-            item = msgspec.convert(body, self.kind)
+            item = read(body)
         except msgspec.ValidationError as error:
             log.warning("%s %s/%s cannot be read: %s", self.kind.__name__, head.namespace, head.name, error)
             return False
@@ -48,12 +56,22 @@ class Store(Generic[ResourceT]):
         self._versions.end(uid, version)
         return self.items.pop(uid, None) is not None
 
-    def replace_all(self, bodies: list[dict[str, Any]], version: str) -> bool:
-        """Take over a whole list, made at `version`; True if anything changed."""
-        uids = {b["metadata"]["uid"] for b in bodies}
+    def put_page(self, page: Iterable[msgspec.Raw]) -> tuple[set[str], bool]:
+        """Take in a page of a list, as JSON; its uids, and whether anything changed.
+
+        Lists come often and hold little news: of what is known already no more is decoded than its metadata.
+        """
+        uids, changed = set(), False
+        for body in page:
+            head = self._heads.decode(body).metadata
+            uids.add(head.uid)
+            changed |= self._put(head, body, self._whole.decode)
+        return uids, changed
+
+    def keep_only(self, uids: Collection[str], version: str) -> bool:
+        """Drop what a list made at `version` has not; True if there was any such."""
         gone = [self.drop(uid, version) for uid in self._versions.vanished(uids, version)]
-        changed = [self.put(b) for b in bodies]
-        return any(gone) or any(changed)
+        return any(gone)
 
 
 def _wish(item: object) -> tuple[object, object, object]:

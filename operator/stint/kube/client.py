@@ -10,7 +10,7 @@ import asyncio
 import base64
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 
 FIELD_MANAGER = "stint"
+PAGE = 500  # objects in an answer to a list
+_OWN_PAGE = 1000  # ours are small, and listed for ever
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _ATTEMPTS = 4
 _LONGEST_PAUSE_S = 5.0  # a server that asks for more is left alone: what was to be written is out of date by then
@@ -54,6 +56,28 @@ class ApiError(StintError):
 
 class FencedError(StintError):
     """A write that was not sent, because leadership could not be shown to hold."""
+
+
+class ListMeta(msgspec.Struct, rename="camel"):
+    """metadata of a list"""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class Page(msgspec.Struct):
+    """A part of a list, each object as the JSON that came."""
+
+    metadata: ListMeta  # its version is the whole list's
+    items: list[msgspec.Raw]
+
+    @property
+    def last(self) -> bool:
+        """Whether none follows."""
+        return not self.metadata.continue_
+
+
+_PAGES = msgspec.json.Decoder(Page)
 
 
 class _Status(msgspec.Struct):
@@ -241,6 +265,16 @@ class Api:
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """A decoded object or list."""
         return msgspec.json.decode(await self.raw("GET", path, params=params))
+
+    async def pages(self, path: str) -> AsyncIterator[Page]:
+        """A list, page by page."""
+        params = {"limit": str(_OWN_PAGE)}
+        while True:
+            page = _PAGES.decode(await self.raw("GET", path, params=params))
+            yield page
+            if page.last:
+                return
+            params["continue"] = page.metadata.continue_
 
     async def find(self, path: str, *, fenced: bool = True) -> Any | None:
         """A decoded object, or None where there is none."""

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import aiohttp
 import msgspec
 
-from stint.kube.client import Api, ApiError, error_of
+from stint.kube.client import PAGE, Api, ApiError, ListMeta, error_of
 from stint.kube.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -25,19 +25,13 @@ log = logging.getLogger(__name__)
 WireT = TypeVar("WireT")
 RecordT = TypeVar("RecordT")
 
-PAGE = 500
 _LONGEST_PAUSE_S = 30.0
 _ABSENT_S = 30.0  # between two looks whether a kind is served by now
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class _ListMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(name="continue", default="")
-
-
 class _Page(msgspec.Struct, Generic[WireT]):
-    metadata: _ListMeta
+    metadata: ListMeta
     items: list[WireT]
 
 

@@ -106,6 +106,10 @@ def test_a_faster_clock_reads_faster():
     assert clock.wall_seconds(timedelta(hours=1)) == 60
 
 
+def page(*bodies: dict) -> list[msgspec.Raw]:
+    return [msgspec.Raw(msgspec.json.encode(body)) for body in bodies]
+
+
 class TestStore:
     def _body(self, version: str, **status: object) -> dict:
         resource = msgspec.to_builtins(a_resource(status))
@@ -127,8 +131,32 @@ class TestStore:
     def test_what_a_list_no_longer_has_is_gone(self):
         store = Store(TrainingJob)
         store.put(self._body("1"))
-        assert store.replace_all([], "9")
+        assert store.keep_only(set(), "9")
         assert store.items == {}
+
+    def test_what_is_newer_than_a_list_may_be_missing_in_it(self):
+        store = Store(TrainingJob)
+        store.put(self._body("10"))
+        assert not store.keep_only(set(), "9")
+        assert "u" in store.items
+
+    def test_a_page_brings_what_is_new_and_the_rest_is_not_even_decoded(self):
+        store = Store(TrainingJob)
+        store.put(self._body("1"))
+        known = store.items["u"]
+        assert store.put_page(page(self._body("1"))) == ({"u"}, False)
+        assert store.items["u"] is known
+        new = self._body("2") | {"spec": self._body("2")["spec"] | {"priority": 7}}
+        assert store.put_page(page(new)) == ({"u"}, True)
+        assert store.items["u"].spec.priority == 7
+
+    def test_an_unreadable_object_in_a_page_is_there_and_hides_no_other(self):
+        store = Store(TrainingJob)
+        broken, whole = self._body("1"), self._body("1")
+        broken["metadata"]["uid"] = "broken"
+        broken["spec"]["workers"] = "many"
+        assert store.put_page(page(broken, whole)) == ({"broken", "u"}, True)
+        assert list(store.items) == ["u"]
 
     def test_an_object_that_cannot_be_read_stops_nobody(self):
         store = Store(TrainingJob)
@@ -267,7 +295,7 @@ class TestWhatPeopleWriteWakesUs:
         store = Store(TrainingJob)
         store.put(self._body("1"))
         assert not store.put(self._body("1"))
-        assert not store.replace_all([self._body("1")], "1")
+        assert store.put_page(page(self._body("1"))) == ({"u"}, False)
 
     def test_a_deletion_is_one_once(self):
         store = Store(TrainingJob)
