@@ -32,7 +32,8 @@ from hack.faults.nursery import Nursery, alive
 from hack.fleet import a100
 from stint.kube.client import MERGE, Api, connect
 from stint.kube.manifests import PlanNote, read_note
-from stint.kube.records import JOB_LABEL, MANAGED, PLAN_ANNOTATION, SPEC_ANNOTATION, steered_name
+from stint.kube.records import JOB_LABEL, PLAN_ANNOTATION
+from stint.kube.steered import MANAGED, SPEC_ANNOTATION, steered_name
 
 NODES, GPUS = 8, 8
 POOL_MOST = 4

@@ -24,7 +24,8 @@ from stint.errors import StintError
 from stint.feeds import bundled
 from stint.kube.client import Api, ApiError, connect
 from stint.kube.observe import Caches, observe
-from stint.kube.records import JOB_LABEL, MANAGED, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer
 from stint.model.job import Job, split_job_id
 from stint.model.plan import Plan, Reason

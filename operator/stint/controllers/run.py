@@ -44,7 +44,6 @@ from stint.kube.observe import Caches
 from stint.kube.podgroups import PodGroups
 from stint.kube.records import (
     JOB_LABEL,
-    MANAGED,
     JobRecord,
     NodeRecord,
     PodRecord,
@@ -58,6 +57,7 @@ from stint.kube.records import (
     reduce_pod,
     reduce_service,
 )
+from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve

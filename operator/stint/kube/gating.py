@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from stint.kube.records import GATE, MANAGED, RELEASE
+from stint.kube.steered import GATE, MANAGED, RELEASE
 from stint.kube.workloads import asks_for_gpus
 
 _PATCHED_BY = "stint.dev/steering"  # a TrainJob's runtime patches are keyed by who made them

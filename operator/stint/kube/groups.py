@@ -15,12 +15,12 @@ import msgspec
 
 from stint.kube.gang import Gang, GangState, Theirs, disrupted
 from stint.kube.manifests import PlanNote
-from stint.kube.records import PodRecord, Steered
+from stint.kube.records import PodRecord
+from stint.kube.steered import Steered
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.job import JobId, job_id
 from stint.model.resources import Resources
 
-GROUP = "Group"  # the kind of a group of plain pods
 _TERMINAL = ("Succeeded", "Failed")
 
 

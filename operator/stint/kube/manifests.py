@@ -15,7 +15,8 @@ import msgspec
 
 from stint.api.parse import worker_template
 from stint.api.trainingjob import Spec
-from stint.kube.records import GATE, GROUP_INFIX, INDEX_ANNOTATION, JOB_LABEL, PLAN_ANNOTATION, RANK
+from stint.kube.records import GROUP_INFIX, JOB_LABEL, PLAN_ANNOTATION
+from stint.kube.steered import GATE, INDEX_ANNOTATION, RANK
 from stint.model.resources import Resources
 
 MASTER_PORT = 29500

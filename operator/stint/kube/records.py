@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import sys
 from datetime import datetime
 
 import msgspec
 
 from stint.api.quantity import resources
-from stint.model.job import Toleration
+from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
 from stint.model.market import Taint
 from stint.model.resources import Resources
 
 # What our own objects carry.
-GATE = "stint.dev/placement"
 JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
-_LONGEST_STEERED = 58  # as the CRD has it
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-# What people write on what they have Stint place for them.
-MANAGED = "stint.dev/managed"
-GROUP_LABEL = "stint.dev/group"
-GROUP_SIZE = "stint.dev/group-size"
-RELEASE = "stint.dev/release"
-SPEC_ANNOTATION = "stint.dev/spec"
-RANK = "stint.dev/rank"  # what Stint writes on a pod of theirs when it lets it go
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
@@ -210,21 +198,6 @@ class GangPod(msgspec.Struct, frozen=True):
     steered: Steered | None = None  # of a pod that somebody else makes
 
 
-class Steered(msgspec.Struct, frozen=True):
-    """A pod that somebody else makes and that Stint places."""
-
-    kind: str  # of what it belongs to: Job, JobSet, PyTorchJob, ...; Group: a group of plain pods
-    group: str  # and its name
-    owner: str  # uid of what made it; empty: nobody
-    order: tuple[tuple[int, str], ...]  # pods are ranked by it
-    size: int  # what it says of its group's; 0: nothing
-    spec: str  # its annotation with a TrainingJob's fields
-    at_once: bool  # somebody wants it let go without a place
-    others_gates: tuple[str, ...]
-    node_selector: tuple[tuple[str, str], ...]
-    tolerations: tuple[Toleration, ...]
-
-
 _NO_REQUESTS = Resources(pods=1)
 
 
@@ -250,84 +223,6 @@ def pod_requests(spec: _PodSpec) -> Resources:
     return total
 
 
-# The labels by which whoever makes pods says what they belong to, and those that order them. A Job's own label is on
-# the pods of all that work through Jobs, so it comes last.
-_BELONGING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Group", GROUP_LABEL, ()),
-    (
-        "JobSet",
-        "jobset.sigs.k8s.io/jobset-name",
-        ("jobset.sigs.k8s.io/job-global-index", INDEX_ANNOTATION),
-    ),
-    (
-        "PyTorchJob",
-        "training.kubeflow.org/job-name",
-        ("training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"),
-    ),
-    ("RayCluster", "ray.io/cluster", ("ray.io/group",)),
-    ("Job", JOB_NAME_LABEL, (INDEX_ANNOTATION,)),
-)
-
-
-def steered_name(kind: str, name: str) -> str:
-    """What the TrainingJob is called that stands for something of somebody else's: `pytorchjob-mnist`."""
-    full = f"{kind}-{name}".lower()
-    plain = full.replace(".", "-").replace("_", "-").rstrip("-")
-    if plain == full and len(full) <= _LONGEST_STEERED:
-        return full
-    return f"{plain[: _LONGEST_STEERED - 9].rstrip('-')}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-
-
-def _steered(meta: OwnedMeta, spec: _PodSpec, requests: Resources) -> Steered | None:
-    """Of a pod that somebody else makes and labels for Stint, that asks for GPUs, and that belongs to something."""
-    if meta.labels.get(MANAGED) != "true" or not requests.gpus:
-        return None
-    gates = tuple(g.name for g in spec.scheduling_gates)
-    if GATE not in gates and RANK not in meta.annotations:
-        return None  # there before there was a gate, or let go without a place
-    found = next((b for b in _BELONGING if meta.labels.get(b[1])), None)
-    if found is None:
-        return None
-    kind, label, ordering = found
-    owner = meta.maker
-    if kind == "PyTorchJob":
-        kind = owner.kind if owner else kind  # MPIJob, XGBoostJob, ... have the same labels
-    order = [meta.labels.get(key) or meta.annotations.get(key, "") for key in ordering]
-    selector, tolerations = _constraints(spec)
-    return Steered(
-        kind=kind,
-        group=meta.labels[label],
-        owner=owner.uid if owner else "",
-        order=(*((_number(text), text) for text in order), (0, meta.name)),
-        size=_number(meta.annotations.get(GROUP_SIZE, "")),
-        spec=meta.annotations.get(SPEC_ANNOTATION, ""),
-        at_once=meta.annotations.get(RELEASE) == "now",
-        others_gates=tuple(g for g in gates if g != GATE),
-        node_selector=selector,
-        tolerations=tolerations,
-    )
-
-
-class _WireToleration(msgspec.Struct):
-    key: str = ""
-    operator: str = ""
-    value: str = ""
-    effect: str = ""
-
-
-def _constraints(spec: _PodSpec) -> tuple[tuple[tuple[str, str], ...], tuple[Toleration, ...]]:
-    selector = msgspec.json.decode(spec.node_selector, type=dict[str, str] | None) or {}
-    given = msgspec.json.decode(spec.tolerations, type=list[_WireToleration] | None) or []
-    tolerations = tuple(
-        Toleration(key=t.key, operator=t.operator or "Equal", value=t.value, effect=t.effect) for t in given
-    )
-    return tuple(sorted(selector.items())), tolerations
-
-
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     """For `Informer`."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
@@ -336,7 +231,16 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     steered = None
     # Anybody can give a pod our label; only the Job controller makes workers.
     if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
-        steered = _steered(meta, spec, requests) if MANAGED in meta.labels else None
+        if MANAGED in meta.labels and requests.gpus:
+            steered = find(
+                meta.labels,
+                meta.annotations,
+                name=meta.name,
+                maker=meta.maker.kind if meta.maker else "",
+                gates=[g.name for g in spec.scheduling_gates],
+                node_selector=spec.node_selector,
+                tolerations=spec.tolerations,
+            )
         job = steered_name(steered.kind, steered.group) if steered else None
         index = meta.annotations.get(RANK, "") if steered else ""
     gang = None

@@ -11,7 +11,7 @@ import msgspec
 from stint.api.trainingjob import Spec
 from stint.kube.groups import Group
 from stint.kube.manifests import GROUP_VERSION, MANAGED_BY
-from stint.kube.records import SPEC_ANNOTATION
+from stint.kube.steered import SPEC_ANNOTATION
 from stint.model.job import JobId, split_job_id
 
 MADE_FROM = "stint.dev/made-from"  # a fingerprint of what a stand-in was made from: what people edit in it stays

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from stint.api.quantity import resources
-from stint.kube.records import MANAGED, OwnedMeta
+from stint.kube.records import OwnedMeta
+from stint.kube.steered import MANAGED
 
 RESUME = "stint.dev/resume"  # Stint has suspended it, to take its gang back, and resumes it
 QUEUE = "kueue.x-k8s.io/queue-name"

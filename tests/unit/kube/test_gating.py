@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from stint.kube.gating import answer
-from stint.kube.records import GATE
+from stint.kube.steered import GATE
 
 LABEL = {"stint.dev/managed": "true"}
 GPU_POD = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}

@@ -6,7 +6,7 @@ import pytest
 
 from stint.kube.gang import GangState
 from stint.kube.groups import Workloads, gather, look_group
-from stint.kube.records import GATE, steered_name
+from stint.kube.steered import GATE, steered_name
 from stint.model.job import Toleration
 from stint.model.resources import Resources
 from stint.testing.builders import NOW

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from stint.kube.groups import Group, Workloads, gather
-from stint.kube.records import GATE, PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.steered import GATE
 from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
 
 SPEC = "work: {units: 3600, unitsPerSecond: {A100-80GB: 1.0}}"
