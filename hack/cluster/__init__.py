@@ -184,6 +184,7 @@ class Cluster:
         settings = _scrapes(interval_s, exporter="exporter:9400", honor=False, stint=_each_pod())
         (folder / "prometheus.yaml").write_text(settings)
         manifest = (ROOT / "hack" / "kind" / "monitoring.yaml").read_text()
+        self.apply(_RESTRICTED)
         self.apply(manifest.replace("image: STINT", f"image: {repository}:{tag}"))
         self.kubectl("rollout", "status", "deployment", "-n", "monitoring", "--timeout=120s")
         port = free_port()
@@ -220,10 +221,12 @@ def _scrapes(interval_s: int, *, exporter: str, honor: bool, stint: dict[str, An
 
 
 def _each_pod() -> dict[str, Any]:
-    """Both replicas, as a ServiceMonitor has them: through their Service it would be now this one, now that."""
-    named = {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics", "action": "keep"}
-    pods = {"role": "pod", "namespaces": {"names": [NAMESPACE]}}
-    return {"kubernetes_sd_configs": [pods], "relabel_configs": [named]}
+    """Both replicas, as a ServiceMonitor has them: through their Service it would be now this one, now that.
+
+    By their names in the cluster's DNS, since Debian's Prometheus cannot ask Kubernetes for them.
+    """
+    name = f"stint-pods.{NAMESPACE}.svc.cluster.local"
+    return {"dns_sd_configs": [{"names": [name], "type": "A", "port": 8080, "refresh_interval": "2s"}]}
 
 
 def _answering(process: Process, port: int) -> str:
