@@ -29,11 +29,16 @@ async def _create(world, things: list[dict[str, Any]]) -> list[ApiError | None]:
     """For each: how the API server refuses it; None: it does not."""
 
     async def one(api: Api, thing: dict[str, Any]) -> ApiError | None:
-        try:
-            await api.raw("POST", _path(thing), body=thing, params={"fieldValidation": "Strict"})
-        except ApiError as error:
-            return error
-        return None
+        asked_before = False
+        while True:
+            try:
+                await api.raw("POST", _path(thing), body=thing, params={"fieldValidation": "Strict"})
+            except TimeoutError:  # a slow machine; the server may have taken it all the same
+                asked_before = True
+                continue
+            except ApiError as error:
+                return None if asked_before and error.reason == "AlreadyExists" else error
+            return None
 
     async with Api(connect(world.cluster.kubeconfig)) as api:
         return list(await asyncio.gather(*(one(api, t) for t in things)))
