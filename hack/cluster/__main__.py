@@ -73,7 +73,7 @@ def _up(state: Path, source: Provider) -> None:
         with step("starting Prometheus"):
             url = cluster.start_monitoring()
         with step("installing the chart and starting the operator"):
-            cluster.start_stint(prometheus_url=url, record_dir=state / "decisions")
+            cluster.start_stint("steering.enabled=true", prometheus_url=url, record_dir=state / "decisions")
         if source.owns_nodes:
             with step("adding a sample fleet of fake GPU nodes"):
                 cluster.apply(fleet.sample())

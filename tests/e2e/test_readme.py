@@ -46,4 +46,5 @@ def test_what_the_readme_says_works(block, tmp_path):
         assert "takes spot node" in printed
     if "make up" in block:
         assert "ct-scan-unet" in printed
+        assert "trainingjob.stint.dev/job-protein-folding" in printed
         assert "stopped" in printed

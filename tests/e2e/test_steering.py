@@ -67,6 +67,7 @@ def test_a_job_that_is_labelled_is_priced_placed_runs_and_ends(steered: World):
     assert float(status["usdPerHour"]) == pytest.approx(27.4472, rel=0.02)  # a whole p4de
     assert status["nodes"] == {node: "0-1"}
     assert status["budgetUsd"] == "100.00"
+    assert steered.kubectl("get", "pods", "-l", status["selector"], "-o", "name").count("pod/") == 2
     assert "USD to finish" in steered.events("job-train")["Placed"]
     pods = pods_of(steered)
     index = "batch.kubernetes.io/job-completion-index"

@@ -15,6 +15,7 @@ from stint.kube.gang import GangState
 from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
+from stint.kube.steered import selector
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, STEPS, JobId, Phase
 from stint.model.market import Offering
@@ -89,7 +90,7 @@ def phase_of(seen: Seen, outcome: Outcome) -> Phase:
 def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
     """The whole status of one TrainingJob, from what it was and what is new."""
     resource, old = seen.resource, seen.resource.status
-    phase = phase_of(seen, outcome)
+    phase, steers = phase_of(seen, outcome), resource.spec.steers
     if old.phase in STEPS and phase not in STEPS[Phase(old.phase)]:
         raise AssertionError(f"{resource.metadata.name}: no step leads from {old.phase} to {phase}")
     status = msgspec.structs.replace(
@@ -97,7 +98,7 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
         observed_generation=resource.metadata.generation,
         phase=phase.value,
         ready_workers=seen.gang.ready_workers if phase in (Phase.STARTING, Phase.RUNNING) else 0,
-        selector=f"{JOB_LABEL}={resource.metadata.name}",
+        selector=f"{JOB_LABEL}={resource.metadata.name}" if steers is None else selector(steers.kind, steers.name),
         spent_exactly=seen.spent_usd,
         spent_usd=usd(seen.spent_usd),
         spent_through=seen.spent_through,

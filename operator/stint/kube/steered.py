@@ -110,6 +110,12 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
+def selector(kind: str, name: str) -> str:
+    """By which the pods of something of somebody else's are found."""
+    label = next((label for known, label, _ in _BELONGING if known == kind), _BELONGING[2][1])
+    return f"{label}={name}"
+
+
 def steered_name(kind: str, name: str) -> str:
     """What the TrainingJob is called that stands for something of somebody else's: `pytorchjob-mnist`."""
     full = f"{kind}-{name}".lower()

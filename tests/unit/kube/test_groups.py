@@ -6,7 +6,7 @@ import pytest
 
 from stint.kube.gang import GangState
 from stint.kube.groups import Workloads, gather, look_group
-from stint.kube.steered import GATE, steered_name
+from stint.kube.steered import GATE, selector, steered_name
 from stint.model.job import Toleration
 from stint.model.resources import Resources
 from stint.testing.builders import NOW
@@ -72,6 +72,19 @@ def test_names_of_trainingjobs_that_stand_for_something(kind, name, is_called):
     made = steered_name(kind, name)
     assert made.startswith(is_called)
     assert len(made) <= 58
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("Job", "batch.kubernetes.io/job-name=a"),
+        ("RayCluster", "ray.io/cluster=a"),
+        ("MPIJob", "training.kubeflow.org/job-name=a"),
+        ("Group", "stint.dev/group=a"),
+    ],
+)
+def test_how_kubectl_finds_the_pods(kind, found):
+    assert selector(kind, "a") == found
 
 
 def test_names_that_would_be_alike_are_not():
