@@ -279,6 +279,27 @@ def workload_crds() -> Path:
     return once(name, cache_folder() / "bin" / name, "fetching the CRDs of JobSet, Kubeflow and Ray", "", make)
 
 
+def kueue() -> Path:
+    """Kueue's manager."""
+    return installed("kueue", versions()["kueue"], "3 to 6 minutes", "sigs.k8s.io/kueue/cmd/kueue") / "kueue"
+
+
+def kueue_manifests() -> Path:
+    """A folder with its CRDs, in `crd`, and its webhooks, `webhooks.yaml`."""
+    version = versions()["kueue"]
+    target = cache_folder() / "bin" / f"kueue-manifests-{version}"
+
+    def make(go: Go, folder: Path, out: Path) -> None:
+        go.run("mod", "init", "manifests", cwd=folder)
+        source = Path(go.module("sigs.k8s.io/kueue", version, folder)["Dir"]) / "config" / "components"
+        (out / "crd").mkdir(parents=True)
+        for file in (source / "crd" / "bases").glob("*.yaml"):
+            shutil.copyfile(file, out / "crd" / file.name)
+        shutil.copyfile(source / "webhook" / "manifests.yaml", out / "webhooks.yaml")
+
+    return once("kueue-manifests", target, "fetching Kueue's manifests", "", make)
+
+
 def kind() -> Path:
     """From PATH, otherwise built."""
     path = shutil.which("kind")
