@@ -75,7 +75,11 @@ class Cluster:
 
     def install_workload_crds(self) -> None:
         """JobSet, PyTorchJob, TrainJob, RayCluster and RayJob, without their controllers."""
-        self.kubectl("apply", "--server-side", "-f", str(build.workload_crds()))
+        self.apply_crds(build.workload_crds())
+
+    def apply_crds(self, folder: Path) -> None:
+        """All that lie there; returns when they are served."""
+        self.kubectl("apply", "--server-side", "-f", str(folder))
         # kubectl stumbles over those that have no conditions yet.
         wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         eventually(lambda: self.kubectl(*wait), what="the CRDs to be served")
