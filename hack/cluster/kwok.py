@@ -21,7 +21,7 @@ _CONFIGURATION = {
     "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
     "kind": "KwokConfiguration",
     "options": {
-        "podPlayStageParallelism": 32,
+        "podPlayStageParallelism": 16,
         "nodePlayStageParallelism": 4,
         "nodeLeaseParallelism": 4,
         "podsOnNodeSyncParallelism": 1,

@@ -405,7 +405,6 @@ def collect_rarely() -> None:
     A cycle makes hundreds of thousands of objects that live until the next one and are freed by counting. Looking
     through all of them for circles that are not there took a quarter of its time.
     """
-    gc.collect()
     gc.freeze()  # what has been imported stays
     gc.set_threshold(10_000, 20, 20)
 
