@@ -107,7 +107,7 @@ class Gateway:
         self.url = ""
         self._server = server
         self._tls = ssl.create_default_context(cafile=ca)
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: dict[asyncio.Task[Any], str] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
 
@@ -123,6 +123,10 @@ class Gateway:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()
+
+    def watched(self) -> set[str]:
+        """The paths of all streams that are open now."""
+        return {path for stream, path in self._streams.copy().items() if not stream.done()}
 
     def cut_watches(self) -> int:
         """Close every stream that is open now; returns how many."""
@@ -196,12 +200,12 @@ class Gateway:
         response = web.StreamResponse(status=200, headers=dict(headers))
         await response.prepare(request)
         pump = asyncio.ensure_future(self._pump(asked, upstream, response))
-        self._streams.add(pump)
+        self._streams[pump] = asked.path
         try:
             await asyncio.wait([pump])
         finally:
             pump.cancel()
-            self._streams.discard(pump)
+            self._streams.pop(pump, None)
         if request.transport is not None and (pump.cancelled() or pump.exception() is not None):
             request.transport.close()
         return response

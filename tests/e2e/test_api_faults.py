@@ -78,6 +78,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield Stage(cluster, gateway, nursery, cluster.service_account_kubeconfig())
 
 
+WATCHES = 7  # nodes, pods, Jobs, Services, and our own three kinds
 _numbers = itertools.count()
 
 
@@ -91,6 +92,7 @@ def corner(stage: Stage) -> Iterator[World]:
     here.node("a")
     pid = stage.operator("first")
     eventually(lambda: stage.leader() == "first", what="the operator to lead")
+    eventually(lambda: len(stage.gateway.watched()) >= WATCHES, what="all its watches to be open")
     yield here
     stage.gateway.meddle, stage.gateway.rewrite = leave_alone, gateways.keep
     assert alive(pid) or pid not in stage.pids, "the operator has ended"
@@ -152,7 +154,7 @@ def test_watches_that_are_refused_are_opened_again_kopfs_too(stage: Stage, corne
     stage.gateway.cut_watches()
 
     def each_was() -> bool:
-        assert len(paths) >= 7, paths
+        assert len(paths) >= WATCHES, paths
         return True
 
     eventually(each_was, what="every watch to be refused once")

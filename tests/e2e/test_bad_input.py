@@ -35,7 +35,7 @@ def refusal(world, thing: dict[str, Any]) -> str:
         ({"capacityTypes": ["free"]}, "Unsupported value"),
         ({"data": {"gib": 5}}, "say where the data lies"),
         ({"data": {"mayLeaveRegion": False}}, "which region it must not leave"),
-        ({"template": None}, "exactly one of spec.template and spec.podTemplate"),
+        ({"template": None}, "exactly one of spec.template, spec.podTemplate and spec.steers"),
         ({"checkpoint": {"everyMinutes": 0}}, "everyMinutes"),
         ({"objective": {"cost": -1}}, "spec.objective.cost"),
     ],
