@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hack.bench.scale import all_of, all_requests, create_nodes, per_job, settle
+from hack.bench.scale import all_of, all_requests, create_nodes, give_room, per_job, settle
 from hack.bench.storm import COUNT, NODES, PATIENCE_S, WORKERS
 from hack.cluster import Cluster, running_cluster
 from stint.kube.client import Api, connect
@@ -82,6 +82,7 @@ async def _plain(cluster: Cluster) -> dict[str, Any]:
 
 def rows() -> list[dict[str, Any]]:
     """One row."""
+    give_room()
     with (
         tempfile.TemporaryDirectory(prefix="stint-bench-") as folder,
         running_cluster(Path(folder), name="embedded", audit=True) as cluster,

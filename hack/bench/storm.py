@@ -16,6 +16,7 @@ from hack.bench.scale import (
     all_requests,
     cpu_seconds,
     create_nodes,
+    give_room,
     job,
     memory_mib,
     own_requests,
@@ -111,6 +112,7 @@ async def _storm(cluster: Cluster, operator: ProcessOperator) -> dict[str, Any]:
 
 def rows() -> list[dict[str, Any]]:
     """One row."""
+    give_room()
     with (
         tempfile.TemporaryDirectory(prefix="stint-bench-") as folder,
         running_cluster(Path(folder), name="embedded", audit=True) as cluster,

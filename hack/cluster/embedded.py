@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import ssl
 import urllib.error
@@ -19,7 +20,11 @@ from hack.cluster.kwok import start_kwok
 from hack.processes import Processes, eventually, free_port
 
 FIRST_WITH_POD_GROUPS = 37  # as v1beta1
-_MEMORY = {"GOMEMLIMIT": "1GiB"}
+
+
+def _memory() -> dict[str, str]:
+    """Enough for hundreds of pods, unless Go's own variable says more."""
+    return {"GOMEMLIMIT": os.environ.get("GOMEMLIMIT", "1GiB")}
 
 
 def _minor(version: str) -> int:
@@ -72,7 +77,7 @@ class Embedded:
                 "--unsafe-no-fsync",
                 "--quota-backend-bytes=4294967296",
             ],
-            env=_MEMORY,
+            env=_memory(),
         )
         self.etcd_url = etcd_url
         self._api_server = [str(binaries / "kube-apiserver"), *self._apiserver(certs, etcd_url, api_port)]
@@ -101,7 +106,7 @@ class Embedded:
                 f"--secure-port={free_port()}",
                 "--bind-address=127.0.0.1",
             ],
-            env=_MEMORY,
+            env=_memory(),
         )
         start(
             "kube-scheduler",
@@ -113,14 +118,14 @@ class Embedded:
                 f"--secure-port={free_port()}",
                 "--bind-address=127.0.0.1",
             ],
-            env=_MEMORY,
+            env=_memory(),
         )
         start_kwok(self.processes, self.state, self.kubeconfig)
         path = "/api/v1/namespaces/default/serviceaccounts/default"
         eventually(lambda: self._answers(server, certs, path), timeout=60, what="the default ServiceAccount")
 
     def _start_api_server(self) -> None:
-        self.processes.start("kube-apiserver", self._api_server, env=_MEMORY)
+        self.processes.start("kube-apiserver", self._api_server, env=_memory())
         eventually(self._api_server_answers, timeout=60, what="the API server to be ready")
 
     def restart_api_server(self, meanwhile: Callable[[], object] = lambda: None) -> None:
