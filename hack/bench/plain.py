@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hack.bench.scale import all_of, all_requests, create_nodes, give_room, per_job, settle
-from hack.bench.storm import COUNT, NODES, PATIENCE_S, WORKERS
+from hack.bench.scale import all_of, all_requests, create_nodes, give_room, per_job, warm_up
+from hack.bench.storm import COUNT, NODES, PATIENCE_S, WARM, WORKERS
 from hack.cluster import Cluster, running_cluster
 from stint.kube.client import Api, connect
 from stint.kube.informer import Informer
 from stint.kube.records import PodRecord, WirePod, reduce_pod
+
+_JOBS = "/apis/batch/v1/namespaces/default/jobs"
 
 
 def _job(name: str) -> dict[str, Any]:
@@ -54,12 +56,12 @@ async def _plain(cluster: Cluster) -> dict[str, Any]:
 
     async with Api(connect(cluster.kubeconfig), concurrency=32) as api:
         await create_nodes(api, NODES)
-        await settle()
+        await warm_up(api, _JOBS, [_job(f"warm-{i}") for i in range(WARM)], pods=WARM * WORKERS)
         pods: Informer[WirePod, PodRecord] = Informer(api, "/api/v1/pods", WirePod, reduce_pod, on_change=pod_changed)
         watching = asyncio.create_task(pods.run())
         await pods.synced.wait()
         everybody, started = all_requests(cluster), time.perf_counter()
-        await all_of(api.create("/apis/batch/v1/namespaces/default/jobs", _job(f"job-{i}")) for i in range(COUNT))
+        await all_of(api.create(_JOBS, _job(f"job-{i}")) for i in range(COUNT))
         created = time.perf_counter()
         while len(running) < COUNT * WORKERS:
             if time.perf_counter() - started > PATIENCE_S:
