@@ -6,6 +6,8 @@ Computational Physics 159, 2000. A step is kept where the bill is no larger afte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -33,13 +35,13 @@ def sweep(yard: Yard, *, thrift: float) -> int:
         if lost[row] <= 1e-6 or yard.pool[row] < 0:
             continue
         steps += 1
-        _step(yard, [int(row)], thrift)
+        step(yard, [int(row)], thrift)
     return steps
 
 
 def ruin_and_recreate(yard: Yard, *, steps: int, rng: np.random.Generator) -> None:
     """So many steps, each of a few nodes: one by its waste, the others beside it at random."""
-    for step in range(steps):
+    for i in range(steps):
         lost = waste(yard)
         open_rows = np.flatnonzero(yard.pool >= 0)
         if not len(open_rows):
@@ -47,25 +49,36 @@ def ruin_and_recreate(yard: Yard, *, steps: int, rng: np.random.Generator) -> No
         weight = lost[open_rows] + 0.05 * lost.sum() / len(open_rows) + 1e-12
         size = min(int(rng.integers(1, 5)), len(open_rows))
         first, *others = rng.choice(open_rows, size=size, replace=False, p=weight / weight.sum())
-        _step(yard, [int(first), *(int(r) for r in others)], _THRIFT[step % len(_THRIFT)])
+        step(yard, [int(first), *(int(r) for r in others)], _THRIFT[i % len(_THRIFT)])
 
 
-def _step(yard: Yard, rows: list[int], thrift: float) -> bool:
+def step(
+    yard: Yard, rows: list[int], thrift: float, least_saving: Callable[[list[int]], float] | None = None
+) -> list[int]:
+    """Take the gangs off some nodes and put them back: those that are elsewhere now; none where that did not pay.
+
+    Args:
+        least_saving: USD an hour that moving these jobs must save; without it, anything.
+    """
     jobs = sorted(
         {j for row in rows for j in yard.on[row] if j in yard.gangs and len(yard.gangs[j].rows) <= _MOST_ROWS}
     )
     if not jobs:
-        return False
+        return []
     saved, usd = yard.save(), yard.usd
-    before: dict[int, Gang | None] = {j: yard.take_off(j) for j in jobs}
-    size = {j: float(yard.need(j)[0]) * sum(before[j].workers) for j in jobs}  # type: ignore[union-attr]
+    before: dict[int, Gang | None] = {}
+    size = {}
+    for j in jobs:
+        gang = yard.take_off(j)
+        before[j], size[j] = gang, float(yard.need(j)[0]) * sum(gang.workers)
     for j in sorted(jobs, key=lambda j: (-size[j], j)):
         if not yard.insert(j, thrift):
             yard.restore(saved, before)
-            return False
-    touched = sorted({r for j in jobs for r in yard.gangs[j].rows} | set(rows))
-    yard.shrink(touched)
-    if yard.usd > usd - 1e-9:
+            return []
+    yard.shrink(sorted({r for j in jobs for r in yard.gangs[j].rows} | set(rows)))
+    moved = [j for j in jobs if yard.gangs[j] != before[j]]
+    least = 1e-9 if least_saving is None else max(1e-9, least_saving(moved))
+    if yard.usd > usd - least:
         yard.restore(saved, before)
-        return False
-    return True
+        return []
+    return moved
