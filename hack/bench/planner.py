@@ -16,7 +16,7 @@ from hack.bench.fleets import JOBS, fleet
 from stint.feeds import bundled
 from stint.model.offering import CapacityType
 from stint.placement.fleet.certificate import Proof
-from stint.placement.fleet.consolidate import Gate, consolidate
+from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.incremental import Standing
@@ -187,14 +187,15 @@ def consolidation(options: argparse.Namespace) -> Rows:
         _sound(there, before)
         offers = offers_of(there)
         proof = FluidProgramme(there, offers).solve().proof
-        usd = there.column_usd_per_hour[before.column] + there.usd_per_hour[0]
         usd = np.zeros(len(kept))
         np.add.at(usd, before.worker_job, before.workers * _worker_usd(there, before, proof))
         gate = Gate(move_usd=0.25 * usd, hours=np.full(len(kept), 8.0))
+        charged = with_moves_charged(there, before, gate)
+        fluid = FluidProgramme(charged, offers_of(charged)).solve()
         seconds = []
         for _ in range(_RUNS):
             started = time.perf_counter()
-            after = consolidate(there, before, proof, gate)
+            after = consolidate(there, before, proof, gate, fluid)
             seconds.append(time.perf_counter() - started)
         _sound(there, after.plan)
         reachable = proof.bound_usd_per_hour + after.move_usd / 8.0

@@ -102,7 +102,7 @@ def _improved(
     fleet: Fleet, bound: Bound, fluid: Fluid, *, steps: int, everything: bool, rng: np.random.Generator
 ) -> FleetPlan:
     """Gangs without a place get one, wasteful nodes are emptied, and what is left is tried again and again."""
-    site = Site(fleet, bound, fluid.proof, everything=everything)
+    site = Site(fleet, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
     site.place_loose()
     sweep(site.yard, thrift=0.0)
     if steps:

@@ -20,7 +20,7 @@ class NoRoomError(Exception):
 class Site:
     """A plan, part of which stands in a yard: the nodes with room, and the gangs that are on no others."""
 
-    def __init__(self, fleet: Fleet, bound: Bound, proof: Proof, *, everything: bool) -> None:
+    def __init__(self, fleet: Fleet, bound: Bound, proof: Proof, *, besides: Bool[np.ndarray, " node"]) -> None:
         self.fleet, self.bound = fleet, bound
         class_of = job_classes(fleet)
         pools = bound.node_pool
@@ -32,8 +32,7 @@ class Site:
         least = fleet.shape.min(axis=0)
         roomy = (fleet.capacity[pools] - used + 1e-9 >= least).all(axis=1)
         self.inside: Bool[np.ndarray, " node"] = roomy | (waste > _NEGLIGIBLE * fleet.usd_per_hour[pools])
-        if everything:
-            self.inside[:] = True
+        self.inside |= besides
         bought = np.bincount(pools[~self.inside], minlength=len(fleet.limit))
         self.yard = Yard(fleet, class_of, fleet.limit - bought, proof.unit_usd)
         self.row = np.full(len(pools), -1)
