@@ -159,7 +159,7 @@ class Capacity:
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
         line, problem = self._at[offering], self.problem
         new = problem.node_is_new[line.nodes]
-        if not new.any():
+        if not new.any() or self.headroom[problem.pool_of_offering[offering]] < 1:
             return None
         ready = float(problem.node_from_hours[line.nodes[new]][0])
         end = float(columns.held_hours[column])
