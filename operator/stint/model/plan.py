@@ -41,6 +41,7 @@ class Reason(StrEnum):
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
+    NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,9 @@ def certify(problem: Problem, assignment: Assignment, solver: str) -> Certificat
     """How good an assignment is known to be, for the jobs it finds a place for."""
     alone = alone_usd(problem)
     placed = [(j, c) for j, c in enumerate(assignment.choices) if c is not None]
-    cost = sum(problem.objective_at(problem.columns, c.column, c.start_hours) for _, c in placed)
+    cost = sum((problem.objective_at(problem.columns, c.column, c.start_hours) for _, c in placed), start=0.0)
     cost += idle_usd(problem, assignment)
-    bound = sum(alone[j] for j, _ in placed)
+    bound = sum((alone[j] for j, _ in placed), start=0.0)
     return Certificate(
         solver=solver,
         objective_usd=cost,

@@ -6,6 +6,7 @@ found even if it started at once, the rest need not be looked at.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ def cheapest(capacity: Capacity, columns: Columns, candidates: Int[np.ndarray, "
     for column in candidates:
         if best is not None and float(columns.objective_usd[column]) >= best[1]:
             break
-        found = capacity.place(columns, int(column))
+        found = capacity.place(columns, int(column), below=math.inf if best is None else best[1])
         if found is not None and (best is None or found[1] < best[1]):
             best = found
     return best
