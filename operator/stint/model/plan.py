@@ -151,6 +151,15 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWorth:
+    """What one more node of an offering, there now, would save the jobs that wait: the price of its scarcity."""
+
+    offering: OfferingId
+    usd: float  # in the hours ahead that were looked at
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """How good the plan is known to be."""
 
@@ -159,6 +168,7 @@ class Certificate:
     bound_usd: float  # no plan gives those jobs their places for less
     gap_ratio: float | None  # of the two; None: nothing was placed
     left_out: int = 0  # jobs that no place was found for
+    node_worth: tuple[NodeWorth, ...] = ()  # the most valuable first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
