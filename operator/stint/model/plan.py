@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NODES_ON_THE_WAY = "NodesOnTheWay"
     ADVICE_ONLY = "AdviceOnly"
     DEARER = "Dearer"  # feasible, but something else costs less
+    CHEAPER_ELSEWHERE = "CheaperElsewhere"  # it runs, and moving it pays for itself
     REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
     DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
     WORKER_FAILED = "WorkerFailed"
@@ -134,6 +135,7 @@ class Recall:
     job: JobId
     reason: Reason
     message: str
+    avoid: tuple[NodeName, ...] = ()  # nodes that it is not to come back to for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
