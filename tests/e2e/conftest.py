@@ -22,6 +22,7 @@ _EMBEDDED_ONLY = [
         "cluster",
         "faults",
         "kueue",
+        "moves",
         "readme",
         "rights",
         "steering",

@@ -1,0 +1,56 @@
+"""A running gang goes on for less where a cheaper node turns up, once it has settled; on a clock that runs fast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.bench.scale import job
+from hack.cluster import Cluster, eventually, running_cluster
+from hack.fleet import a100
+
+pytestmark = pytest.mark.e2e
+
+PACE = 600.0  # an hour in six seconds
+DEAR = {"karpenter.sh/capacity-type": "on-demand"}
+CHEAP = {"karpenter.sh/capacity-type": "spot"}
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(tmp_path / "cluster") as cluster:
+        cluster.install_chart()
+        yield cluster
+
+
+def _status(cluster: Cluster) -> dict:
+    return json.loads(cluster.kubectl("get", "tj", "mover", "-o", "json")).get("status", {})
+
+
+def test_a_running_gang_moves_to_a_cheaper_node_and_is_told_why(alone: Cluster):
+    alone.start_operator("--moves-per-hour=6", f"--pace={PACE}")
+    alone.apply([a100("dear", labels=DEAR)])
+    made = job("mover", workers=2, gpus=4)
+    made["spec"]["checkpoint"] = {"everyMinutes": 30, "takesSeconds": 5, "restartSeconds": 60}
+    made["spec"]["work"]["units"] = 360_000  # a hundred hours, ten minutes of ours
+    alone.apply([made])
+    eventually(lambda: _status(alone).get("phase") == "Running", timeout=60, what="the gang to run")
+    assert "on-demand" in _status(alone)["offering"]
+
+    alone.apply([a100("cheap", labels=CHEAP)])
+    eventually(lambda: _status(alone).get("moved"), timeout=90, what="the gang to be taken back")
+    eventually(
+        lambda: _status(alone)["phase"] == "Running" and "spot" in _status(alone)["offering"],
+        timeout=90,
+        what="the gang to run on the cheaper node",
+    )
+    told = _status(alone)
+    assert set(told["nodes"]) == {"cheap"}
+    assert told["progress"]["unitsDone"] > 0  # up to its last checkpoint
+    assert told["retries"] == 0
+    assert told["rollbacks"] == 0
+    (interrupted,) = [c for c in told["conditions"] if c["type"] == "Interrupted"]
+    assert "which stands free: that saves" in interrupted["message"]
