@@ -19,6 +19,7 @@ from stint.model.situation import Situation
 from stint.placement import explain, outcome, queue
 from stint.placement.bound import certify
 from stint.placement.problem import Problem, build_problem
+from stint.placement.quota import beyond_quota
 from stint.placement.running import look_after
 from stint.placement.solver import Assignment, Solver
 from stint.placement.solvers import SOLVERS
@@ -41,10 +42,16 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
 
     stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
     aside, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
-    problem = build_problem(situation, waiting)  # 3. what each would cost where
-    answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
-    if broken := violations(problem, answer):  # 5. trust no solver
-        raise UnsoundAssignmentError(broken)
+    while True:
+        problem = build_problem(situation, waiting)  # 3. what each would cost where
+        answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
+        if broken := violations(problem, answer):  # 5. trust no solver
+            raise UnsoundAssignmentError(broken)
+        over = beyond_quota(situation, problem, answer, stays)
+        if not over:
+            break
+        aside += over
+        waiting = [j for j in waiting if j.id not in {h.job for h in over}]
     certificate = certify(problem, answer, solver.name)
     plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
     moves = worth_moving(situation, plan, decide)  # 7. who runs, and should elsewhere

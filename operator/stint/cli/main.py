@@ -16,9 +16,11 @@ from pathlib import Path
 import aiohttp
 
 from stint import __version__
+from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli import commands
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
+from stint.feeds import bundled
 from stint.model.situation import Settings
 from stint.placement.solvers import SOLVERS
 
@@ -46,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
         "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
     )
     run.add_argument("--solver", choices=sorted(SOLVERS), default=Settings().solver)
+    run.add_argument(
+        "--quotas", default="[]", help='JSON: [{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]'
+    )
+    run.add_argument("--fair-share", help='JSON: {"weights": {"ml": 2}, "patienceHours": 24}; without it, no turns')
     run.add_argument(
         "--moves-per-hour",
         type=int,
@@ -155,7 +161,13 @@ def _run(options: argparse.Namespace) -> int:
         webhook_port=options.webhook_port,
         webhook_certificates=options.webhook_certificates,
         plan_timeout_s=options.plan_timeout,
-        settings=Settings(solver=options.solver, moves_per_hour=options.moves_per_hour, payback=options.payback),
+        settings=Settings(
+            solver=options.solver,
+            moves_per_hour=options.moves_per_hour,
+            payback=options.payback,
+            quotas=quotas_of(options.quotas, bundled.load()),
+            fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
+        ),
     )
     asyncio.run(run(chosen))
     return 0

@@ -13,6 +13,23 @@ from stint.model.market import EgressRate, Offering, Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What the jobs of one namespace may have at a time."""
+
+    namespace: str
+    usd_per_hour: float | None = None  # None: no limit
+    gpus: Mapping[str, int] = field(default_factory=dict)  # by canonical model; one that is missing has no limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FairShare:
+    """Dollars an hour are shared between namespaces in proportion to their weights."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)  # > 0; a namespace that is missing has 1
+    patience_hours: float = 24.0  # who has waited for longer goes before all who have not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the people who run Stint have chosen."""
 
@@ -20,6 +37,8 @@ class Settings:
     start_seconds: float = 30.0  # pods let go until they work, images and all
     moves_per_hour: int = 0  # gangs that run and may be moved to save money
     payback: float = 1.5  # what a move must save, over what it costs
+    quotas: tuple[Quota, ...] = ()
+    fair_share: FairShare | None = None  # None: the queue knows no namespaces
     budget_steps: int = 10_000  # of work a solver may do; steps, not seconds, so a replay is exact
 
 

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from stint.api.sharing import fair_share_of, quotas_of
+from stint.decide import decide
+from stint.errors import InvalidInputError
+from stint.feeds import bundled
+from stint.model.job import job_id
+from stint.model.plan import Reason
+from stint.model.situation import FairShare, Quota, Settings
+from stint.placement import queue
+from stint.testing.builders import NOW, a_job, a_node, a_situation, an_offering, running_on
+
+OFFERING = an_offering(usd=8.0)  # a dollar a GPU-hour
+
+
+def of(namespace, name, **changes):
+    job = a_job(name, gpus=4, **changes)
+    return replace(job, id=job_id(namespace, name))
+
+
+def cluster(jobs, *, nodes=4, **settings):
+    made = [a_node(f"n{i}", OFFERING) for i in range(nodes)]
+    return a_situation(offerings=[OFFERING], nodes=made, jobs=jobs, settings=Settings(**settings))
+
+
+class TestQuota:
+    def test_who_goes_beyond_waits_and_the_others_do_not(self):
+        jobs = [of("a", "a0"), of("a", "a1"), of("a", "a2"), of("b", "b0")]
+        plan = decide(cluster(jobs, quotas=(Quota(namespace="a", usd_per_hour=8.0),)))
+        assert sorted(p.job for p in plan.placements) == ["a/a0", "a/a1", "b/b0"]
+        (hold,) = plan.holds
+        assert hold.reason is Reason.OVER_QUOTA
+        assert hold.message == "namespace a may spend 8.00 USD/h; 8.00 USD/h are in use, and this would add 4.00"
+
+    def test_what_it_may_not_have_others_get(self):
+        jobs = [of("a", "a0"), of("a", "a1", priority=1), of("b", "b0")]
+        plan = decide(cluster(jobs, nodes=1, quotas=(Quota(namespace="a", usd_per_hour=4.0),)))
+        assert sorted(p.job for p in plan.placements) == ["a/a1", "b/b0"]
+
+    def test_gpus_of_a_model_count_what_runs(self):
+        node = a_node("n0", OFFERING, used_gpus=4)
+        runs = running_on(of("a", "runs"), node, offering=OFFERING, hours_left=5.0)
+        situation = cluster([runs, of("a", "a0"), of("a", "a1")], quotas=(Quota(namespace="a", gpus={"A100-80GB": 8}),))
+        plan = decide(replace(situation, nodes=(node, *situation.nodes[1:])))
+        assert [p.job for p in plan.placements] == ["a/a0"]
+        assert "may hold 8 A100-80GB; 8 are in use, and this would add 4" in plan.holds[0].message
+
+    def test_a_quota_of_nothing(self):
+        plan = decide(cluster([of("a", "a0")], quotas=(Quota(namespace="a", usd_per_hour=0.0),)))
+        assert plan.placements == ()
+
+
+class TestFairShare:
+    def order(self, jobs, **share):
+        return [j.id for j in queue.in_order(cluster(jobs, fair_share=FairShare(**share)))]
+
+    def test_namespaces_take_turns(self):
+        jobs = [of("a", f"a{i}", created=NOW - timedelta(hours=2)) for i in range(3)] + [of("b", "b0"), of("b", "b1")]
+        assert self.order(jobs) == ["a/a0", "b/b0", "a/a1", "b/b1", "a/a2"]
+        assert [j.id for j in queue.in_order(cluster(jobs))][:3] == ["a/a0", "a/a1", "a/a2"]
+
+    def test_by_weight(self):
+        jobs = [of(n, f"{n}{i}") for n in "ab" for i in range(4)]
+        assert self.order(jobs, weights={"a": 3.0})[:5] == ["a/a0", "b/b0", "a/a1", "a/a2", "a/a3"]
+
+    def test_what_runs_counts_by_its_dollars(self):
+        node = a_node("n0", OFFERING)
+        runs = running_on(of("a", "runs"), node, offering=OFFERING)
+        runs = replace(runs, assignment=replace(runs.assignment, usd_per_hour=8.0))
+        assert self.order([runs, of("a", "a0"), of("b", "b0"), of("b", "b1")]) == ["b/b0", "b/b1", "a/a0"]
+
+    def test_priority_still_comes_first(self):
+        assert self.order([of("a", "a0"), of("a", "a1"), of("b", "b0", priority=-1)]) == ["a/a0", "a/a1", "b/b0"]
+
+    def test_nobody_waits_longer_than_the_patience_for_the_sake_of_others(self):
+        node = a_node("n0", OFFERING)
+        runs = running_on(of("a", "runs"), node, offering=OFFERING)
+        runs = replace(runs, assignment=replace(runs.assignment, usd_per_hour=1_000.0))
+        old = of("a", "old", created=NOW - timedelta(hours=25))
+        new = [of("b", f"b{i}") for i in range(20)]
+        assert self.order([runs, old, *new])[0] == "a/old"
+        assert self.order([runs, old, *new], patience_hours=48.0)[-1] == "a/old"
+
+
+class TestAsJson:
+    def test_what_the_chart_hands_over(self):
+        (quota,) = quotas_of('[{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]', bundled.load())
+        assert quota == Quota(namespace="ml", usd_per_hour=100.0, gpus={"H100-SXM": 8})
+        assert fair_share_of('{"weights": {"ml": 2}, "patienceHours": 5}') == FairShare(
+            weights={"ml": 2.0}, patience_hours=5.0
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("[", "Expecting value"),
+            ('[{"usdPerHour": 1}]', "missing required field `namespace`"),
+            ('[{"namespace": "a", "usdPerHour": -1}]', "Expected `float` >= 0"),
+            ('[{"namespace": "a", "gpus": {"X9": 1}}]', "X9: is no GPU model"),
+            ('[{"namespace": "a"}, {"namespace": "a"}]', "has a quota already"),
+            ('[{"namespace": "a", "usd": 1}]', "unknown field `usd`"),
+        ],
+    )
+    def test_mistakes_are_named(self, text, said):
+        with pytest.raises(InvalidInputError) as told:
+            quotas_of(text, bundled.load())
+        assert said in str(told.value)
+
+    def test_a_weight_of_nothing_is_refused(self):
+        with pytest.raises(InvalidInputError, match="> 0"):
+            fair_share_of('{"weights": {"ml": 0}}')
