@@ -14,9 +14,11 @@ import yaml
 from cryptography import x509
 
 from hack import build, gen_crds, gen_dashboard
+from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli.main import parser
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
-from stint.model.situation import Settings
+from stint.feeds import bundled
+from stint.model.situation import FairShare, Quota, Settings
 from stint.placement.solvers import SOLVERS
 
 CHART = gen_crds.ROOT / "charts" / "stint"
@@ -264,3 +266,20 @@ def test_a_policy_that_the_cluster_does_not_serve_is_told_before_anything_is_ins
 
 def test_without_steering_nothing_stands_between_people_and_their_pods(helm):
     assert _kinds(_template(helm, serves="v1/MutatingAdmissionPolicy")) == set()
+
+
+def test_quotas_shares_and_moves_reach_the_program_as_it_reads_them(helm):
+    sets = (
+        "quotas[0].namespace=imaging",
+        "quotas[0].usdPerHour=120",
+        "quotas[0].gpus.H100=16",
+        "fairShare.enabled=true",
+        "fairShare.weights.driving=2",
+        "moves.perHour=6",
+    )
+    (deployment,) = [d for d in _template(helm, *sets) if d["kind"] == "Deployment"]
+    options = parser().parse_args(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+    (quota,) = quotas_of(options.quotas, bundled.load())
+    assert quota == Quota(namespace="imaging", usd_per_hour=120.0, gpus={"H100-SXM": 16})
+    assert fair_share_of(options.fair_share) == FairShare(weights={"driving": 2.0}, patience_hours=24.0)
+    assert (options.moves_per_hour, options.payback) == (6, 1.5)
