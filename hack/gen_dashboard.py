@@ -17,6 +17,11 @@ FREE_DOLLARS = (
 )
 JOB = "{{namespace}}/{{job}}"
 
+
+def _took(what: str, quantile: float) -> str:
+    return f"histogram_quantile({quantile}, sum by (le) (rate(stint_{what}_duration_seconds_bucket[5m])))"
+
+
 # Each panel: its title, kind, unit and width of 24, and its queries with their legends.
 ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
     "Spend": [
@@ -52,10 +57,16 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
          [("sum by (action) (rate(stint_decisions_total[5m])) * 60", "{{action}}")]),
         ("Gangs taken back", "timeseries", "short", 8,
          [("sum by (reason) (increase(stint_gang_rollbacks_total[1h]))", "{{reason}}")]),
-        ("Distance to the best possible plan", "timeseries", "percentunit", 8, [("stint_plan_gap_ratio", "at most")]),
-        ("Deciding, 95th percentile", "timeseries", "s", 8,
-         [("histogram_quantile(0.95, sum by (le) (rate(stint_decide_duration_seconds_bucket[5m])))", "decide"),
-          ("histogram_quantile(0.95, sum by (le) (rate(stint_cycle_duration_seconds_bucket[5m])))", "whole cycle")]),
+    ],
+    "Plan quality": [
+        ("Cost of the last plan that placed a job, and its bound", "timeseries", "currencyUSD", 6,
+         [("stint_plan_cost_dollars", "cost, with time valued"), ("stint_plan_bound_dollars", "bound")]),
+        ("Distance to the best possible plan", "timeseries", "percentunit", 6, [("stint_plan_gap_ratio", "at most")]),
+        ("How long deciding takes", "timeseries", "s", 6,
+         [(_took("decide", 0.5), "decide, median"), (_took("decide", 0.99), "decide, 99th percentile"),
+          (_took("cycle", 0.99), "whole cycle, 99th percentile")]),
+        ("Plans that something simpler had to make, in the hour before", "timeseries", "short", 6,
+         [("sum by (step, reason) (increase(stint_plan_fallbacks_total[1h])) > 0", "{{step}}: {{reason}}")]),
     ],
     "Pools and prices": [
         ("Nodes", "timeseries", "short", 8, [("stint_pool_nodes > 0", "{{pool}} {{state}}")]),

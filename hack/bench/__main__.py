@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, gang, idle, informer, kind, openb, plain, recover, storm
+from hack.bench import decide, gang, idle, informer, kind, openb, plain, planner, recover, storm
+from hack.bench.fleets import JOBS
 
 Rows = list[dict[str, Any]]
 
@@ -30,6 +31,10 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "recover": _without_options(recover.recover),
     "kind": _without_options(kind.rows),
     "openb": openb.rows,
+    "planner": planner.planner,
+    "incremental": planner.incremental,
+    "consolidate": planner.consolidation,
+    "snapshot500": planner.snapshot500,
 }
 TRACED = ("openb",)  # left out of `all` where there are no traces
 
@@ -54,6 +59,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a benchmark instead of text")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="where the public traces are")
     parser.add_argument("--seeds", type=seeds, metavar="SPEC", help="42-46 or 42,43; without it, all there are")
+    parser.add_argument("--size", choices=tuple(JOBS), help="of the planner's fleet; without it, all")
     parser.add_argument("--workload", metavar="NAME", help="one of those there are; without it, all")
     options = parser.parse_args()
     every = [name for name in NAMES if options.traces or name not in TRACED]

@@ -17,6 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.cli import commands
+from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.model.situation import Settings
 from stint.placement.solvers import SOLVERS
@@ -44,7 +45,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
     )
-    run.add_argument("--solver", choices=sorted(SOLVERS), default="auto")
+    run.add_argument("--solver", choices=sorted(SOLVERS), default=Settings().solver)
+    run.add_argument(
+        "--plan-timeout",
+        type=_plan_timeout,
+        default=TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"for one answer of a solver, 1 to {MOST_TIMEOUT_S:g}; then greedy decides (default: %(default)s)",
+    )
     run.add_argument(
         "--pace", type=float, default=1.0, help="for demos: seconds that pass on the deciding clock in a second"
     )
@@ -65,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
     prices.add_argument("--gpus", action="store_true", help="list the GPU models instead")
     prices.add_argument("-o", "--output", choices=("table", "json"), default="table")
     return top
+
+
+def _plan_timeout(text: str) -> float:
+    """Steps, not seconds, are what a solver's answer follows from: this only ends one that hangs."""
+    if not 1 <= float(text) <= MOST_TIMEOUT_S:
+        raise ValueError
+    return float(text)
 
 
 def _source(verb: argparse.ArgumentParser) -> None:
@@ -123,6 +138,7 @@ def _run(options: argparse.Namespace) -> int:
         steering=options.steering,
         webhook_port=options.webhook_port,
         webhook_certificates=options.webhook_certificates,
+        plan_timeout_s=options.plan_timeout,
         settings=Settings(solver=options.solver),
     )
     asyncio.run(run(chosen))

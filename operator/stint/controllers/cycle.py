@@ -18,11 +18,10 @@ from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers import status as told
 from stint.controllers.clock import Clock
+from stint.controllers.planner import Planner
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.together import together
-from stint.decide import decide
-from stint.errors import UnsoundAssignmentError
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.apply import Actuator
 from stint.kube.client import Api, ApiError, FencedError
@@ -34,8 +33,7 @@ from stint.metrics.exporter import Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, Phase
 from stint.model.plan import Hold, Placement, Plan, Reason, Recall
-from stint.model.situation import Settings, Situation
-from stint.placement.greedy import Greedy
+from stint.model.situation import Settings
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +92,7 @@ class Cycle:
 
     api: Api
     actuator: Actuator
+    planner: Planner
     pools: PoolWriter
     events: Recorder
     metrics: Metrics
@@ -150,10 +149,11 @@ class Cycle:
         self.observation = observation
         await self._release(observation)
         decide_started = time.monotonic()
-        plan = await asyncio.to_thread(self._decide, observation)
+        verdict = await self.planner.plan(observation.situation)
+        plan = verdict.plan
         decide_s = time.monotonic() - decide_started
         if self.recorder is not None:
-            self.recorder.keep(observation.situation, plan)
+            self.recorder.keep(verdict.situation, plan)
         outcomes = told.outcomes(plan)
         taken_back = await self._take_back(observation, outcomes)
         refused = await self._place(observation, plan, besides=taken_back)
@@ -205,19 +205,6 @@ class Cycle:
         """With the status that waits to be written: nothing may be worked out from the one before it."""
         untold = self._untold.get(resource.metadata.uid)
         return resource if untold is None else msgspec.structs.replace(resource, status=untold.status)
-
-    def _decide(self, observation: Observation) -> Plan:
-        situation = observation.situation
-        try:
-            return decide(situation)
-        except UnsoundAssignmentError:
-            log.exception("the solver's answer was unsound; greedy decides this cycle")
-            self.metrics.unsound_plan()
-            return decide(situation, solver=Greedy())
-        except Exception:
-            log.exception("deciding failed; the jobs that it fails for are left out")
-            self.metrics.unforeseen()
-            return _without_culprits(situation)
 
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are let go."""
@@ -507,35 +494,18 @@ class Cycle:
                 )
 
 
-def _without_culprits(situation: Situation) -> Plan:
-    """A decision for all jobs but those that, each by itself, cannot be decided about; those are told so.
-
-    Raises:
-        Exception: whatever `decide` raises for the others together.
-    """
-    culprits: dict[JobId, Exception] = {}
-    for job in situation.jobs:
-        try:
-            decide(replace(situation, jobs=(job,)), solver=Greedy())
-        except Exception as error:
-            culprits[job.id] = error
-    rest = tuple(j for j in situation.jobs if j.id not in culprits)
-    plan = decide(replace(situation, jobs=rest), solver=Greedy())
-    held = tuple(
-        Hold(
-            job=job.id,
-            reason=Reason.INTERNAL_ERROR,
-            message=f"Stint cannot decide about it: {culprits[job.id]!r:.500}. That is a mistake of Stint's; please "
-            "report it with this TrainingJob. The other jobs go on",
-        )
-        for job in situation.jobs
-        if job.id in culprits and job.waiting
-    )
-    return replace(plan, holds=tuple(sorted((*plan.holds, *held), key=lambda h: h.job)))
-
-
 _WORRYING = frozenset(
-    {"NodeLost", "NodeInterrupted", "Disrupted", "DidNotStart", "WorkerFailed", "InvalidSpec", "OverBudget", "Refused"}
+    {
+        "NodeLost",
+        "NodeInterrupted",
+        "Disrupted",
+        "DidNotStart",
+        "WorkerFailed",
+        "InvalidSpec",
+        "OverBudget",
+        "Refused",
+        "NoPlan",
+    }
 )
 
 

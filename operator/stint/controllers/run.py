@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -26,8 +25,10 @@ from stint.api.trainingjob import TrainingJob
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
 from stint.controllers.kopf_watch import KopfWatch
+from stint.controllers.planner import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
+from stint.controllers.rubbish import collect_rarely
 from stint.controllers.steering import Steering
 from stint.controllers.store import Store
 from stint.controllers.webhook import serve_gate
@@ -100,6 +101,7 @@ class Options:
     steering: bool = False
     webhook_port: int | None = None  # None: an admission policy gates pods
     webhook_certificates: Path | None = None
+    plan_timeout_s: float = TIMEOUT_S
     settings: Settings = field(default_factory=Settings)
 
 
@@ -200,9 +202,15 @@ class Operator:
             trainingjobs=lambda: tuple(self.trainingjobs.items.values()),
             absorb=self.trainingjobs.put,
         )
+
+        async def fell_back(text: str) -> None:
+            await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
+
+        self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
         self.cycle = Cycle(
             api=api,
             actuator=actuator,
+            planner=self.planner,
             steer=steering.tend if options.steering else None,
             pools=PoolWriter(
                 api,
@@ -399,16 +407,6 @@ def heed_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-def collect_rarely() -> None:
-    """Tell Python to look for rubbish less often than it does by default.
-
-    A cycle makes hundreds of thousands of objects that live until the next one and are freed by counting. Looking
-    through all of them for circles that are not there took a quarter of its time.
-    """
-    gc.freeze()  # what has been imported stays
-    gc.set_threshold(10_000, 20, 20)
-
-
 async def run(options: Options) -> None:
     """Until SIGTERM, SIGINT, or until a part of it breaks.
 
@@ -422,6 +420,7 @@ async def run(options: Options) -> None:
     heed_signals(stop)
     async with Api(connection, agent=options.identity) as api:
         operator = Operator(api, options)
+        operator.planner.warm_up()
         serving = await serve(
             operator.render, operator.checks(), metrics_port=options.metrics_port, health_port=options.health_port
         )
@@ -446,6 +445,7 @@ async def run(options: Options) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await operator.planner.close()
         with suppress(ApiError, aiohttp.ClientError, TimeoutError):
             await operator.leadership.release()
         await serving.stop()

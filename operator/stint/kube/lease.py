@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 
 from stint.kube.client import WRITE_TIMEOUT_S, Api, ApiError
+from stint.kube.events import About
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Leadership:
         self.held = asyncio.Event()
         self.identity = identity
         self._api = api
+        self._namespace = namespace
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
         self._name = name
@@ -53,6 +55,11 @@ class Leadership:
         self._lease: dict[str, Any] | None = None  # as we wrote it last: it can be renewed without being read
         self._seen: tuple[str, float] = ("", 0.0)  # resourceVersion, and when we first saw it
         self._renewed = float("-inf")  # when the request was sent that renewed it last
+
+    def about(self) -> About:
+        """The Lease, for events that are about the operator as a whole."""
+        uid = self._lease["metadata"]["uid"] if self._lease is not None else ""
+        return About("coordination.k8s.io/v1", "Lease", self._namespace, self._name, uid)
 
     def certain(self) -> bool:
         """Whether nobody else can lead yet.

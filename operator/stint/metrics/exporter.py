@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -21,6 +22,25 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WHERE = ("pool", "gpu_model", "capacity_type")
 _JOB = ("namespace", "job")
 _PHASES = tuple(p for p in Phase if p not in ENDED | {Phase.INVALID})
+
+
+class Fallback(StrEnum):
+    """What decides where a solver did not."""
+
+    GREEDY = "greedy"
+    SPARING = "without-culprits"  # greedy, without the jobs for which deciding fails
+    AS_IS = "leave-as-is"  # nobody: no gang and no pool is touched
+    THREAD = "thread"  # of the operator's own process, because no other one can be started
+
+
+class Failure(StrEnum):
+    """Why."""
+
+    RAISED = "raised"
+    OVERRAN = "overran"
+    UNSOUND = "unsound"  # the verifier refused the answer
+    DIED = "died"  # its process was killed, or ran out of memory
+    NOT_STARTED = "not-started"
 
 
 class KeptElsewhere(Counter):
@@ -67,6 +87,16 @@ class Metrics:
         self.gap = Gauge(
             "stint_plan_gap_ratio", "Cost of the last plan that placed a job over its lower bound", registry=r
         )
+        self.plan_cost = Gauge(
+            "stint_plan_cost_dollars", "J of the jobs that the last plan placed, and what it bought in vain", registry=r
+        )
+        self.plan_bound = Gauge("stint_plan_bound_dollars", "No plan for those jobs can be cheaper", registry=r)
+        self.fallbacks = Counter(
+            "stint_plan_fallbacks_total",
+            "Plans that something simpler had to make, by what did and what failed before it",
+            ["step", "reason"],
+            registry=r,
+        )
         self.decisions = Counter(
             "stint_decisions_total", "Decisions that differ from the last cycle's", ["action", "reason"], registry=r
         )
@@ -92,6 +122,10 @@ class Metrics:
         self.prometheus_up = Gauge("stint_prometheus_up", "1 while utilisation can be read", registry=r)
         for counter in (self.saved, self.extra):
             counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
+        for step in Fallback:
+            for reason in Failure:
+                if (step is Fallback.THREAD) == (reason is Failure.NOT_STARTED):
+                    self.fallbacks.labels(step.value, reason.value)
         self._last: frozenset[_Decision] = frozenset()
         self._usage: tuple[Utilisation, ...] = ()
         self._usd_per_gpu_hour: dict[JobId, float] = {}  # of the jobs that are shown and placed
@@ -102,6 +136,8 @@ class Metrics:
         self.cycle_s.observe(cycle_s)
         if plan.certificate is not None and plan.certificate.gap_ratio is not None:
             self.gap.set(plan.certificate.gap_ratio)
+            self.plan_cost.set(plan.certificate.objective_usd)
+            self.plan_bound.set(plan.certificate.bound_usd)
         _set(self.jobs, _phases(situation, plan))
         _set(self.held, Tally((h.reason.value,) for h in plan.holds))
         self._count_decisions(plan)
@@ -187,9 +223,13 @@ class Metrics:
         """A gang was released and taken back."""
         self.rollbacks.labels(reason).inc()
 
-    def unsound_plan(self) -> None:
-        """The verifier refused an answer."""
-        self.unsound.inc()
+    def fell_back(self, step: Fallback, reason: Failure) -> None:
+        """A plan had to be made by something simpler."""
+        self.fallbacks.labels(step.value, reason.value).inc()
+        if reason is Failure.UNSOUND:
+            self.unsound.inc()
+        if reason is Failure.RAISED:
+            self.unforeseen()
 
     def unforeseen(self) -> None:
         """Something was raised that nobody foresaw."""

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
+    NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,15 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWorth:
+    """What one more node of an offering, there now, would save the jobs that wait: the price of its scarcity."""
+
+    offering: OfferingId
+    usd: float  # in the hours ahead that were looked at
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """How good the plan is known to be."""
 
@@ -160,6 +170,7 @@ class Certificate:
     bound_usd: float  # no plan gives those jobs their places for less
     gap_ratio: float | None  # of the two; None: nothing was placed
     left_out: int = 0  # jobs that no place was found for
+    node_worth: tuple[NodeWorth, ...] = ()  # the most valuable first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ offering has to give from instant i on. A gang takes its share from every instan
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,29 +22,29 @@ _EPSILON = 1e-9
 @dataclass(slots=True)
 class _Timeline:
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
-    hours: list[float]
-    free: list[Float[np.ndarray, "own resource"]]  # parallel to `hours`
+    hours: list[float]  # sorted; the first is 0
+    free: Float[np.ndarray, "instant own resource"]  # parallel to `hours`
     longest: Float[np.ndarray, " own"]  # until the last gang leaves a bought node; 0: not bought
     paid: Float[np.ndarray, " own"]  # node-hours they pay for
 
     def split(self, at: float) -> int:
         """The index of the instant `at`, which exists from now on."""
-        for i, hour in enumerate(self.hours):
-            if abs(hour - at) < _EPSILON:
-                return i
-            if hour > at:
-                self.hours.insert(i, at)
-                self.free.insert(i, self.free[i - 1].copy())
-                return i
-        self.hours.append(at)
-        self.free.append(self.free[-1].copy())
-        return len(self.hours) - 1
+        i = bisect_left(self.hours, at - _EPSILON)
+        if i == len(self.hours) or self.hours[i] - at >= _EPSILON:
+            self.hours.insert(i, at)
+            self.free = np.insert(self.free, i, self.free[i - 1], axis=0)
+        return i
+
+    def index(self, at: float) -> int:
+        """The last instant that is not after `at`."""
+        return bisect_right(self.hours, at + _EPSILON) - 1
 
     def least(self, start: float, end: float) -> Float[np.ndarray, "own resource"]:
         """What every node has to give all the way from `start` to `end`."""
-        first = max(i for i, hour in enumerate(self.hours) if hour <= start + _EPSILON)
-        window = [f for i, f in enumerate(self.free) if i >= first and (i == first or self.hours[i] < end - _EPSILON)]
-        return window[0] if len(window) == 1 else np.minimum.reduce(window)
+        first = self.index(start)
+        window = self.free[first : max(first + 1, bisect_left(self.hours, end - _EPSILON))]
+        least: Float[np.ndarray, "own resource"] = window[0] if len(window) == 1 else window.min(axis=0)
+        return least
 
 
 class Capacity:
@@ -66,11 +67,10 @@ class Capacity:
         mine = {int(n) for n in nodes}
         releases = [r for r in problem.releases if r.node in mine and math.isfinite(problem.node_from_hours[r.node])]
         hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
-        free = [np.where((arrive <= h + _EPSILON)[:, None], problem.node_free[nodes], 0.0) for h in hours]
+        there = arrive[None, :] <= np.array(hours)[:, None] + _EPSILON
+        free = np.where(there[:, :, None], problem.node_free[nodes][None], 0.0)
         for release in releases:
-            for hour, rows in zip(hours, free, strict=True):
-                if hour >= release.hours - _EPSILON:
-                    rows[self._place[release.node]] += release.resources
+            free[bisect_left(hours, release.hours - _EPSILON) :, self._place[release.node]] += release.resources
         zeros = np.zeros(len(nodes))
         return _Timeline(nodes=nodes, hours=hours, free=free, longest=zeros, paid=zeros.copy())
 
@@ -86,15 +86,24 @@ class Capacity:
         `bought`: True counts nodes that exist or were bought in this plan, False only those that could still be
         bought, None both.
         """
-        line, problem = self._at[offering], self.problem
-        need = problem.need[job]
+        line = self._at[offering]
+        counts = self._counts(job, line.least(start, end))
+        return np.where(self._allowed(job, line, bought=bought), counts, 0)
+
+    def _counts(self, job: int, free: Float[np.ndarray, "*where resource"]) -> Int[np.ndarray, "*where"]:
+        """How many workers of a job fit into so much."""
+        need = self.problem.need[job]
         asked = need > 0
-        counts = np.floor((line.least(start, end)[:, asked] + _EPSILON) / need[asked]).min(axis=1).astype(np.int64)
-        allowed = problem.admits[job][line.nodes]
-        closed: Bool[np.ndarray, " own"] = problem.node_is_new[line.nodes] & (line.longest == 0.0)
+        counts = np.floor((free[..., asked] + _EPSILON) / need[asked]).min(axis=-1)
+        fit: Int[np.ndarray, "*where"] = np.maximum(counts, 0).astype(np.int64)
+        return fit
+
+    def _allowed(self, job: int, line: _Timeline, *, bought: bool | None) -> Bool[np.ndarray, " own"]:
+        allowed: Bool[np.ndarray, " own"] = self.problem.admits[job][line.nodes]
+        closed: Bool[np.ndarray, " own"] = self.problem.node_is_new[line.nodes] & (line.longest == 0.0)
         if bought is not None:
             allowed = allowed & (~closed if bought else closed)
-        return np.where(allowed, np.maximum(counts, 0), 0)
+        return allowed
 
     def nodes_of(self, offering: int) -> Int[np.ndarray, " own"]:
         """The problem's node indices of an offering, parallel to what `room` returns."""
@@ -103,32 +112,54 @@ class Capacity:
     def free_at(self, node: int, instant: float) -> Float[np.ndarray, " resource"]:
         """What a node has to give at an instant."""
         line = self._at[int(self.problem.node_offering[node])]
-        i = max(i for i, hour in enumerate(line.hours) if hour <= instant + _EPSILON)
-        free: Float[np.ndarray, " resource"] = line.free[i][self._place[node]]
+        free: Float[np.ndarray, " resource"] = line.free[line.index(instant)][self._place[node]]
         return free
 
-    def place(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
-        """The earliest start of a column on what is left, and its J there; None: it never fits."""
-        return self._buy(columns, column) if columns.buys[column] else self._wait(columns, column)
+    def place(self, columns: Columns, column: int, *, below: float = math.inf) -> tuple[Choice, float] | None:
+        """The earliest start of a column on what is left, and its J there; None: it never fits.
 
-    def _wait(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+        `below`: a J that is not below this is of no interest, and need not be looked for.
+        """
+        return self._buy(columns, column) if columns.buys[column] else self._wait(columns, column, below)
+
+    def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
-        held = float(columns.held_hours[column])
-        for start in self._at[offering].hours:
-            room = self.room(job, offering, start, start + held)
-            if int(room.sum()) >= workers:
-                nodes = self._pack(offering, room, workers)
-                choice = Choice(column=column, start_hours=start, nodes=nodes)
+        line, held = self._at[offering], float(columns.held_hours[column])
+        starts = self._starts_below(line, columns, column, below)
+        own = np.flatnonzero(self._allowed(job, line, bought=True))
+        if not starts or not len(own):
+            return None
+        hours = np.array(line.hours)
+        first = np.arange(starts)
+        last = np.maximum(first + 1, np.searchsorted(hours, hours[:starts] + held - _EPSILON))
+        counts = self._counts(job, line.free[: last[-1], own])  # per instant and node
+        # No window with an instant in it at which there is not room enough is worth a closer look.
+        short = np.concatenate([[0], np.cumsum(counts.sum(axis=1) < workers)])
+        for i in np.flatnonzero(short[last] == short[first]):
+            least = counts[i : last[i]].min(axis=0)
+            if int(least.sum()) >= workers:
+                room = np.zeros(len(line.nodes), dtype=np.int64)
+                room[own] = least
+                choice = Choice(column=column, start_hours=line.hours[i], nodes=self._pack(offering, room, workers))
                 idle = self._idle_usd(columns, choice)
-                return choice, self.problem.objective_at(columns, column, start) + idle
+                return choice, self.problem.objective_at(columns, column, choice.start_hours) + idle
         return None
+
+    def _starts_below(self, line: _Timeline, columns: Columns, column: int, below: float) -> int:
+        """How many instants, from now on, a gang may start at for its J to stay below: J never falls with time.
+
+        Joining others on bought nodes may save some of what was idle; where there are such nodes, all instants count.
+        """
+        if math.isinf(below) or line.longest.any():
+            return len(line.hours)
+        return bisect_left(line.hours, below, key=lambda start: self.problem.objective_at(columns, column, start))
 
     def _buy(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
         """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
         line, problem = self._at[offering], self.problem
         new = problem.node_is_new[line.nodes]
-        if not new.any():
+        if not new.any() or self.headroom[problem.pool_of_offering[offering]] < 1:
             return None
         ready = float(problem.node_from_hours[line.nodes[new]][0])
         end = float(columns.held_hours[column])
@@ -209,5 +240,4 @@ class Capacity:
         end = (0.0 if bought else choice.start_hours) + float(columns.held_hours[choice.column])
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         for node in choice.nodes:
-            for i in range(first, last):
-                line.free[i][self._place[node]] += sign * need
+            line.free[first:last, self._place[node]] += sign * need

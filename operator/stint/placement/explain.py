@@ -12,6 +12,7 @@ from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Assignment, Choice
 
+MOST_WEIGHED = 1_000  # jobs that wait for a place and are told what else there is
 _COST_FIELDS = tuple(f for f in Cost.__dataclass_fields__ if f != "usd")
 
 
@@ -47,39 +48,52 @@ def full_capacity(problem: Problem, assignment: Assignment) -> Capacity:
 
 
 def explanations(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Explanation]:
-    """One for each job. `capacity` is what is left after the assignment; it is handed back as it was."""
+    """One for each job. `capacity` is what is left after the assignment; it is handed back as it was.
+
+    What else a job could have had is looked for where it goes now, and for the first `MOST_WEIGHED` that wait: what
+    the others wait for will have changed by the time that it is their turn.
+    """
     result = []
+    room = _Room(problem, capacity)
+    waiting = 0
     for j, candidates in enumerate(columns_of_jobs(problem.columns, len(problem.jobs))):
         choice = assignment.choices[j]
-        if choice is not None:
-            capacity.give_back(j)
+        if choice is None:
+            result.append(_without_place(problem, room, j, candidates))
+            continue
+        waiting += choice.start_hours > 0 or bool(problem.columns.buys[choice.column])
+        if waiting > MOST_WEIGHED:
+            result.append(Explanation(rejected=tuple(sorted(problem.rejections[j], key=_by_precedence))))
+            continue
+        capacity.give_back(j)
         result.append(_explain(problem, capacity, j, candidates, choice))
-        if choice is not None:
-            capacity.take(problem.columns, choice)
+        capacity.take(problem.columns, choice)
     return result
 
 
-def _explain(
-    problem: Problem, capacity: Capacity, job: int, candidates: np.ndarray, choice: Choice | None
-) -> Explanation:
+def _without_place(problem: Problem, room: _Room, job: int, candidates: np.ndarray) -> Explanation:
+    rejected = list(problem.rejections[job])
+    rejected += [room.lacks(job, int(o)) for o in np.unique(problem.columns.offering[candidates])]
+    return Explanation(rejected=tuple(sorted(rejected, key=_by_precedence)))
+
+
+def _explain(problem: Problem, capacity: Capacity, job: int, candidates: np.ndarray, choice: Choice) -> Explanation:
     columns = problem.columns
-    taken = None if choice is None else int(columns.offering[choice.column])
-    others = candidates[columns.offering[candidates] != taken] if taken is not None else candidates
+    others = candidates[columns.offering[candidates] != columns.offering[choice.column]]
     found = cheapest(capacity, columns, others)
     runner_up = candidate(problem, columns, *found) if found else None
-    rejected = list(problem.rejections[job])
-    if choice is None:
-        told = {int(columns.offering[c]) for c in others}
-        rejected += [_no_room(problem, capacity, job, o) for o in sorted(told)]
-        return Explanation(runner_up=None, rejected=tuple(sorted(rejected, key=_by_precedence)))
     second = None if found is None else int(columns.offering[found[0].column])
-    for o in sorted({int(columns.offering[c]) for c in others} - {second}):
-        least = min(float(columns.objective_usd[c]) for c in others if columns.offering[c] == o)
+    rejected = list(problem.rejections[job])
+    room = _Room(problem, capacity)
+    offerings, first = np.unique(columns.offering[others], return_index=True)  # they are sorted by J
+    for o, least in zip(offerings.tolist(), columns.objective_usd[others[first]].tolist(), strict=True):
+        if o == second:
+            continue
         if found is not None and least >= found[1]:
             text = f"its best case is {least:.2f} USD with time valued, the runner-up's {found[1]:.2f}"
             rejected.append(Rejection(offering=problem.offerings[o].id, reason=Reason.DEARER, message=text))
         else:
-            rejected.append(_no_room(problem, capacity, job, o))
+            rejected.append(room.lacks(job, o))
     return Explanation(runner_up=runner_up, rejected=tuple(sorted(rejected, key=_by_precedence)))
 
 
@@ -90,17 +104,33 @@ def _by_precedence(rejection: Rejection) -> tuple[int, str]:
     return _PRECEDENCE[rejection.reason], rejection.offering
 
 
-def _no_room(problem: Problem, capacity: Capacity, job: int, offering: int) -> Rejection:
-    """An offering that would do and has no room: how much it has, how much is needed, what would help."""
-    o, wanted = problem.offerings[offering], problem.jobs[job]
-    room = int(capacity.room(job, offering, 0.0, 1e-6).sum())
-    gpus = wanted.per_worker.gpus
-    pool = problem.pools[problem.pool_of_offering[offering]]
-    what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
-    text = f"needs {wanted.min_workers * gpus} {what}, {room * gpus} free in {o.id}"
-    lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
-    headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
-    if pool.scaler is not None and lacking > headroom:
-        text += f"; {lacking} more nodes would do, pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
-        return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
-    return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)
+class _Room:
+    """What offerings that would do lack for jobs, while nothing is taken or given back. Like jobs lack the same."""
+
+    def __init__(self, problem: Problem, capacity: Capacity) -> None:
+        self._problem = problem
+        self._capacity = capacity
+        self._known: dict[tuple[object, ...], Rejection] = {}
+
+    def lacks(self, job: int, offering: int) -> Rejection:
+        """How much an offering has, how much is needed, what would help."""
+        wanted = self._problem.jobs[job]
+        alike = (offering, wanted.per_worker, wanted.min_workers, id(self._problem.admits[job]))
+        if alike not in self._known:
+            self._known[alike] = self._lacks(job, offering)
+        return self._known[alike]
+
+    def _lacks(self, job: int, offering: int) -> Rejection:
+        problem, capacity = self._problem, self._capacity
+        o, wanted = problem.offerings[offering], problem.jobs[job]
+        room = int(capacity.room(job, offering, 0.0, 1e-6).sum())
+        gpus = wanted.per_worker.gpus
+        pool = problem.pools[problem.pool_of_offering[offering]]
+        what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
+        text = f"needs {wanted.min_workers * gpus} {what}, {room * gpus} free in {o.id}"
+        lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
+        headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
+        if pool.scaler is not None and lacking > headroom:
+            text += f"; {lacking} more nodes would do, pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
+            return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
+        return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)

@@ -15,6 +15,9 @@ from cryptography import x509
 
 from hack import build, gen_crds, gen_dashboard
 from stint.cli.main import parser
+from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
+from stint.model.situation import Settings
+from stint.placement.solvers import SOLVERS
 
 CHART = gen_crds.ROOT / "charts" / "stint"
 
@@ -51,6 +54,27 @@ def _template(helm: Path, *sets: str, release: str = "stint", serves: str = "") 
         [helm, "template", release, CHART, "-n", "stint-system", *arguments], capture_output=True, text=True, check=True
     )
     return [d for d in yaml.safe_load_all(done.stdout) if d]
+
+
+def test_the_solvers_and_the_time_they_have_are_those_of_the_program(helm):
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(schema["solver"]["enum"]) == set(SOLVERS)
+    assert (values["solver"], values["planTimeoutSeconds"]) == (Settings().solver, TIMEOUT_S)
+    assert schema["planTimeoutSeconds"]["maximum"] == MOST_TIMEOUT_S
+    comment = next(li for li in (CHART / "values.yaml").read_text().splitlines() if li.startswith("# Which solver"))
+    assert all(name in comment for name in SOLVERS)
+    for solver in SOLVERS:
+        deployment = _one(_template(helm, f"solver={solver}", "planTimeoutSeconds=5"), "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        options = parser().parse_args(container["args"])
+        assert (options.solver, options.plan_timeout) == (solver, 5)
+
+
+@pytest.mark.parametrize("seconds", ["0", "91", "nan", "soon"])
+def test_a_time_that_cannot_be_meant_is_refused(seconds):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", f"--plan-timeout={seconds}"])
 
 
 def _one(objects: list[dict[str, Any]], kind: str, name: str = "stint") -> dict[str, Any]:

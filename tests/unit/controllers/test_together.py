@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from stint.controllers import cycle as cycles
+from stint.controllers import deciding
 from stint.controllers.together import together
 from stint.decide import decide
 from stint.kube.client import ApiError, FencedError
@@ -63,8 +63,8 @@ def test_a_job_that_cannot_be_decided_about_is_told_so_and_the_others_are_placed
             raise ZeroDivisionError("poison")
         return decide(situation, **how)
 
-    monkeypatch.setattr(cycles, "decide", picky)
-    plan = cycles._without_culprits(situation)
+    monkeypatch.setattr(deciding, "decide", picky)
+    plan = deciding.without_culprits(situation)
     assert [p.job for p in plan.placements] == [good.id]
     (hold,) = [h for h in plan.holds if h.job == poison.id]
     assert hold.reason is Reason.INTERNAL_ERROR
@@ -75,6 +75,6 @@ def test_what_fails_for_all_together_is_raised(monkeypatch):
     def broken(situation, **how):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cycles, "decide", broken)
+    monkeypatch.setattr(deciding, "decide", broken)
     with pytest.raises(ZeroDivisionError):
-        cycles._without_culprits(a_situation(offerings=[an_offering()]))
+        deciding.without_culprits(a_situation(offerings=[an_offering()]))

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stint.metrics.exporter import MOST_JOBS, Metrics
+from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import job_id
 from stint.model.market import Slices
@@ -184,8 +184,10 @@ class TestDecisions:
     def test_the_gap_is_that_of_the_last_plan_that_placed_something(self):
         certificate = Certificate(solver="exact", objective_usd=103.0, bound_usd=100.0, gap_ratio=0.03)
         metrics = after(Metrics(), certificate=certificate)
-        after(metrics, certificate=replace(certificate, gap_ratio=None))
+        after(metrics, certificate=replace(certificate, objective_usd=0.0, bound_usd=0.0, gap_ratio=None))
         assert value(metrics, "stint_plan_gap_ratio") == 0.03
+        assert value(metrics, "stint_plan_cost_dollars") == 103
+        assert value(metrics, "stint_plan_bound_dollars") == 100
 
     def test_durations_are_histograms(self):
         metrics = after(Metrics())
@@ -237,13 +239,19 @@ def test_what_others_report():
     metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=1.5)
     metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=2.0)
     metrics.rolled_back("DidNotStart")
-    metrics.unsound_plan()
+    metrics.fell_back(Fallback.GREEDY, Failure.UNSOUND)
+    metrics.fell_back(Fallback.AS_IS, Failure.OVERRAN)
+    metrics.fell_back(Fallback.AS_IS, Failure.OVERRAN)
     metrics.requests.labels("GET", "200").set(7)
     metrics.requests.labels("GET", "200").set(9)
     where = {"namespace": "team", "pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "spot"}
     assert value(metrics, "stint_spent_dollars_total", **where) == 3.5
     assert value(metrics, "stint_gang_rollbacks_total", reason="DidNotStart") == 1
     assert value(metrics, "stint_unsound_plans_total") == 1
+    assert value(metrics, "stint_plan_fallbacks_total", step="greedy", reason="unsound") == 1
+    assert value(metrics, "stint_plan_fallbacks_total", step="leave-as-is", reason="overran") == 2
+    assert value(metrics, "stint_plan_fallbacks_total", step="leave-as-is", reason="died") == 0
+    assert value(metrics, "stint_plan_fallbacks_total", step="greedy", reason="not-started") is None
     assert value(metrics, "stint_api_requests_total", verb="GET", code="200") == 9
     assert value(metrics, "stint_build_info", version="1.2.3") == 1
 
