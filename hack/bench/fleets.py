@@ -80,7 +80,10 @@ def _types() -> tuple[_Type, ...]:
         assert machine is not None, name
         assert price is not None, name
         tdp = catalogue.gpus[machine.gpu_model].tdp_watts
-        watts = 300.0 if tdp is None else tdp.value
+        assert tdp is not None, name
+        assert machine.vcpu is not None, name
+        assert machine.memory_gib is not None, name
+        assert machine.gpu_memory_gib is not None, name
         found.append(
             _Type(
                 model=machine.gpu_model,
@@ -89,7 +92,7 @@ def _types() -> tuple[_Type, ...]:
                 cpu=machine.vcpu * ALLOCATABLE,
                 gib=machine.memory_gib * ALLOCATABLE,
                 usd=price.value,
-                kw=machine.gpu_count * watts / 1000.0,
+                kw=machine.gpu_count * tdp.value / 1000.0,
             )
         )
     return tuple(found)

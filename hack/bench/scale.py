@@ -42,8 +42,13 @@ async def all_of(work: Iterable[Awaitable[Any]]) -> None:
 
 
 async def create_nodes(api: Api, count: int, stem: str = "node") -> None:
-    """Ready as soon as KWOK has seen them."""
-    await all_of(api.create("/api/v1/nodes", a100(f"{stem}-{i}")) for i in range(count))
+    """Like ones; see `add_nodes`."""
+    await add_nodes(api, [a100(f"{stem}-{i}") for i in range(count)])
+
+
+async def add_nodes(api: Api, nodes: Sequence[dict[str, Any]]) -> None:
+    """Until all that there are, are ready: as soon as KWOK has seen them."""
+    await all_of(api.create("/api/v1/nodes", node) for node in nodes)
 
     async def ready() -> int:
         listed = await api.get("/api/v1/nodes")
@@ -52,7 +57,7 @@ async def create_nodes(api: Api, count: int, stem: str = "node") -> None:
             for n in listed["items"]
         )
 
-    while await ready() < count:
+    while await ready() < len(nodes):
         await asyncio.sleep(0.5)
 
 

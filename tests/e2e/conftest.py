@@ -16,7 +16,18 @@ from hack.cluster import Cluster, Operator, eventually, running_cluster
 # On kind everything runs again that does not speak of the embedded cluster itself, and what needs a kubelet.
 _EMBEDDED_ONLY = [
     f"test_{name}.py"
-    for name in ("absurd", "api_faults", "cluster", "faults", "kueue", "readme", "rights", "steering", "webhook")
+    for name in (
+        "absurd",
+        "api_faults",
+        "cluster",
+        "faults",
+        "kueue",
+        "readme",
+        "rights",
+        "steering",
+        "thousand",
+        "webhook",
+    )
 ]  # they need no kubelet, and some need to restart the API server or to read its audit log
 collect_ignore = _EMBEDDED_ONLY if os.environ.get("CLUSTER") == "kind" else ["kind"]
 if os.environ.get("POD_GROUPS", "") in ("", "0"):

@@ -136,4 +136,5 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
 
 
 def _price(offering: Offering) -> float:
-    return 0.0 if offering.usd_per_node_hour is None else offering.usd_per_node_hour.value
+    price = offering.usd_per_node_hour
+    return price.value if price is not None and price.usable else 0.0

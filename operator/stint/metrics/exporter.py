@@ -206,7 +206,7 @@ class Metrics:
         ages: dict[tuple[str, ...], float] = {}
         for o in situation.offerings:
             price = o.usd_per_node_hour
-            if price is None or not o.per_node.gpus:
+            if price is None or not price.usable or not o.per_node.gpus:
                 continue
             labels = (o.pool, o.gpu_model, o.capacity_type.value, price.source)
             self.price.labels(*labels).set(price.value / o.whole_gpus(o.per_node.gpus))

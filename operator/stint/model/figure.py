@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+MOST = 1e15
+
 
 class Confidence(StrEnum):
     """What kind of knowledge a figure is. Not an order: a measurement elsewhere may be worse than a list price here."""
@@ -31,6 +33,11 @@ class Figure:
     source: str
     as_of: date | None
     confidence: Confidence
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be reckoned with. No price is negative, and none is more than all the money there is."""
+        return 0 <= self.value < MOST  # which nan is not
 
     def age_days(self, today: date) -> float | None:
         """Days since `as_of`; None if that is unknown."""

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DATA_MUST_STAY = "DataMustStay"
     POOL_LIMIT = "PoolLimit"
     NO_PRICE = "NoPrice"
+    NEVER_FINISHES = "NeverFinishes"  # interrupted too often, or too slow to live to see it
     OVER_BUDGET = "OverBudget"
     MISSES_DEADLINE = "MissesDeadline"
     INCOMPLETE = "Incomplete"  # pods of a steered group are missing, or somebody else holds them

@@ -25,21 +25,21 @@ def certify(problem: Problem, assignment: Assignment, solver: str) -> Certificat
     cost += idle_usd(problem, assignment)
     whose = np.zeros(len(problem.jobs), dtype=bool)
     whose[[j for j, _ in placed]] = True
-    bound = prices.bound_usd(whose)
-    if unit is not None:
-        bound = max(bound, prove(problem, market, np.zeros_like(market.capacity)).bound_usd(whose))
+    alone = prove(problem, market, np.zeros_like(market.capacity)).bound_usd(whose)
+    bound = max(alone, prices.bound_usd(whose))
     return Certificate(
         solver=solver,
         objective_usd=cost,
         bound_usd=bound,
         gap_ratio=max(0.0, cost - bound) / bound if bound > 0 else None,
         left_out=len(problem.jobs) - len(placed),
-        node_worth=_node_worth(problem, prices),
+        node_worth=_node_worth(problem, prices, most_usd=bound - alone),
     )
 
 
-def _node_worth(problem: Problem, prices: Prices) -> tuple[NodeWorth, ...]:
-    worth = prices.node_usd(problem)
+def _node_worth(problem: Problem, prices: Prices, *, most_usd: float) -> tuple[NodeWorth, ...]:
+    """What one more node of each offering would save; never more than all that competition costs."""
+    worth = np.minimum(prices.node_usd(problem), most_usd)
     hours = float(prices.market.horizon_hours[-1])
     best = np.lexsort((np.arange(len(worth)), -worth))[:_TOLD]
     return tuple(

@@ -17,13 +17,16 @@ from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Choice
 
 _EPSILON = 1e-9
+_DRIFT = 1e-6  # of sums that are kept up to date, and only say where to look
+_AT_ONCE = 64  # windows whose nodes are looked at together
 
 
 @dataclass(slots=True)
 class _Timeline:
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
-    hours: list[float]  # sorted; the first is 0
-    free: Float[np.ndarray, "instant own resource"]  # parallel to `hours`
+    hours: Float[np.ndarray, " instant"]  # sorted; the first is 0
+    free: Float[np.ndarray, "instant own resource"]
+    spare: Float[np.ndarray, "instant resource"]  # of all nodes that exist or were bought
     longest: Float[np.ndarray, " own"]  # until the last gang leaves a bought node; 0: not bought
     paid: Float[np.ndarray, " own"]  # node-hours they pay for
 
@@ -31,8 +34,9 @@ class _Timeline:
         """The index of the instant `at`, which exists from now on."""
         i = bisect_left(self.hours, at - _EPSILON)
         if i == len(self.hours) or self.hours[i] - at >= _EPSILON:
-            self.hours.insert(i, at)
+            self.hours = np.insert(self.hours, i, at)
             self.free = np.insert(self.free, i, self.free[i - 1], axis=0)
+            self.spare = np.insert(self.spare, i, self.spare[i - 1], axis=0)
         return i
 
     def index(self, at: float) -> int:
@@ -45,6 +49,15 @@ class _Timeline:
         window = self.free[first : max(first + 1, bisect_left(self.hours, end - _EPSILON))]
         least: Float[np.ndarray, "own resource"] = window[0] if len(window) == 1 else window.min(axis=0)
         return least
+
+
+def _holds_throughout(
+    true: Bool[np.ndarray, " instant"], first: Int[np.ndarray, " window"], last: Int[np.ndarray, " window"]
+) -> Bool[np.ndarray, " window"]:
+    """For each window, from `first` to before `last`, whether something is true at every instant of it."""
+    before = np.concatenate([[0], np.cumsum(~true)])  # how often it is not, before an instant
+    holds: Bool[np.ndarray, " window"] = before[last] == before[first]
+    return holds
 
 
 class Capacity:
@@ -66,17 +79,18 @@ class Capacity:
         arrive = problem.node_from_hours[nodes]
         mine = {int(n) for n in nodes}
         releases = [r for r in problem.releases if r.node in mine and math.isfinite(problem.node_from_hours[r.node])]
-        hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
-        there = arrive[None, :] <= np.array(hours)[:, None] + _EPSILON
+        hours = np.array(sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)}))
+        there = arrive[None, :] <= hours[:, None] + _EPSILON
         free = np.where(there[:, :, None], problem.node_free[nodes][None], 0.0)
         for release in releases:
             free[bisect_left(hours, release.hours - _EPSILON) :, self._place[release.node]] += release.resources
+        spare = free[:, ~problem.node_is_new[nodes]].sum(axis=1)
         zeros = np.zeros(len(nodes))
-        return _Timeline(nodes=nodes, hours=hours, free=free, longest=zeros, paid=zeros.copy())
+        return _Timeline(nodes=nodes, hours=hours, free=free, spare=spare, longest=zeros, paid=zeros.copy())
 
     def instants(self, offering: int) -> tuple[float, ...]:
         """When something changes on an offering's nodes; the first is now."""
-        return tuple(self._at[offering].hours)
+        return tuple(self._at[offering].hours.tolist())
 
     def room(
         self, job: int, offering: int, start: float, end: float, *, bought: bool | None = True
@@ -125,24 +139,27 @@ class Capacity:
     def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
         line, held = self._at[offering], float(columns.held_hours[column])
-        starts = self._starts_below(line, columns, column, below)
         own = np.flatnonzero(self._allowed(job, line, bought=True))
-        if not starts or not len(own):
-            return None
-        hours = np.array(line.hours)
-        first = np.arange(starts)
-        last = np.maximum(first + 1, np.searchsorted(hours, hours[:starts] + held - _EPSILON))
-        counts = self._counts(job, line.free[: last[-1], own])  # per instant and node
-        # No window with an instant in it at which there is not room enough is worth a closer look.
-        short = np.concatenate([[0], np.cumsum(counts.sum(axis=1) < workers)])
-        for i in np.flatnonzero(short[last] == short[first]):
-            least = counts[i : last[i]].min(axis=0)
-            if int(least.sum()) >= workers:
+        need = self.problem.need[job]
+        enough = (line.spare >= need * workers - _DRIFT).all(axis=1)
+        first = np.flatnonzero(enough[: self._starts_below(line, columns, column, below)])
+        last = np.maximum(first + 1, np.searchsorted(line.hours, line.hours[first] + held - _EPSILON))
+        # A window is worth a closer look if there is enough all the way; that it lies on nodes as needed is seen there.
+        open_ = _holds_throughout(enough, first, last)
+        first, last = first[open_], last[open_]
+        for k in range(0, len(first), _AT_ONCE):
+            begin, end = first[k : k + _AT_ONCE], last[k : k + _AT_ONCE]
+            free = line.free[begin[0] : end[-1]]
+            counts = self._counts(job, free if len(own) == len(line.nodes) else free[:, own])
+            for i in np.flatnonzero(_holds_throughout(counts.sum(axis=1) >= workers, begin - begin[0], end - begin[0])):
+                least = counts[begin[i] - begin[0] : end[i] - begin[0]].min(axis=0)
+                if int(least.sum()) < workers:
+                    continue
                 room = np.zeros(len(line.nodes), dtype=np.int64)
                 room[own] = least
-                choice = Choice(column=column, start_hours=line.hours[i], nodes=self._pack(offering, room, workers))
-                idle = self._idle_usd(columns, choice)
-                return choice, self.problem.objective_at(columns, column, choice.start_hours) + idle
+                start = float(line.hours[begin[i]])
+                choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, room, workers))
+                return choice, self.problem.objective_at(columns, column, start) + self._idle_usd(columns, choice)
         return None
 
     def _starts_below(self, line: _Timeline, columns: Columns, column: int, below: float) -> int:
@@ -222,6 +239,7 @@ class Capacity:
             if self.problem.node_is_new[node]:
                 if line.longest[i] == 0.0:
                     self.headroom[self.problem.pool_of_offering[offering]] -= 1
+                    line.spare += line.free[:, i]
                 line.longest[i] = max(line.longest[i], choice.start_hours + held)
                 line.paid[i] += held * share
         self._move(choice, columns, -1.0)
@@ -241,3 +259,4 @@ class Capacity:
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         for node in choice.nodes:
             line.free[first:last, self._place[node]] += sign * need
+        line.spare[first:last] += sign * len(choice.nodes) * need

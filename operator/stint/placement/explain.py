@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from stint.estimate.runtime import hours_after
@@ -72,7 +74,7 @@ def explanations(problem: Problem, assignment: Assignment, capacity: Capacity) -
 
 
 def _without_place(problem: Problem, room: _Room, job: int, candidates: np.ndarray) -> Explanation:
-    rejected = list(problem.rejections[job])
+    rejected = [*problem.rejections[job], *_endless(problem, job, candidates)]
     rejected += [room.lacks(job, int(o)) for o in np.unique(problem.columns.offering[candidates])]
     return Explanation(rejected=tuple(sorted(rejected, key=_by_precedence)))
 
@@ -83,7 +85,7 @@ def _explain(problem: Problem, capacity: Capacity, job: int, candidates: np.ndar
     found = cheapest(capacity, columns, others)
     runner_up = candidate(problem, columns, *found) if found else None
     second = None if found is None else int(columns.offering[found[0].column])
-    rejected = list(problem.rejections[job])
+    rejected = [*problem.rejections[job], *_endless(problem, job, candidates)]
     room = _Room(problem, capacity)
     offerings, first = np.unique(columns.offering[others], return_index=True)  # they are sorted by J
     for o, least in zip(offerings.tolist(), columns.objective_usd[others[first]].tolist(), strict=True):
@@ -102,6 +104,19 @@ _PRECEDENCE = {reason: i for i, reason in enumerate(Reason)}
 
 def _by_precedence(rejection: Rejection) -> tuple[int, str]:
     return _PRECEDENCE[rejection.reason], rejection.offering
+
+
+def _endless(problem: Problem, job: int, candidates: np.ndarray) -> Iterator[Rejection]:
+    """Offerings that nothing forbids, and where the job would run for ever all the same."""
+    told = {r.offering for r in problem.rejections[job]}
+    possible = set(problem.columns.offering[candidates].tolist())
+    for o, offering in enumerate(problem.offerings):
+        if o in possible or offering.id in told:
+            continue
+        text = "it would not finish there within a hundred thousand years"
+        if (often := offering.interruptions_per_hour) is not None:
+            text += f": a node is interrupted {often.value:g} times an hour; write checkpoints more often"
+        yield Rejection(offering=offering.id, reason=Reason.NEVER_FINISHES, message=text)
 
 
 class _Room:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from datetime import timedelta
 
 from stint.model.cluster import Node
@@ -10,9 +11,11 @@ from stint.model.job import Job, Toleration
 from stint.model.market import Offering, Taint
 from stint.model.plan import Reason
 from stint.model.resources import Resources
+from stint.model.situation import Rates
 
 _BLOCKING = ("NoSchedule", "NoExecute")
 _ROUNDING = 1e-6  # 0.333333 is a third
+FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
 
 
 def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
@@ -82,11 +85,30 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
     return None
 
 
+def unusable(offering: Offering) -> str:
+    """The first of its figures that nothing can be reckoned with, such as one that is not a number; empty: none."""
+    figures = {name: getattr(offering, name) for name in FIGURES}
+    return next((f"{name} is {f.value:g}" for name, f in figures.items() if f is not None and not f.usable), "")
+
+
+def unusable_rate(rates: Rates) -> str:
+    """The same for what every job pays; rates that not everybody pays are taken for unknown."""
+    figures = {name: getattr(rates, name) for name in ("labour_usd_per_job_hour", "carbon_usd_per_tonne")}
+    return next((f"{name} is {f.value:g}" for name, f in figures.items() if f is not None and not f.usable), "")
+
+
 def missing_price(
-    job: Job, offering: Offering, *, egress_known: bool, licences: Collection[str]
+    job: Job, offering: Offering, *, egress_known: bool, licences: Collection[str], wrong: str = ""
 ) -> tuple[Reason, str] | None:
-    """Which figure a price cannot be made without, and how to give it. `licences`: those that have a price."""
+    """Which figure a price cannot be made without, and how to give it.
+
+    Args:
+        licences: those that have a price.
+        wrong: what is wrong with the rates or with the offering's own figures; empty: nothing.
+    """
     o = offering
+    if wrong:
+        return Reason.NO_PRICE, f"{wrong}, which nothing can be reckoned with; correct it in a PriceBook"
     if o.usd_per_node_hour is None:
         what = f"nobody gives a {o.capacity_type} price for {o.instance_type} in {o.zone or o.region or 'its zone'}"
         return Reason.NO_PRICE, f"{what}; add it to a PriceBook under spec.prices"

@@ -175,12 +175,15 @@ def _possible(
     """Which job can use which offering at all, and for the others the first constraint in the way."""
     rejections: list[list[Rejection]] = [[] for _ in jobs]
     pairs: list[tuple[int, int]] = []
+    licences = {name for name, figure in rates.licence_usd_per_gpu_hour.items() if figure.usable}
+    wrong = [fit.unusable_rate(rates) or fit.unusable(o) for o in offerings]
     for (j, job), (o, offering) in itertools.product(enumerate(jobs), enumerate(offerings)):
         no = fit.why_not(job, offering) or fit.missing_price(
             job,
             offering,
             egress_known=egress(job, offering, rates) is not None,
-            licences=rates.licence_usd_per_gpu_hour,
+            licences=licences,
+            wrong=wrong[o],
         )
         if no is None:
             pairs.append((j, o))
@@ -223,12 +226,12 @@ def egress(job: Job, offering: Offering, rates: Rates) -> float | None:
             offering.provider,
             offering.region,
         ):
-            return rate.usd_per_gb.value
+            return rate.usd_per_gb.value if rate.usd_per_gb.usable else None
     return None
 
 
 def _value(figure: Figure | None, default: float) -> float:
-    return default if figure is None else figure.value
+    return default if figure is None or not figure.usable else figure.value
 
 
 def price_columns(
@@ -339,9 +342,10 @@ def _over_budget(
     jobs: Sequence[Job], offerings: Sequence[Offering], columns: Columns
 ) -> tuple[Columns, list[list[Rejection]]]:
     """Strike out the columns that the budget cannot pay for; tell it once an offering."""
-    real_money = columns.cost.total_usd - columns.cost.lateness_usd
+    ends = np.isfinite(columns.cost.total_usd)  # the others are of no use with any budget
+    real_money = np.subtract(columns.cost.total_usd, columns.cost.lateness_usd, where=ends, out=np.zeros(len(ends)))
     left = np.array([math.inf if j.budget_usd is None else j.budget_usd - j.spent_usd for j in jobs], dtype=float)
-    over = real_money > left[columns.job]
+    over = ends & ~(real_money <= left[columns.job])
     objective = np.where(over, math.inf, columns.objective_usd)
     told: list[list[Rejection]] = [[] for _ in jobs]
     for j, o in sorted({(int(columns.job[c]), int(columns.offering[c])) for c in np.flatnonzero(over)}):

@@ -44,7 +44,7 @@ def _recall(job: Job, nodes: dict[NodeName, Node]) -> Recall | None:
 
 
 def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
-    """Their cost from now on, in one vectorised call. Where a place has no offering any more, the old word stands."""
+    """Their cost from now on, in one vectorised call. Where a place lost its offering or price, the old word stands."""
     offerings = tuple(sorted(situation.offerings, key=lambda o: o.id))
     pools = tuple(sorted(situation.pools, key=lambda p: p.name))
     index = {o.id: i for i, o in enumerate(offerings)}
@@ -57,10 +57,11 @@ def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
     for i, (job, assignment) in enumerate(known):
         hours = float(columns.cost.finish_hours[i])
         usd = float(columns.cost.total_usd[i])
+        rate = float(columns.usd_per_node_hour[i] * columns.share[i]) * len(assignment.nodes)
         stays[job.id] = Stay(
             job=job.id,
             cost_to_finish_usd=usd if math.isfinite(usd) else 0.0,
-            usd_per_hour=float(columns.usd_per_node_hour[i] * columns.share[i]) * len(assignment.nodes),
+            usd_per_hour=rate if math.isfinite(rate) else assignment.usd_per_hour,
             finish=hours_after(situation.now, hours) if math.isfinite(hours) else assignment.finish,
         )
     for job in jobs:

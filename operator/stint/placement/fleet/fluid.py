@@ -107,6 +107,18 @@ class FluidProgramme:
         under = (usd - have < -_TOLERANCE * np.maximum(1.0, np.abs(have))) & ~self._in
         return np.flatnonzero(under & (self._count[self.offers.of_class] > 0))
 
+    def refresh(self) -> tuple[Float[np.ndarray, "pool resource"], Float[np.ndarray, " class"]]:
+        """The prices after `recount`, u and mu, among the offers that are looked at already: nothing is proved anew.
+
+        Raises:
+            FluidError: as `solve`.
+        """
+        self._highs.setOptionValue("simplex_strategy", _DUAL)
+        dual = self._answer()[1]
+        pools, resources = self.fleet.capacity.shape
+        classes = len(self.fleet.count)
+        return np.maximum(dual[classes:].reshape(pools, resources), 0.0), dual[:classes]
+
     def recount(self, classes: Int[np.ndarray, " some"], count: Int[np.ndarray, " some"]) -> None:
         """So many jobs of some classes from now on."""
         self._count[classes] = count
@@ -253,14 +265,18 @@ class FluidProgramme:
             value.ravel(),
         )
 
-    def _run(self) -> Fluid:
-        fleet, offers, highs = self.fleet, self.offers, self._highs
+    def _answer(self) -> tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
+        highs = self._highs
         highs.run()
         if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             raise FluidError(f"HiGHS ended with {highs.modelStatusToString(highs.getModelStatus())}")
         self.iterations += max(0, highs.getInfo().simplex_iteration_count)
         solution = highs.getSolution()
-        value, dual = np.array(solution.col_value), np.array(solution.row_dual)
+        return np.array(solution.col_value), np.array(solution.row_dual)
+
+    def _run(self) -> Fluid:
+        fleet, offers, highs = self.fleet, self.offers, self._highs
+        value, dual = self._answer()
         pools, resources = fleet.capacity.shape
         nodes = value[:pools]
         mass = np.zeros(len(offers.column))

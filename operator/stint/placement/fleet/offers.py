@@ -17,7 +17,7 @@ class Offers:
     column: Int[np.ndarray, " offer"]
     pool: Int[np.ndarray, " offer"]
     of_class: Int[np.ndarray, " offer"]  # sorted
-    use: Float[np.ndarray, "offer resource"]  # of the whole gang
+    use: Float[np.ndarray, "offer resource"]  # of the whole gang, and the GPUs that it leaves nobody a use for
     alone_usd: Float[np.ndarray, " offer"]  # at the largest share of a node that it takes
 
     def only(self, keep: Bool[np.ndarray, " offer"]) -> Offers:
@@ -57,6 +57,7 @@ def offers_of(fleet: Fleet) -> Offers:
     keep = fits(fleet)[shape, pool] & (fleet.limit[pool] > 0)
     column, pool, shape = column[keep], pool[keep], shape[keep]
     use = fleet.shape[shape] * fleet.column_workers[column][:, None]
+    use[:, 0] = _gpus_taken(fleet)[shape, pool] * fleet.column_workers[column]
     share = (use / np.maximum(fleet.capacity[pool], 1e-12)).max(axis=1)
     return Offers(
         column=column,
@@ -65,3 +66,25 @@ def offers_of(fleet: Fleet) -> Offers:
         use=use,
         alone_usd=share * fleet.usd_per_hour[pool] + fleet.column_usd_per_hour[column],
     )
+
+
+def _gpus_taken(fleet: Fleet) -> Float[np.ndarray, "shape pool"]:
+    """GPUs that a worker takes of a node: its own, and those that no other worker can use beside it.
+
+    Of workers that want more than half of a node's CPU there is one on a node at most; the others find what CPU and
+    memory it leaves, and each of their GPUs comes with some. What is left of the GPUs then is lost to everybody, in
+    whole plans; so to count it keeps the bound a bound, and makes it a better one.
+    """
+    gpus = fleet.shape[:, 0]
+    asks = gpus > 0
+    if fleet.shape.shape[1] < 2 or not asks.any() or (gpus != np.round(gpus)).any():
+        return np.repeat(gpus[:, None], len(fleet.limit), axis=1)
+    least = (fleet.shape[asks, 1:] / gpus[asks, None]).min(axis=0)
+    rest = fleet.capacity[None, :, 1:] - fleet.shape[:, None, 1:]
+    beside = np.where(least > 0, rest / np.maximum(least, 1e-300), np.inf).min(axis=2)
+    left = np.maximum(np.floor(beside + 1e-9), 0.0)
+    heavy = fleet.shape[:, None, 1] > fleet.capacity[None, :, 1] / 2.0 + 1e-9
+    taken: Float[np.ndarray, "shape pool"] = np.where(
+        heavy, np.maximum(gpus[:, None], fleet.capacity[None, :, 0] - left), gpus[:, None]
+    )
+    return taken

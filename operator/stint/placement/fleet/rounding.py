@@ -175,7 +175,7 @@ class _Packer:
             out[several] = True
         return out
 
-    def _bind(self, jobs: Int[np.ndarray, " some"], slots: Int[np.ndarray, " some"]) -> None:
+    def _bind(self, jobs: Int[np.ndarray, " some"], slots: Int[np.ndarray, " slot"]) -> None:
         ends = np.cumsum(self.workers[jobs])
         inside = int(np.searchsorted(ends, len(slots), side="right"))
         self.loose += [int(j) for j in jobs[inside:]]
