@@ -82,10 +82,18 @@ class World:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("-n", self.name, *arguments, stdin=stdin)
 
-    def node(self, name: str, *, gpus: int = 8, labels: dict[str, str] | None = None, **annotations: str) -> str:
-        """A fake on-demand node of eight A100."""
+    def node(
+        self,
+        name: str,
+        *,
+        gpus: int = 8,
+        labels: dict[str, str] | None = None,
+        parts: dict[str, str] | None = None,
+        **annotations: str,
+    ) -> str:
+        """A fake on-demand node of eight A100; `parts`: resources that stand for parts of them."""
         full = f"{self.name}-{name}"
-        amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+        amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus), **(parts or {})}
         described = {
             "kubernetes.io/hostname": full,
             "node.kubernetes.io/instance-type": "p4de.24xlarge",

@@ -26,6 +26,8 @@ def refusal(world, thing: dict[str, Any]) -> str:
         ({"work": {"units": -5, "unitsPerSecond": {"H100-SXM": 1}}}, "spec.work.units"),
         ({"work": {"units": 5, "unitsPerSecond": {}}}, "unitsPerSecond"),
         ({"work": {"units": 5, "unitsPerSecond": {"H100-SXM": 0}}}, "greater than 0"),
+        ({"gpu": {"perWorker": 2, "fraction": 0.5}}, "spec.gpu.fraction is a part of one GPU"),
+        ({"gpu": {"fraction": 1}}, "spec.gpu.fraction"),
         ({"gpu": {"perWorker": 1, "models": ["H100-SXM"]}}, "no model of spec.gpu.models has a speed"),
         ({"budget": {"usd": 0}}, "spec.budget.usd"),
         ({"within": "soon"}, "spec.within"),

@@ -9,8 +9,8 @@ import pytest
 
 from stint.decide import decide
 from stint.errors import UnsoundAssignmentError
-from stint.model.job import Checkpoint, Data, Objective, OnExceed, OnMiss, Toleration, job_id
-from stint.model.market import EgressRate, Taint
+from stint.model.job import Checkpoint, Data, Job, Objective, OnExceed, OnMiss, Toleration, job_id
+from stint.model.market import EgressRate, Slices, Taint
 from stint.model.offering import CapacityType
 from stint.model.plan import Hold, Placement, Plan, Reason
 from stint.model.resources import Resources
@@ -466,3 +466,69 @@ def test_a_chosen_place_names_why_not_for_each_other_one():
         full.id: Reason.NOT_ENOUGH_GPUS,
         third.id: Reason.DEARER,
     }
+
+
+QUARTER = Slices(name="4-shared", resource="nvidia.com/gpu", per_gpu=4, fraction=0.25, memory_gib=20)
+SHARED = replace(
+    an_offering("shared", memory_gib=20),
+    slices=QUARTER,
+    per_node=Resources(gpus=32, cpu=96, memory_gib=1024, pods=110),
+)
+
+
+def a_part(name: str = "llama", fraction: float = 0.25, **changes: object) -> Job:
+    """A job that a part of a GPU is enough for."""
+    small = Resources(gpus=1, cpu=1, memory_gib=8, pods=1)
+    return a_job(name, gpus=1, gpu_fraction=fraction, **{"per_worker": small, **changes})  # type: ignore[arg-type]
+
+
+def test_a_fraction_goes_to_shared_gpus_and_is_charged_its_part():
+    nodes = [a_node("a", A100), a_node("s", SHARED)]
+    chosen = placed(decide(a_situation(offerings=[A100, SHARED], nodes=nodes, jobs=[a_part()])))
+    assert chosen.nodes == ("s",)
+    assert chosen.chosen.usd_per_hour == pytest.approx(8.0 / 32)
+
+
+def test_a_fraction_that_takes_more_cpu_than_its_part_is_charged_for_that():
+    greedy = a_part(per_worker=Resources(gpus=1, cpu=24, memory_gib=8, pods=1))
+    plan = decide(a_situation(offerings=[SHARED], nodes=[a_node("s", SHARED)], jobs=[greedy]))
+    assert placed(plan).chosen.usd_per_hour == pytest.approx(8.0 / 4)
+
+
+def test_a_fraction_without_shared_gpus_pays_for_a_whole_one():
+    plan = decide(a_situation(offerings=[A100], nodes=[a_node("a", A100)], jobs=[a_part()]))
+    assert placed(plan).chosen.usd_per_hour == pytest.approx(1.0)
+
+
+def test_a_part_is_taken_before_a_whole_one_even_where_both_are_paid_for():
+    mine = an_offering("a-mine", usd=8.0, capacity=CapacityType.RESERVED)
+    cut = replace(SHARED, capacity_type=CapacityType.RESERVED)
+    nodes = [a_node("a", mine), a_node("s", cut)]
+    assert placed(decide(a_situation(offerings=[mine, cut], nodes=nodes, jobs=[a_part()]))).nodes == ("s",)
+
+
+def test_fractions_fill_the_shared_node_that_is_fullest():
+    nodes = [a_node("a", SHARED), a_node("b", SHARED, used_gpus=20), a_node("c", SHARED, used_gpus=4)]
+    assert placed(decide(a_situation(offerings=[SHARED], nodes=nodes, jobs=[a_part()]))).nodes == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("job", "reason", "says"),
+    [
+        (a_job(gpus=1), Reason.SHARED_GPU, "4-shared"),
+        (a_part(fraction=0.3), Reason.SLICE_TOO_SMALL, "0.25 of a GPU, spec.gpu.fraction is 0.3"),
+        (a_part(gpu_memory_gib=40), Reason.GPU_MEMORY_TOO_SMALL, "has 20 GiB"),
+    ],
+    ids=["whole", "too small", "too little memory"],
+)
+def test_shared_gpus_say_whom_they_are_not_for(job, reason, says):
+    plan = decide(a_situation(offerings=[SHARED], nodes=[a_node("s", SHARED)], jobs=[job]))
+    assert held(plan).reason is reason
+    assert says in held(plan).message
+
+
+def test_no_node_is_bought_for_its_parts():
+    pool = a_pool(SHARED, scaler="kwok", most=4)
+    plan = decide(a_situation(offerings=[SHARED], pools=[pool], jobs=[a_part()]))
+    assert held(plan).reason is Reason.NOT_ENOUGH_GPUS
+    assert "needs 1 parts (4-shared) of A100-80GB, 0 free" in held(plan).message

@@ -119,6 +119,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         per_worker=pods.per_worker or Resources(gpus=spec.gpu.per_worker, pods=1),
         gpu_models=models,
         gpu_memory_gib=spec.gpu.memory_gi_b or 0.0,
+        gpu_fraction=spec.gpu.fraction,
         work=Work(
             units=spec.work.units,
             unit=spec.work.unit,

@@ -13,6 +13,7 @@ from stint.model.resources import Resources
 
 GIB = 2**30
 GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
+SHARED_RESOURCE, MIG_PREFIX = "nvidia.com/gpu.shared", "nvidia.com/mig-"  # parts of a GPU
 # As k8s.io/apimachinery/pkg/api/resource reads them: no NaN, no infinity, no underscores, no other alphabet's digits.
 _QUANTITY = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", re.ASCII)
 _MOST = 2.0**63  # the scheduler counts no further either
@@ -45,6 +46,16 @@ def resources(amounts: Mapping[str, str], *, gpu_resources: tuple[str, ...] = GP
         memory_gib=quantity(amounts["memory"]) / GIB if "memory" in amounts else 0.0,
         pods=_things(quantity(amounts["pods"])) if "pods" in amounts else 0,
     )
+
+
+def slices(amounts: Mapping[str, str]) -> dict[str, int]:
+    """The resources that are parts of a GPU, and how many.
+
+    Raises:
+        ValueError: one of them is no quantity.
+    """
+    found = {k: _things(quantity(v)) for k, v in amounts.items() if k == SHARED_RESOURCE or k.startswith(MIG_PREFIX)}
+    return {resource: count for resource, count in found.items() if count > 0}
 
 
 def _things(amount: float) -> int:

@@ -88,8 +88,11 @@ def _number(schema: dict[str, Any], info: inspect.IntType | inspect.FloatType) -
             schema["minimum"] = low
             if exclusive:
                 schema["exclusiveMinimum"] = True
-    if info.le is not None:
-        schema["maximum"] = info.le
+    for high, exclusive in ((info.le, False), (info.lt, True)):
+        if high is not None:
+            schema["maximum"] = high
+            if exclusive:
+                schema["exclusiveMaximum"] = True
     return schema
 
 

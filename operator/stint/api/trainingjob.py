@@ -33,6 +33,13 @@ class Gpu(Camel, kw_only=True):
     """spec.gpu"""
 
     per_worker: Annotated[int, doc("GPUs of each worker; all on one node.", ge=1, le=16)] = 1
+    fraction: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, lt=1)] | None,
+        doc(
+            "The part of one GPU that is enough for a worker, as 0.25; the speeds are meant with that. On nodes whose "
+            "GPUs are shared (time-slicing, MPS, MIG) it is charged its part, on others a whole GPU."
+        ),
+    ] = None
     models: Annotated[
         list[_GPU],
         doc(
@@ -44,7 +51,7 @@ class Gpu(Camel, kw_only=True):
     ] = []
     memory_gi_b: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=4096)] | None,
-        doc("The least memory that a single GPU must have, in GiB."),
+        doc("The least memory that a single GPU must have, or a worker's part of one, in GiB."),
     ] = msgspec.field(default=None, name="memoryGiB")
     resource: Annotated[
         str,
@@ -234,6 +241,14 @@ _SPEC_RULES = (
         "spec.workers is the size that the speeds are meant at; it must lie between spec.elastic.min and max",
     ),
     (
+        "!has(self.gpu.fraction) || self.gpu.perWorker == 1",
+        "spec.gpu.fraction is a part of one GPU; leave it out, or set spec.gpu.perWorker to 1",
+    ),
+    (
+        "!has(self.gpu.fraction) || !has(self.steers)",
+        "whoever makes the pods of spec.steers decides what they ask for; drop spec.gpu.fraction",
+    ),
+    (
         "!has(self.gpu.models) || size(self.gpu.models) == 0 || "
         "self.gpu.models.exists(m, m in self.work.unitsPerSecond)",
         "no model of spec.gpu.models has a speed in spec.work.unitsPerSecond; add one, so that finishing has a price",
@@ -352,7 +367,7 @@ class Status(Camel, kw_only=True):
     pool: Annotated[str, doc("Node pool that it runs in or waits for.")] = ""
     offering: Annotated[str, doc("pool/instance type/zone/capacity type.")] = ""
     gpu_model: Annotated[str, doc("GPU model that it runs on or waits for.")] = ""
-    gpus: Annotated[int, doc("GPUs that it holds or waits for.")] = 0
+    gpus: Annotated[int, doc("GPUs, or parts of one, that it holds or waits for.")] = 0
     workers: Annotated[int, doc("Workers that it runs with or waits for.")] = 0
     ready_workers: Annotated[int, doc("Workers that run.")] = 0
     selector: Annotated[str, doc("Label selector of its pods, for the scale subresource.")] = ""

@@ -9,7 +9,7 @@ from datetime import date
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.freshness import LIST_LIMIT_DAYS, SPOT_LIMIT_DAYS, stale
 from stint.model.figure import Confidence, Figure
-from stint.model.market import Offering, PoolName, Taint, offering_id
+from stint.model.market import Offering, PoolName, Slices, Taint, offering_id
 from stint.model.offering import CapacityType
 from stint.model.resources import Resources
 
@@ -38,21 +38,23 @@ class Machine:
     per_node: Resources
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
+    slices: Slices | None = None  # `gpu_memory_gib` and `per_node.gpus` are then those of the parts
 
 
 def quote(machine: Machine, catalogue: Catalogue, *, today: date, limits: FreshnessLimits) -> Offering:
     """Return the offering. What the catalogue does not know is None, never a default."""
     m = machine
+    gpus = m.per_node.gpus / m.slices.per_gpu if m.slices else float(m.per_node.gpus)
     price = catalogue.price(m.provider, m.region, m.instance_type, m.capacity_type, m.zone_id or m.zone or None)
     owned = m.capacity_type is CapacityType.OWNED
     if price is None and owned:
-        price = catalogue.owned_usd_per_node_hour(m.gpu_model, float(m.per_node.gpus))
+        price = catalogue.owned_usd_per_node_hour(m.gpu_model, gpus)
     spot = m.capacity_type is CapacityType.SPOT
     price_limit = limits.spot_price_days if spot else limits.list_price_days
     old = ("price",) if price is not None and stale(price, today, price_limit) else ()
-    peak = catalogue.node_watts(m.provider, m.instance_type) or catalogue.watts_of(m.gpu_model, float(m.per_node.gpus))
+    peak = catalogue.node_watts(m.provider, m.instance_type) or catalogue.watts_of(m.gpu_model, gpus)
     return Offering(
-        id=offering_id(m.pool, m.instance_type, m.zone, m.capacity_type),
+        id=offering_id(m.pool, m.instance_type, m.zone, m.capacity_type, m.slices),
         pool=m.pool,
         provider=m.provider,
         region=m.region,
@@ -76,6 +78,7 @@ def quote(machine: Machine, catalogue: Catalogue, *, today: date, limits: Freshn
         ),
         usd_per_storage_gb_month=catalogue.storage_usd_per_gb_month(m.provider, m.region),
         stale=old,
+        slices=m.slices,
     )
 
 

@@ -184,7 +184,8 @@ class Cycle:
             t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
             for t in caches.trainingjobs
         }
-        busy = {p.node for p in caches.pods if p.requests.gpus and p.phase not in ("Succeeded", "Failed")}
+        takes = (p for p in caches.pods if p.requests.gpus or p.slices)
+        busy = {p.node for p in takes if p.phase not in ("Succeeded", "Failed")}
         for node in caches.nodes:
             if node.name in busy or not node.ready:
                 self._empty_since.pop(node.name, None)
@@ -387,23 +388,24 @@ class Cycle:
         )
 
     def _note(self, observation: Observation, placement: Placement, seen: Seen, now: datetime) -> PlanNote:
-        chosen = placement.chosen
+        chosen, spec = placement.chosen, seen.resource.spec
+        offering = observation.inventory.offerings[chosen.offering]
+        gpu_resource = offering.slices.resource if offering.slices else ""
         return PlanNote(
             offering=chosen.offering,
-            gpu_model=observation.inventory.offerings[chosen.offering].gpu_model,
+            gpu_model=offering.gpu_model,
             nodes=tuple(placement.nodes),
             since=now,
             usd_per_hour=chosen.usd_per_hour,
             finish=chosen.finish,
             cost_usd=chosen.cost.usd,
             message=told.placed_message(
-                placement,
-                observation.inventory.offerings[chosen.offering],
-                chosen.workers * seen.resource.spec.gpu.per_worker,
+                placement, offering, chosen.workers * spec.gpu.per_worker, fraction=spec.gpu.fraction
             ),
             attempt=seen.resource.status.retries,
             per_worker=seen.job.per_worker if seen.job else None,
-            made_from=made_from(seen.resource.spec),
+            made_from=made_from(spec, gpu_resource),
+            gpu_resource=gpu_resource,
         )
 
     async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome], *, besides: set[JobId]) -> None:

@@ -22,6 +22,7 @@ from stint.kube.inventory import Problem
 from stint.kube.observe import Observation
 from stint.model.cluster import Node
 from stint.model.market import Offering, PoolName
+from stint.model.offering import OfferingId
 from stint.model.plan import Plan, Resize
 from stint.pools.adapter import PoolAdapter
 
@@ -145,6 +146,10 @@ def _pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool
     name = PoolName(pool.metadata.name)
     offerings = [inventory.offerings[o] for o in inventory.pools[name].offerings]
     nodes = _members(pool, observation)
+
+    def whole(offering: OfferingId, count: int) -> float:
+        return inventory.offerings[offering].whole_gpus(count)
+
     advice = [r for r in plan.resizes if r.pool == name and r.advise_only]
     priced = [o for o in offerings if o.usd_per_node_hour is not None and o.per_node.gpus]
     prices = sorted({_per_gpu(o) for o in priced})
@@ -158,8 +163,8 @@ def _pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool
         gpu_model=",".join(sorted({o.gpu_model for o in offerings})),
         nodes=len(nodes),
         nodes_text=f"{len(nodes)}{most}",
-        gpus=sum(n.allocatable.gpus for n in nodes),
-        free_gpus=sum(max(0, n.allocatable.gpus - n.used.gpus) for n in nodes if n.usable),
+        gpus=round(sum(whole(n.offering, n.allocatable.gpus) for n in nodes)),
+        free_gpus=int(sum(whole(n.offering, max(0, n.allocatable.gpus - n.used.gpus)) for n in nodes if n.usable)),
         usd_per_gpu_hour="-".join(f"{p:.2f}" for p in sorted({prices[0], prices[-1]})) if prices else "unknown",
         price_source=",".join(sources)[:120],
         price_date=dates[0] if dates else "",
@@ -181,7 +186,7 @@ def _recommendation(advice: Sequence[Resize]) -> Recommendation | None:
 
 def _per_gpu(offering: Offering) -> float:
     assert offering.usd_per_node_hour is not None
-    return round(offering.usd_per_node_hour.value / offering.per_node.gpus, 2)
+    return round(offering.usd_per_node_hour.value / offering.whole_gpus(offering.per_node.gpus), 2)
 
 
 def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: Observation) -> list[Condition]:

@@ -141,7 +141,8 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
     if isinstance(outcome, Placement):
         chosen = outcome.chosen
         gpus = chosen.workers * seen.resource.spec.gpu.per_worker
-        text = placed_message(outcome, context.offerings[chosen.offering], gpus)
+        fraction = seen.resource.spec.gpu.fraction
+        text = placed_message(outcome, context.offerings[chosen.offering], gpus, fraction=fraction)
         placed = _where(status, chosen, seen, context, outcome.explanation)
         return change(placed, reason="Placed", message=text, nodes=ranks(outcome.nodes))
     if isinstance(outcome, Stay):
@@ -231,11 +232,16 @@ def _rejected(why: Explanation) -> list[Rejected]:
     return [Rejected(offering=r.offering, reason=r.reason.value, message=r.message[:1024]) for r in nearest]
 
 
-def placed_message(placement: Placement, offering: Offering, gpus: int) -> str:
-    """The event's sentence, with money in it."""
+def placed_message(placement: Placement, offering: Offering, gpus: int, *, fraction: float | None = None) -> str:
+    """The event's sentence, with money in it. `fraction`: of a GPU, that would have been enough for a worker."""
     chosen, best = placement.chosen, placement.explanation.runner_up
+    what = f"{gpus} {offering.gpu_model}"
+    if offering.slices is not None:
+        what = f"{gpus} part{'s' if gpus > 1 else ''} ({offering.slices.name}) of {offering.gpu_model}"
+    elif fraction is not None:
+        what += f" for the price of whole ones, as no part of {fraction:g} was to be had for less"
     text = (
-        f"placed on {gpus} {offering.gpu_model} ({chosen.workers} workers, {offering.capacity_type}) in pool "
+        f"placed on {what} ({chosen.workers} workers, {offering.capacity_type}) in pool "
         f"{offering.pool} at {chosen.usd_per_hour:.2f} USD/h, {chosen.cost.usd:.2f} USD to finish"
     )
     if best is not None:
@@ -324,7 +330,9 @@ def _up_to_date(seen: Seen) -> tuple[str, str, str]:
     plan, spec = seen.gang.plan, seen.resource.spec
     if plan is None or seen.gang.state is not GangState.PLACED:
         return "True", "UpToDate", ""
-    edited = ["spec.template or spec.gpu"] if plan.made_from and plan.made_from != made_from(spec) else []
+    edited = (
+        ["spec.template or spec.gpu"] if plan.made_from and plan.made_from != made_from(spec, plan.gpu_resource) else []
+    )
     if spec.elastic is None and len(plan.nodes) != spec.workers:
         edited.append("spec.workers")
     if not edited:

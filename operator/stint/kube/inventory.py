@@ -13,9 +13,10 @@ from datetime import date
 from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
+from stint.kube import slices
 from stint.kube.records import NodeRecord
 from stint.model.job import NodeName
-from stint.model.market import Offering, Pool, PoolName, Taint
+from stint.model.market import Offering, Pool, PoolName, Slices, Taint
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
@@ -112,7 +113,7 @@ def take_inventory(
             offerings[offering.id] = offering
             members[offering.pool][offering.id] = None
     for node in sorted(nodes, key=lambda n: n.name):
-        if node.allocatable.gpus == 0 and not _hints_at_gpus(node):
+        if node.allocatable.gpus == 0 and not node.slices and not _hints_at_gpus(node):
             continue
         claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
         if len(claims) > 1:
@@ -218,12 +219,15 @@ def _observed(
     node: NodeRecord, pool: GPUPool | None, known: Sequence[Offering], catalogue: Catalogue
 ) -> Machine | Offering | Problem:
     """What a node is: the one offering of its pool that it matches, or what its labels say."""
-    labels = node.labels
+    labels = slices.whole_product(node.labels)
     capacity = capacity_type(labels)
+    parted = labels != node.labels or bool(node.slices) or labels.get(slices.REPLICAS, "1") != "1"
     like = [
         o
         for o in known
-        if (INSTANCE_TYPE not in labels or labels[INSTANCE_TYPE] == o.instance_type)
+        if not parted
+        and o.slices is None
+        and (INSTANCE_TYPE not in labels or labels[INSTANCE_TYPE] == o.instance_type)
         and (ZONE not in labels or not o.zone or labels[ZONE] == o.zone)
         and (capacity is None or capacity is o.capacity_type)
     ]
@@ -235,15 +239,20 @@ def _observed(
     machine = catalogue.instance_type(provider, instance)
     if model is None and machine is not None:
         model = machine.gpu_model
+    pools = (pool.metadata.name,) if pool else ()
     if model is None:
         text = (
             f"neither {GPU_PRODUCT}={labels.get(GPU_PRODUCT, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
             "has; run GPU feature discovery, or describe the nodes in a GPUPool"
         )
-        pools = (pool.metadata.name,) if pool else ()
         return Problem(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
     facts = catalogue.gpu(model)
     gpu_memory = float(labels[GPU_MEMORY]) / 1024 if labels.get(GPU_MEMORY, "").isdigit() else _memory(facts)
+    try:
+        parts = slices.read(node.labels, node.slices, whole=node.allocatable.gpus, gpu_memory_gib=gpu_memory)
+    except ValueError as error:
+        text = f"{error}; nothing is placed on it"
+        return Problem(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
     zone = labels.get(ZONE, "")
     capacity = capacity or CapacityType.ON_DEMAND
     name = pool.metadata.name if pool else next((labels[k] for k in _POOL_LABELS if k in labels), "")
@@ -256,11 +265,19 @@ def _observed(
         instance_type=instance or model,
         capacity_type=capacity,
         gpu_model=model,
-        gpu_memory_gib=gpu_memory,
-        per_node=node.allocatable,
-        labels={k: v for k, v in labels.items() if k != "kubernetes.io/hostname"},
+        gpu_memory_gib=parts.memory_gib if parts else gpu_memory,
+        per_node=allocatable(node, parts),
+        labels={k: v for k, v in node.labels.items() if k != "kubernetes.io/hostname"},
         taints=tuple(t for t in node.taints if not passing(t)),
+        slices=parts,
     )
+
+
+def allocatable(node: NodeRecord, parts: Slices | None) -> Resources:
+    """What a node has, its GPUs counted in parts if it gives them out so."""
+    if parts is None or parts.resource not in node.slices:
+        return node.allocatable
+    return replace(node.allocatable, gpus=node.slices[parts.resource])
 
 
 def passing(taint: Taint) -> bool:

@@ -41,6 +41,7 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
     attempt: Annotated[int, msgspec.Meta(ge=0)] = 0
     per_worker: Resources | None = None  # what it was placed with: its spec may be edited while it runs
     made_from: str = ""  # see the function of that name
+    gpu_resource: str = ""  # what pods ask for there, where it is not what the spec says
 
 
 def note(plan: PlanNote) -> str:
@@ -48,9 +49,15 @@ def note(plan: PlanNote) -> str:
     return msgspec.json.encode(plan).decode()
 
 
-def made_from(spec: Spec) -> str:
-    """A fingerprint of everything in a spec that pods are made from, and that only a new Job can take up."""
-    parts = [worker_template(spec), spec.gpu.per_worker, spec.gpu.resource]
+def made_from(spec: Spec, gpu_resource: str = "") -> str:
+    """A fingerprint of everything in a spec that pods are made from, and that only a new Job can take up.
+
+    Args:
+        gpu_resource: as in `PlanNote`.
+    """
+    parts = [worker_template(spec), spec.gpu.per_worker, gpu_resource or spec.gpu.resource]
+    if spec.gpu.fraction is not None:
+        parts.append(spec.gpu.fraction)
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:12]
 
 
@@ -104,7 +111,7 @@ def indexed_job(
     Args:
         grouped: its pods name a PodGroup (see `pod_group`), unless the template names one.
     """
-    pods = _pod_template(name, template, workers, gpus_per_worker, gpu_resource)
+    pods = _pod_template(name, template, workers, gpus_per_worker, gpu_resource, plan.gpu_resource or gpu_resource)
     if grouped and not has_own_group(template):
         pods["spec"]["schedulingGroup"] = {"podGroupName": group_name(name, plan)}
     return {
@@ -182,7 +189,7 @@ def _owner(name: str, uid: str) -> dict[str, Any]:
 
 
 def _pod_template(
-    name: str, given: dict[str, Any], workers: int, gpus_per_worker: int, gpu_resource: str
+    name: str, given: dict[str, Any], workers: int, gpus_per_worker: int, gpu_resource: str, asked_for: str
 ) -> dict[str, Any]:
     template = copy.deepcopy(given)
     meta = template.setdefault("metadata", {})
@@ -199,7 +206,8 @@ def _pod_template(
     first = spec["containers"][0]
     asked = first.setdefault("resources", {})
     for kind in ("limits", "requests"):
-        asked[kind] = {**asked.get(kind, {}), gpu_resource: str(gpus_per_worker)}
+        others = {k: v for k, v in asked.get(kind, {}).items() if k != gpu_resource}
+        asked[kind] = {**others, asked_for: str(gpus_per_worker)}
     for container in spec["containers"]:
         container["env"] = _torchrun(name, workers, gpus_per_worker, container.get("env", []))
     return template

@@ -22,6 +22,7 @@ from stint.kube.inventory import (
     LEAVING_TAINTS,
     UNREADY_TAINTS,
     Inventory,
+    allocatable,
     passing,
     take_inventory,
 )
@@ -278,12 +279,14 @@ def _nodes(
 ) -> list[Node]:
     """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
     used: dict[str, Resources] = defaultdict(Resources)
+    parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
     placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
     for pod in caches.pods:
         mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
         where = pod.node or pod.nominated
         if where and pod.phase not in _TERMINAL and not mine:
             used[where] += pod.requests
+            parts[where] += pod.slices
     for job in placed.values():
         if job.assignment is not None:
             for node_name in job.assignment.nodes:
@@ -296,7 +299,8 @@ def _nodes(
         if offering_id is None:
             continue
         offering = inventory.offerings[offering_id]
-        nodes.append(_node(record, offering, pools.get(offering.pool), used[record.name], selected, empty_since, now))
+        taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
+        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected, empty_since, now))
     present: dict[OfferingId, int] = defaultdict(int)
     for node in nodes:
         present[node.offering] += 1
@@ -315,11 +319,12 @@ def _node(
     now: datetime,
 ) -> Node:
     taints = {t.key for t in record.taints}
+    has = allocatable(record, offering.slices)
     coming = _coming(record, pool, now) if not record.ready or taints & UNREADY_TAINTS else None
     return Node(
         name=NodeName(record.name),
         offering=offering.id,
-        allocatable=record.allocatable if record.allocatable.gpus else offering.per_node,
+        allocatable=has if has.gpus else offering.per_node,
         used=used,
         ready=record.ready and not taints & UNREADY_TAINTS,
         schedulable=not record.unschedulable and not taints & LEAVING_TAINTS and not record.deleting,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from stint.api.quantity import resources
+from stint.api.quantity import resources, slices
 from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
 from stint.model.market import Taint
 from stint.model.resources import Resources
@@ -104,6 +104,7 @@ class NodeRecord(msgspec.Struct, frozen=True):
     ready_since: datetime | None  # or not ready since
     created: datetime | None
     deleting: bool
+    slices: dict[str, int] = {}  # what it has of resources that are parts of a GPU
 
 
 def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
@@ -123,6 +124,7 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
         ready_since=ready.last_transition_time if ready else None,
         created=meta.creation_timestamp,
         deleting=meta.deletion_timestamp is not None,
+        slices=slices(node.status.allocatable),
     )
     return meta.uid, meta.resource_version, record
 
@@ -176,6 +178,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     phase: str
     requests: Resources
     gang: GangPod | None
+    slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
 
 
 class GangPod(msgspec.Struct, frozen=True):
@@ -221,6 +224,11 @@ def pod_requests(spec: _PodSpec) -> Resources:
                 pods=1,
             )
     return total
+
+
+def _slices(spec: _PodSpec) -> int:
+    """No init container is counted: one that asks for a part alone is a thing nobody does."""
+    return sum(sum(slices(c.resources.requests).values()) for c in spec.containers)
 
 
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
@@ -275,6 +283,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         phase=status.phase,
         requests=requests,
         gang=gang,
+        slices=_slices(spec),
     )
     return meta.uid, meta.resource_version, record
 

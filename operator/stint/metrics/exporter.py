@@ -198,8 +198,8 @@ class Metrics:
             nodes[o.pool, _state(node)] = nodes.get((o.pool, _state(node)), 0.0) + 1
             if node.usable:
                 used = min(node.used.gpus, node.allocatable.gpus)
-                gpus[o.pool, o.gpu_model, "used"] += used
-                gpus[o.pool, o.gpu_model, "free"] += node.allocatable.gpus - used
+                gpus[o.pool, o.gpu_model, "used"] += o.whole_gpus(used)
+                gpus[o.pool, o.gpu_model, "free"] += o.whole_gpus(node.allocatable.gpus - used)
         _set(self.pool_nodes, nodes)
         _set(self.pool_gpus, gpus)
         self.price.clear()
@@ -209,7 +209,7 @@ class Metrics:
             if price is None or not price.usable or not o.per_node.gpus:
                 continue
             labels = (o.pool, o.gpu_model, o.capacity_type.value, price.source)
-            self.price.labels(*labels).set(price.value / o.per_node.gpus)
+            self.price.labels(*labels).set(price.value / o.whole_gpus(o.per_node.gpus))
             days = price.age_days(situation.now.date())
             age = math.inf if days is None else days * 86_400
             ages[o.pool,] = max(ages.get((o.pool,), 0.0), age)

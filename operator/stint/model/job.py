@@ -156,7 +156,8 @@ class Job:
     max_workers: int
     per_worker: Resources
     gpu_models: tuple[str, ...] = ()  # canonical; empty: any that fits and whose speed is known
-    gpu_memory_gib: float = 0.0  # the least a single GPU must have
+    gpu_memory_gib: float = 0.0  # the least a single GPU must have, or a worker's part of one
+    gpu_fraction: float | None = None  # of one GPU, which is all that a worker needs; None: whole ones
     work: Work
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     capacity_types: tuple[CapacityType, ...] = tuple(CapacityType)

@@ -23,6 +23,17 @@ class Taint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """How the GPUs of an offering are given out in parts; `per_node.gpus` then counts parts."""
+
+    name: str  # a MIG profile as 1g.10gb, or how many share: 4-shared
+    resource: str  # what a pod asks for
+    per_gpu: int
+    fraction: float  # of one GPU that a part is sure of
+    memory_gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Offering:
     """Instance type x zone x capacity type, inside one pool, with every figure that prices it.
 
@@ -49,11 +60,19 @@ class Offering:
     interruptions_per_hour: Figure | None = None  # of one node; None: the provider does not interrupt it
     usd_per_storage_gb_month: Figure | None = None
     stale: tuple[str, ...] = ()  # which of its figures are older than the price book allows
+    slices: Slices | None = None  # None: its GPUs are whole
+
+    def whole_gpus(self, count: int) -> float:
+        """How many GPUs that many of what `per_node.gpus` counts are."""
+        return count / self.slices.per_gpu if self.slices else float(count)
 
 
-def offering_id(pool: PoolName, instance_type: str, zone: str, capacity_type: CapacityType) -> OfferingId:
+def offering_id(
+    pool: PoolName, instance_type: str, zone: str, capacity_type: CapacityType, slices: Slices | None = None
+) -> OfferingId:
     """The one place where an offering's key is made."""
-    return OfferingId("/".join((pool, instance_type, zone or "-", capacity_type.value)))
+    machine = f"{instance_type}:{slices.name}" if slices else instance_type
+    return OfferingId("/".join((pool, machine, zone or "-", capacity_type.value)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

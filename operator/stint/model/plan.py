@@ -19,6 +19,8 @@ class Reason(StrEnum):
     MODEL_NOT_ALLOWED = "ModelNotAllowed"
     CAPACITY_TYPE_NOT_ALLOWED = "CapacityTypeNotAllowed"
     GPU_MEMORY_TOO_SMALL = "GpuMemoryTooSmall"
+    SLICE_TOO_SMALL = "SliceTooSmall"
+    SHARED_GPU = "SharedGpu"  # the job wants whole ones
     WORKER_EXCEEDS_NODE = "WorkerExceedsNode"
     NODE_SELECTOR_MISMATCH = "NodeSelectorMismatch"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"

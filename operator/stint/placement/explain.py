@@ -141,7 +141,8 @@ class _Room:
         room = int(capacity.room(job, offering, 0.0, 1e-6).sum())
         gpus = wanted.per_worker.gpus
         pool = problem.pools[problem.pool_of_offering[offering]]
-        text = f"needs {wanted.min_workers * gpus} {o.gpu_model}, {room * gpus} free in {o.id}"
+        what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
+        text = f"needs {wanted.min_workers * gpus} {what}, {room * gpus} free in {o.id}"
         lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
         if pool.scaler is not None and lacking > headroom:

@@ -14,6 +14,7 @@ from stint.model.resources import Resources
 from stint.model.situation import Rates
 
 _BLOCKING = ("NoSchedule", "NoExecute")
+_ROUNDING = 1e-6  # 0.333333 is a third
 FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
 
 
@@ -67,6 +68,12 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
         return Reason.GPU_MEMORY_TOO_SMALL, (
             f"{o.gpu_model} has {o.gpu_memory_gib:g} GiB, spec.gpu.memoryGiB asks for {job.gpu_memory_gib:g}"
         )
+    if o.slices is not None and o.slices.fraction < (job.gpu_fraction or 0.0) - _ROUNDING:
+        return Reason.SLICE_TOO_SMALL, (
+            f"a part ({o.slices.name}) is {o.slices.fraction:.3g} of a GPU, spec.gpu.fraction is {job.gpu_fraction:g}"
+        )
+    if o.slices is not None and job.gpu_fraction is None:
+        return Reason.SHARED_GPU, f"its GPUs are shared ({o.slices.name}); spec.gpu.fraction would take a part of one"
     if workers_per_node(job.per_worker, o.per_node) == 0:
         return Reason.WORKER_EXCEEDS_NODE, _exceeds(job.per_worker, o)
     if missing := selector_misses(job.node_selector, o.labels):

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from stint.placement.fragmentation import GPU, Fleet, Host, Shape
+from stint.placement.fragmentation import GPU, Fleet, Host, Shape, Worth
 
 FIT = 2.0
 SCARCE = 0.01
+TIE = 20.0  # GPU-milli
 _STEP = 10  # of GPU-milli, in the table
 _CORE = 1000  # CPU-milli
 
@@ -64,13 +65,7 @@ class LookAhead:
         models = sorted({host.model for host in hosts})
         self._cores = max((host.cpu_milli for host in hosts), default=0) // _CORE
         self._table = outlook(typical, models, cores=self._cores)
-        most = max((host.gpus for host in hosts), default=0)
-        self._several = np.zeros((len(models), most + 1))
-        for shape, popularity in typical:
-            for at, model in enumerate(models):
-                if shape.gpus > 1 and (not shape.models or model in shape.models):
-                    self._several[at, shape.gpus :] += popularity
-        self._several *= GPU * np.arange(most + 1)
+        self._several = Worth([(shape, popularity) for shape, popularity in typical if shape.gpus > 1], hosts)
 
     def value(
         self,
@@ -81,7 +76,8 @@ class LookAhead:
     ) -> Float[np.ndarray, " host"]:
         """What nodes with this much free will come to, in GPU-milli."""
         each = self._each(model, cpu, free, free.sum(axis=1))
-        value: Float[np.ndarray, " host"] = each.sum(axis=1) + self._several[model, full]
+        several = self._several.whole[self._several.rows(model, cpu), full]
+        value: Float[np.ndarray, " host"] = each.sum(axis=1) + several
         return value
 
     def _each(
@@ -98,20 +94,24 @@ class LookAhead:
         return found
 
     def rate(self, fleet: Fleet, at: Int[np.ndarray, " host"], shape: Shape) -> Float[np.ndarray, "host way"]:
-        """As `stint.placement.packing.Policy.rate`: the value after, less the value before."""
+        """As `stint.placement.packing.Policy.rate`: the value after, less the value before.
+
+        In steps of `TIE`: what is about as good goes to the first node, so that whole nodes stay free at the end.
+        """
         model, free, full = fleet.model[at], fleet.free[at], fleet.full[at]
         cpu = fleet.cpu[at] - shape.cpu_milli
         before = self.value(model, fleet.cpu[at], free, full)[:, None]
         total = free.sum(axis=1) - shape.milli
         each = self._each(model, cpu, free, total)
+        rows = self._several.rows(model, cpu)
         after: Float[np.ndarray, "host way"]
         if shape.shares:
             rest = self._each(model, cpu, np.maximum(free - shape.gpu_milli, 0), total)
             left = np.maximum(full[:, None] - (free == GPU), 0)
-            after = each.sum(axis=1)[:, None] - each + rest + self._several[model[:, None], left]
+            after = each.sum(axis=1)[:, None] - each + rest + self._several.whole[rows[:, None], left]
         else:
             left = np.maximum(full - shape.gpus, 0)
             taken = (full - left) * self._each(model, cpu, np.full((len(at), 1), GPU), total)[:, 0]
-            after = (each.sum(axis=1) - taken + self._several[model, left])[:, None]
-        after -= before
-        return after
+            after = (each.sum(axis=1) - taken + self._several.whole[rows, left])[:, None]
+        steps: Float[np.ndarray, "host way"] = np.floor((after - before) / TIE) * TIE
+        return steps

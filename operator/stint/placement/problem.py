@@ -28,6 +28,7 @@ from stint.model.situation import Rates, Situation
 from stint.placement import fit
 
 MOST_BUYABLE_NODES = 256  # of one offering in one plan
+_WHOLE_FOR_A_PART_USD = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
 
     headroom = _headroom(pools, offerings, nodes)
     rejections, pairs = _possible(jobs, offerings, situation.rates)
-    rows = _rows(jobs, pools, pool_of, pairs)
+    rows = _rows(jobs, offerings, pools, pool_of, pairs)
     real = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if not r.advice])
     advice = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if r.advice])
     real, too_dear = _over_budget(jobs, offerings, real)
@@ -193,6 +194,7 @@ def _possible(
 
 def _rows(
     jobs: Sequence[Job],
+    offerings: Sequence[Offering],
     pools: Sequence[Pool],
     pool_of: Int[np.ndarray, " offering"],
     pairs: Iterable[tuple[int, int]],
@@ -202,7 +204,7 @@ def _rows(
         pool = pools[pool_of[o]]
         for workers in widths(jobs[j]):
             rows.append(Row(j, o, workers, buys=False, advice=False))
-            if pool.scaler is not None:
+            if pool.scaler is not None and offerings[o].slices is None:  # who would share its GPUs?
                 rows.append(Row(j, o, workers, buys=True, advice=pool.advise_only))
     return rows
 
@@ -287,6 +289,10 @@ def price_columns(
             lateness_usd_per_hour=column(j.objective.lateness_usd_per_hour for j in jb),
         )
     )
+    # Where paid-for GPUs make both free, a part of one is taken before a whole one.
+    whole = column(
+        _WHOLE_FOR_A_PART_USD * (j.gpu_fraction is not None and o.slices is None) for j, o in zip(jb, of, strict=True)
+    )
     alpha = column(j.objective.performance * j.objective.usd_per_hour for j in jb)
     beta = column(j.objective.cost for j in jb)
     return Columns(
@@ -298,7 +304,7 @@ def price_columns(
         share=share,
         usd_per_node_hour=price,
         held_hours=boot + np.where(buys, cold, 0.0) + cost.wall_hours,
-        objective_usd=alpha * cost.finish_hours + beta * cost.total_usd,
+        objective_usd=alpha * cost.finish_hours + beta * cost.total_usd + whole,
         cost=cost,
     )
 

@@ -47,6 +47,12 @@ def test_models_are_understood_in_any_usual_spelling():
     assert set(job.work.units_per_second) == {"A100-80GB", "L40S"}
 
 
+def test_a_fraction_is_one_of_whatever_a_node_gives_out():
+    job = parse(a_resource(gpu={"fraction": 0.25}))
+    assert (job.gpu_fraction, job.per_worker.gpus) == (0.25, 1)
+    assert parse(a_resource()).gpu_fraction is None
+
+
 def test_a_worker_needs_what_its_containers_ask_for_and_its_gpus():
     job = parse(a_resource(container={"resources": {"requests": {"cpu": "500m", "memory": "64Gi"}}}))
     assert (job.per_worker.gpus, job.per_worker.cpu, job.per_worker.memory_gib) == (4, 0.5, 64.0)

@@ -24,6 +24,7 @@ class Inner(Camel, kw_only=True):
 class Everything(Camel, kw_only=True):
     needed_name: Annotated[str, doc("A name.", min_length=1, max_length=63, pattern="^a")]
     ratio: Annotated[float, doc("A ratio.", gt=0, le=1)] = 0.5
+    part: Annotated[float, doc("A part.", ge=0, lt=1)] = 0.5
     colour: Annotated[Colour, doc("A colour.")] = Colour.RED
     on: Annotated[bool, doc("Whether.")] = False
     when: Annotated[datetime | None, doc("When.")] = None
@@ -61,6 +62,7 @@ def test_fields_are_spelled_as_kubernetes_spells_them_and_only_those_without_a_d
     ("field", "schema"),
     [
         ("neededName", {"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^a"}),
+        ("part", {"type": "number", "minimum": 0, "maximum": 1, "exclusiveMaximum": True, "default": 0.5}),
         ("ratio", {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1, "default": 0.5}),
         ("colour", {"type": "string", "enum": ["Red", "Blue"], "default": "Red"}),
         ("on", {"type": "boolean", "default": False}),

@@ -2,11 +2,23 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from stint.kube.manifests import PlanNote, indexed_job, longest_name, note, read_note, release_patch, service
+from stint.api.trainingjob import Spec
+from stint.kube.manifests import (
+    PlanNote,
+    indexed_job,
+    longest_name,
+    made_from,
+    note,
+    read_note,
+    release_patch,
+    service,
+)
 from stint.testing.builders import NOW
 
+GPU = "nvidia.com/gpu"
 PLAN = PlanNote(
     offering="p/i/z/spot", gpu_model="L40S", nodes=("n1", "n1", "n2"), since=NOW, usd_per_hour=3.5, attempt=1
 )
@@ -166,3 +178,21 @@ def test_other_kinds_of_affinity_are_left_alone_by_a_patch_that_does_not_name_th
     patch = release_patch("u", "n1", json.dumps(affinity).encode())
     assert set(patch["spec"]["affinity"]) == {"nodeAffinity"}
     assert _terms(patch) == [{"matchFields": [PIN]}]
+
+
+def test_pods_ask_for_the_resource_that_parts_of_a_gpu_have_there():
+    template = {"spec": {"containers": [{"name": "train", "image": "x", "resources": {"limits": {GPU: "1"}}}]}}
+    plan = msgspec.structs.replace(PLAN, gpu_resource="nvidia.com/mig-1g.10gb")
+    job = indexed_job("unet", "uid", template, workers=3, gpus_per_worker=1, gpu_resource=GPU, plan=plan)
+    spec = job["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"] == {
+        kind: {"nvidia.com/mig-1g.10gb": "1"} for kind in ("limits", "requests")
+    }
+    assert spec["tolerations"] == [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]  # nodes are tainted so
+
+
+def test_going_from_a_part_of_another_kind_to_a_whole_gpu_takes_new_pods():
+    spec = msgspec.convert(
+        {"work": {"units": 1, "unitsPerSecond": {"L4": 1}}, "gpu": {"fraction": 0.5}, "podTemplate": {}}, Spec
+    )
+    assert made_from(spec) == made_from(spec, GPU) != made_from(spec, "nvidia.com/mig-1g.10gb")

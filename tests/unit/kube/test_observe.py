@@ -293,3 +293,15 @@ def test_a_plan_that_is_none_is_not_read(note):
     whole = msgspec.json.decode(manifests.note(a_plan()))
     assert manifests.read_note(json.dumps(whole)) == a_plan()
     assert manifests.read_note(json.dumps(whole | note)) is None
+
+
+def test_parts_of_gpus_count_where_a_node_gives_out_parts_and_nowhere_else():
+    instances = {"nvidia.com/mig-1g.10gb": 7}
+    nodes = [a_record("whole", slices=instances), a_record("parts", gpus=0, slices=instances)]
+    pods = [
+        PodRecord(uid=n.name, node=n.name, nominated="", phase="Running", requests=Resources(), gang=None, slices=2)
+        for n in nodes
+    ]
+    seen = look(nodes=nodes, pods=pods).situation
+    taken = {n.name: (n.used.gpus, n.allocatable.gpus) for n in seen.nodes}
+    assert taken == {"whole": (0, 8), "parts": (2, 7)}

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import job_id
+from stint.model.market import Slices
 from stint.model.offering import OfferingId
 from stint.model.plan import (
     Candidate,
@@ -208,6 +209,16 @@ class TestPools:
             assert value(metrics, "stint_pool_nodes", pool="spot", state=state) == 0
         for pool, state, gpus in (("a100", "used", 6), ("a100", "free", 2), ("spot", "free", 0)):
             assert value(metrics, "stint_pool_gpus", pool=pool, gpu_model="A100-80GB", state=state) == gpus
+
+    def test_shared_gpus_are_counted_and_priced_as_gpus(self):
+        quarters = Slices(name="4-shared", resource="nvidia.com/gpu", per_gpu=4, fraction=0.25, memory_gib=20)
+        shared = replace(A100, slices=quarters, per_node=replace(A100.per_node, gpus=32))
+        metrics = after(Metrics(), a_situation(offerings=[shared], nodes=[a_node("n", shared, used_gpus=6)]))
+        where = {"pool": "a100", "gpu_model": "A100-80GB"}
+        assert value(metrics, "stint_pool_gpus", **where, state="used") == 1.5
+        assert value(metrics, "stint_pool_gpus", **where, state="free") == 6.5
+        price = {**where, "capacity_type": "on-demand", "source": "test"}
+        assert value(metrics, "stint_pool_price_dollars_per_gpu_hour", **price) == 2.0
 
     def test_prices_carry_their_source_and_their_age(self):
         unknown = an_offering("owned", usd=None)
