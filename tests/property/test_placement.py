@@ -10,10 +10,12 @@ from stint.decide import decide
 from stint.placement import queue
 from stint.placement.annealing import Annealing
 from stint.placement.greedy import Greedy
+from stint.placement.horizons import lay_out
 from stint.placement.milp import Auto, Exact
 from stint.placement.portfolio import Portfolio
-from stint.placement.prices import find_prices, lay_out, prove
+from stint.placement.prices import prove
 from stint.placement.problem import build_problem
+from stint.placement.scarcity import find_prices
 from stint.placement.solver import objective_usd
 from stint.testing import suites
 from tests.problems import situations

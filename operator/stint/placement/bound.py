@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stint.model.plan import Certificate, NodeWorth
-from stint.placement.prices import Prices, lay_out, prove
+from stint.placement.horizons import lay_out
+from stint.placement.prices import Prices, prove
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, idle_usd
 

@@ -18,13 +18,14 @@ from stint.placement.annealing import Annealing
 from stint.placement.capacity import Capacity
 from stint.placement.greedy import Greedy, columns_of_jobs
 from stint.placement.milp import Exact
-from stint.placement.prices import Prices, find_prices
+from stint.placement.prices import Prices
 from stint.placement.problem import Problem
+from stint.placement.scarcity import find_prices
 from stint.placement.solver import Assignment, Choice, objective_usd
 
 _EXACT_JOBS, _ANNEALED_JOBS = 200, 12
 _ANNEALED_STEPS = 500
-_FEW_JOBS = 300
+_FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
 _STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs only the first
 
 
@@ -38,7 +39,7 @@ class Portfolio:
         """See `Solver`. The prices that it found come with the answer, for the certificate."""
         prices = find_prices(problem)
         answers = [Greedy().solve(problem, budget_steps=budget_steps, rng=rng)]
-        if prices.unit_usd.any():
+        if prices.unit_usd.any() and len(problem.jobs) <= _MANY_JOBS:
             some = _STRENGTHS if len(problem.jobs) <= _FEW_JOBS else _STRENGTHS[:1]
             answers += [serve_by_rent(problem, prices, strength=s) for s in some]
         if len(problem.jobs) <= _EXACT_JOBS:

@@ -6,9 +6,10 @@ import pytest
 from stint.decide import decide
 from stint.model.job import Objective
 from stint.placement import queue
+from stint.placement.horizons import HORIZONS, lay_out
 from stint.placement.portfolio import Portfolio
-from stint.placement.prices import HORIZONS, find_prices, lay_out
 from stint.placement.problem import build_problem
+from stint.placement.scarcity import find_prices
 from stint.testing.builders import a_job, a_node, a_situation, an_offering, running_on
 
 HURRIED = Objective(usd_per_hour=5.0)
@@ -56,10 +57,11 @@ def test_a_gang_uses_by_a_horizon_what_it_would_had_it_started_at_its_buckets_en
     held = float(problem_of(with_nodes(1, jobs=1)).columns.held_hours[0])
     horizons = market.horizon_hours
     assert len(horizons) == HORIZONS + 1
-    assert market.overlap_hours[0, 0, 0] == 1.0  # now
-    assert market.overlap_hours[0, 0, 1:].tolist() == pytest.approx([min(held, h) for h in horizons[1:]])
-    assert market.overlap_hours[0, 2, -1] == pytest.approx(min(held, horizons[-1] - horizons[2]))
-    assert not market.overlap_hours[0, -1].any()  # after the last
+    used = market.overlap_hours(np.arange(HORIZONS + 2), np.zeros(HORIZONS + 2, dtype=np.int64))
+    assert used[:, 0].tolist() == [1.0] + [0.0] * (HORIZONS + 1)  # now
+    assert used[0, 1:].tolist() == pytest.approx([min(held, h) for h in horizons[1:]])
+    assert used[2, -1] == pytest.approx(min(held, horizons[-1] - horizons[2]))
+    assert not used[-1].any()  # after the last
 
 
 def test_jobs_that_are_alike_have_one_price():
