@@ -22,6 +22,7 @@ _EMBEDDED_ONLY = [
         "cluster",
         "faults",
         "kueue",
+        "planner",
         "readme",
         "rights",
         "steering",
