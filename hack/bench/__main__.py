@@ -7,21 +7,49 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, gang, idle, informer, kind, plain, recover, storm
+from hack.bench import decide, gang, idle, informer, kind, openb, plain, planner, recover, storm
+from hack.bench.fleets import JOBS
 
-NAMES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
-    "informer": informer.rows,
-    "gang": gang.rows,
-    "decide": decide.rows,
-    "storm": storm.rows,
-    "plain": plain.rows,
-    "idle": idle.rows,
-    "failover": recover.failover,
-    "recover": recover.recover,
-    "kind": kind.rows,
+Rows = list[dict[str, Any]]
+
+
+def _without_options(rows: Callable[[], Rows]) -> Callable[[argparse.Namespace], Rows]:
+    return lambda _: rows()
+
+
+NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
+    "informer": _without_options(informer.rows),
+    "gang": _without_options(gang.rows),
+    "decide": _without_options(decide.rows),
+    "storm": _without_options(storm.rows),
+    "plain": _without_options(plain.rows),
+    "idle": _without_options(idle.rows),
+    "failover": _without_options(recover.failover),
+    "recover": _without_options(recover.recover),
+    "kind": _without_options(kind.rows),
+    "openb": openb.rows,
+    "planner": planner.planner,
+    "incremental": planner.incremental,
+    "consolidate": planner.consolidation,
+    "snapshot500": planner.snapshot500,
 }
+TRACED = ("openb",)  # left out of `all` where there are no traces
+
+
+def seeds(spec: str) -> tuple[int, ...]:
+    """`42-46,51` as numbers.
+
+    Raises:
+        ValueError: if it is not made of numbers and ranges.
+    """
+    found: list[int] = []
+    for part in spec.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
 
 
 def main() -> int:
@@ -29,10 +57,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__)
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object a benchmark instead of text")
+    parser.add_argument("--traces", type=Path, metavar="DIR", help="where the public traces are")
+    parser.add_argument("--seeds", type=seeds, metavar="SPEC", help="42-46 or 42,43; without it, all there are")
+    parser.add_argument("--size", choices=tuple(JOBS), help="of the planner's fleet; without it, all")
+    parser.add_argument("--workload", metavar="NAME", help="one of those there are; without it, all")
     options = parser.parse_args()
-    for name in NAMES if options.name == "all" else [options.name]:
+    every = [name for name in NAMES if options.traces or name not in TRACED]
+    for name in every if options.name == "all" else [options.name]:
         started = time.monotonic()
-        rows = NAMES[name]()
+        rows = NAMES[name](options)
         result = {"benchmark": name, "rows": rows, "seconds": round(time.monotonic() - started, 2)}
         if options.json:
             print(json.dumps(result))

@@ -6,9 +6,12 @@ Gangs compete for the same nodes, so a decision is made for all of them together
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from stint.autoscale import sizing
+from stint.autoscale.moves import worth_moving
 from stint.errors import UnsoundAssignmentError
 from stint.model.job import Job, OnMiss
 from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
@@ -43,7 +46,11 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     if broken := violations(problem, answer):  # 5. trust no solver
         raise UnsoundAssignmentError(broken)
     certificate = certify(problem, answer, solver.name)
-    return _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
+    plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
+    moves = worth_moving(situation, plan, decide)  # 7. who runs, and should elsewhere
+    moved = {m.job for m in moves}
+    kept = tuple(s for s in plan.stays if s.job not in moved)
+    return replace(plan, stays=kept, recalls=(*plan.recalls, *moves)) if moves else plan
 
 
 def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:

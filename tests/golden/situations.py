@@ -6,6 +6,7 @@ Read the diff of the plans before committing it: each changed line is a decision
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,15 @@ def every_no() -> Situation:
     )
 
 
+def _by_auto(situation: Situation) -> Situation:
+    return replace(situation, settings=replace(situation.settings, solver="auto"))
+
+
 SITUATIONS: Mapping[str, Callable[[], Situation]] = {
-    "three-teams": three_teams,
-    "wait-or-buy": wait_or_buy,
-    "every-no": every_no,
+    "three-teams": lambda: _by_auto(three_teams()),
+    "three-teams-by-portfolio": three_teams,
+    "wait-or-buy": lambda: _by_auto(wait_or_buy()),
+    "every-no": lambda: _by_auto(every_no()),
 }
 
 

@@ -20,7 +20,10 @@ def test_the_plan_is_still_the_same(name):
 
 def test_the_sample_of_the_readme_is_one_of_them():
     record = snapshot.decode(situations.SAMPLE.read_bytes(), name="sample")
-    assert record.situation == snapshot.decode((situations.HERE / "three-teams.json").read_bytes(), name="it").situation
+    assert (
+        record.situation
+        == snapshot.decode((situations.HERE / "three-teams-by-portfolio.json").read_bytes(), name="it").situation
+    )
 
 
 def test_the_books_of_workers_and_bill_agree():

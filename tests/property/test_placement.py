@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stint.api import snapshot
 from stint.decide import decide
 from stint.placement import queue
+from stint.placement.annealing import Annealing
 from stint.placement.greedy import Greedy
 from stint.placement.milp import Auto, Exact
+from stint.placement.portfolio import Portfolio
+from stint.placement.prices import find_prices, lay_out, prove
 from stint.placement.problem import build_problem
 from stint.placement.solver import objective_usd
 from stint.testing import suites
 from tests.problems import situations
 
 
-@pytest.mark.parametrize("solver", [Greedy(), Exact(), Auto()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [Greedy(), Annealing(), Exact(), Auto(), Portfolio()], ids=lambda s: s.name)
 class TestEverySolver:  # the next solver adds its name and gets all of this
     @settings(max_examples=25, deadline=None)
     @given(situation=situations())
@@ -22,21 +27,49 @@ class TestEverySolver:  # the next solver adds its name and gets all of this
         suites.check_sound(solver, build_problem(situation, queue.in_order(situation)))
 
 
+@pytest.mark.parametrize("solver", [Auto(), Portfolio()], ids=lambda s: s.name)
 @settings(max_examples=80, deadline=None)
 @given(situation=situations(most_jobs=2, most_nodes=2))
-def test_auto_is_as_good_as_trying_every_order_and_place_at_the_starts_it_knows(situation):
+def test_as_good_as_trying_every_order_and_place_at_the_starts_it_knows(solver, situation):
     jobs = tuple(j for j in queue.in_order(situation) if j.priority == 0)
     problem = build_problem(situation, jobs)
-    found = objective_usd(problem, suites.solve(Auto(), problem))
+    found = objective_usd(problem, suites.solve(solver, problem))
     assert found <= suites.best_of_all(problem) + 1e-6
 
 
+@pytest.mark.parametrize("solver", [Annealing(), Auto(), Portfolio()], ids=lambda s: s.name)
 @settings(max_examples=25, deadline=None)
 @given(situation=situations())
-def test_auto_is_never_worse_than_greedy(situation):
+def test_never_worse_than_greedy(solver, situation):
     problem = build_problem(situation, queue.in_order(situation))
-    cost = {s.name: objective_usd(problem, suites.solve(s, problem)) for s in (Greedy(), Auto())}
-    assert cost["auto"] <= cost["greedy"] + 1e-9
+    cost = {s.name: objective_usd(problem, suites.solve(s, problem)) for s in (Greedy(), solver)}
+    assert cost[solver.name] <= cost["greedy"] + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(situation=situations(most_jobs=3), seed=st.integers(0, 9), much=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
+def test_any_prices_of_capacity_prove_a_bound(situation, seed, much):
+    problem = build_problem(situation, queue.in_order(situation))
+    market = lay_out(problem)
+    dice = np.random.default_rng(seed)
+    prices = prove(
+        problem, market, much * dice.random(market.capacity.shape) * dice.integers(0, 2, market.capacity.shape)
+    )
+    for solver in (Greedy(), Portfolio()):
+        answer = suites.solve(solver, problem)
+        placed = np.array([c is not None for c in answer.choices], dtype=bool)
+        left_out = float(problem.hold_usd[~placed].sum())
+        assert prices.bound_usd(placed) <= objective_usd(problem, answer) - left_out + 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(situation=situations())
+def test_prices_that_are_found_prove_no_less_than_none(situation):
+    problem = build_problem(situation, queue.in_order(situation))
+    found = find_prices(problem)
+    alone = prove(problem, found.market, np.zeros_like(found.unit_usd))
+    everybody = np.isfinite(alone.least_usd)
+    assert found.bound_usd(everybody) >= alone.bound_usd(everybody)
 
 
 @settings(max_examples=40, deadline=None)

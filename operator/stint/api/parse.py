@@ -65,6 +65,7 @@ class Known:
     spent_usd: float = 0.0
     not_before: datetime | None = None
     avoid: tuple[NodeName, ...] = ()
+    moved_at: datetime | None = None
     pods: Pods | None = None  # None: they are made from the job's own template
 
 
@@ -161,6 +162,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         assignment=known.assignment,
         not_before=known.not_before,
         avoid=known.avoid,
+        moved_at=known.moved_at,
         lacking=pods.lacking,
     )
     _check_length(job, spec, catalogue, mistakes)

@@ -378,6 +378,7 @@ class Status(Camel, kw_only=True):
     taken_back: Annotated[
         datetime | None, doc("Places given until then are taken back, whether their pods are gone yet or not.")
     ] = None
+    moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
     conditions: Conditions = []

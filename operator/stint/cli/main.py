@@ -47,6 +47,18 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--solver", choices=sorted(SOLVERS), default=Settings().solver)
     run.add_argument(
+        "--moves-per-hour",
+        type=int,
+        default=Settings().moves_per_hour,
+        help="running gangs that may be moved to save money, while nobody waits (default: %(default)s)",
+    )
+    run.add_argument(
+        "--payback",
+        type=float,
+        default=Settings().payback,
+        help="what a move must save, over what it costs (default: %(default)s)",
+    )
+    run.add_argument(
         "--plan-timeout",
         type=_plan_timeout,
         default=TIMEOUT_S,
@@ -122,6 +134,10 @@ def _run(options: argparse.Namespace) -> int:
 
     if (options.webhook_port is None) != (options.webhook_certificates is None):
         raise StintError("--webhook-port and --webhook-certificates go together: the API server speaks TLS only")
+    if options.moves_per_hour < 0:
+        raise StintError(f"--moves-per-hour must be 0 or more, not {options.moves_per_hour}")
+    if not options.payback >= 1:
+        raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,
@@ -139,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
         webhook_port=options.webhook_port,
         webhook_certificates=options.webhook_certificates,
         plan_timeout_s=options.plan_timeout,
-        settings=Settings(solver=options.solver),
+        settings=Settings(solver=options.solver, moves_per_hour=options.moves_per_hour, payback=options.payback),
     )
     asyncio.run(run(chosen))
     return 0

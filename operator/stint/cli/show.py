@@ -14,10 +14,11 @@ from stint.api.trainingjob import Status
 from stint.catalogue.catalogue import Catalogue
 from stint.model.job import Job
 from stint.model.offering import CapacityType
-from stint.model.plan import Candidate, Hold, Placement, Plan
+from stint.model.plan import Candidate, Hold, NodeWorth, Placement, Plan
 from stint.model.situation import Situation
 
 _WIDE = 160
+_TOLD = 3  # offerings whose next node is worth most
 
 
 def _console() -> Console:
@@ -91,8 +92,18 @@ def plan(situation: Situation, made: Plan) -> None:
         out.print(
             f"J = {_usd(c.objective_usd)} USD by {c.solver}, at most {c.gap_ratio:.1%} above the best possible{left}"
         )
+    if c is not None:
+        for worth in c.node_worth[:_TOLD]:
+            out.print(_worth(worth))
     for note in situation.notes:
         out.print(f"note: {note}")
+
+
+def _worth(worth: NodeWorth) -> str:
+    return (
+        f"one more node of {worth.offering} now would save those who wait {_usd(worth.usd)} USD over the next "
+        f"{worth.hours:.0f} h ({_usd(worth.usd / worth.hours)} USD/h)"
+    )
 
 
 def _row(table: Table, job: str, decision: str, c: Candidate, now: datetime, best: Candidate | None) -> None:
@@ -146,6 +157,10 @@ def explanation(made: Plan, job: Job) -> None:
     for r in reversed(part.explanation.rejected):
         table.add_row(r.offering, r.reason.value, "", "", "", r.message)
     out.print(table)
+    named = {r.offering for r in part.explanation.rejected} | {c.offering for c in (part.chosen,) if c is not None}
+    for worth in made.certificate.node_worth if made.certificate is not None else ():
+        if worth.offering in named:
+            out.print(_worth(worth))
 
 
 def remembered(status: Status) -> None:

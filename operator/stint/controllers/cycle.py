@@ -331,6 +331,9 @@ class Cycle:
             progress=Progress(units_done=kept, estimate=kept),
             taken_back=gang.plan.since if gang.plan else old.taken_back,
         )
+        if recall.reason is Reason.CHEAPER_ELSEWHERE:
+            # It may start at once, and comes back to none of these nodes as long as blame lasts.
+            return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(recall.avoid))
         if recall.reason is Reason.WORKER_FAILED and gang.plan is not None:
             return msgspec.structs.replace(status, retries=max(old.retries, gang.plan.attempt + 1))
         if recall.reason is not Reason.DID_NOT_START:

@@ -31,6 +31,7 @@ _WHY_BACK = frozenset(
         Reason.NODE_LOST,
         Reason.NODE_INTERRUPTED,
         Reason.DISRUPTED,
+        Reason.CHEAPER_ELSEWHERE,
         Reason.REFUSED,
     )
 )

@@ -213,6 +213,7 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
     known = Known(
         assignment=gang.assignment(),
         units_done=status.progress.units_done,
+        moved_at=status.moved,
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
         avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),

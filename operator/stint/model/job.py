@@ -175,6 +175,7 @@ class Job:
     assignment: Assignment | None = None
     not_before: datetime | None = None  # back-off after a roll-back or a failure
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
+    moved_at: datetime | None = None  # for money, the last time
     lacking: str = ""  # what somebody else still has to do before it can be placed; empty: nothing
 
     @property

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NODES_ON_THE_WAY = "NodesOnTheWay"
     ADVICE_ONLY = "AdviceOnly"
     DEARER = "Dearer"  # feasible, but something else costs less
+    CHEAPER_ELSEWHERE = "CheaperElsewhere"  # it runs, and moving it pays for itself
     REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
     DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
     WORKER_FAILED = "WorkerFailed"
@@ -134,6 +135,7 @@ class Recall:
     job: JobId
     reason: Reason
     message: str
+    avoid: tuple[NodeName, ...] = ()  # nodes that it is not to come back to for a while
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,15 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWorth:
+    """What one more node of an offering, there now, would save the jobs that wait: the price of its scarcity."""
+
+    offering: OfferingId
+    usd: float  # in the hours ahead that were looked at
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """How good the plan is known to be."""
 
@@ -160,6 +171,7 @@ class Certificate:
     bound_usd: float  # no plan gives those jobs their places for less
     gap_ratio: float | None  # of the two; None: nothing was placed
     left_out: int = 0  # jobs that no place was found for
+    node_worth: tuple[NodeWorth, ...] = ()  # the most valuable first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ from stint.model.market import EgressRate, Offering, Pool
 class Settings:
     """What the people who run Stint have chosen."""
 
-    solver: str = "auto"  # a name in `stint.placement.solvers`
+    solver: str = "portfolio"  # a name in `stint.placement.solvers`
     start_seconds: float = 30.0  # pods let go until they work, images and all
+    moves_per_hour: int = 0  # gangs that run and may be moved to save money
+    payback: float = 1.5  # what a move must save, over what it costs
     budget_steps: int = 10_000  # of work a solver may do; steps, not seconds, so a replay is exact
 
 

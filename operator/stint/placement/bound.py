@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from stint.model.plan import Certificate
+from stint.model.plan import Certificate, NodeWorth
+from stint.placement.prices import Prices, lay_out, prove
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, idle_usd
 
-
-def alone_usd(problem: Problem) -> list[float]:
-    """Each job's J where it would be cheapest if it were alone; inf: nowhere.
-
-    Their sum over any set of jobs is a lower bound for giving those jobs a place: competition, waiting and idle
-    parts of bought nodes only ever add.
-    """
-    best = np.full(len(problem.jobs), math.inf)
-    np.minimum.at(best, problem.columns.job, problem.columns.objective_usd)
-    return [float(b) for b in best]
+_TOLD = 10  # offerings whose next node is worth most
 
 
 def certify(problem: Problem, assignment: Assignment, solver: str) -> Certificate:
-    """How good an assignment is known to be, for the jobs it finds a place for."""
-    alone = alone_usd(problem)
+    """How good an assignment is known to be, for the jobs it finds a place for.
+
+    The proof needs prices of capacity and trusts them in nothing: without any, it is what each job would cost alone.
+    """
+    market = lay_out(problem)
+    unit = assignment.unit_usd
+    prices = prove(problem, market, np.zeros_like(market.capacity) if unit is None else unit)
     placed = [(j, c) for j, c in enumerate(assignment.choices) if c is not None]
     cost = sum((problem.objective_at(problem.columns, c.column, c.start_hours) for _, c in placed), start=0.0)
     cost += idle_usd(problem, assignment)
-    bound = sum((alone[j] for j, _ in placed), start=0.0)
+    whose = np.zeros(len(problem.jobs), dtype=bool)
+    whose[[j for j, _ in placed]] = True
+    alone = prove(problem, market, np.zeros_like(market.capacity)).bound_usd(whose)
+    bound = max(alone, prices.bound_usd(whose))
     return Certificate(
         solver=solver,
         objective_usd=cost,
         bound_usd=bound,
         gap_ratio=max(0.0, cost - bound) / bound if bound > 0 else None,
         left_out=len(problem.jobs) - len(placed),
+        node_worth=_node_worth(problem, prices, most_usd=bound - alone),
+    )
+
+
+def _node_worth(problem: Problem, prices: Prices, *, most_usd: float) -> tuple[NodeWorth, ...]:
+    """What one more node of each offering would save; never more than all that competition costs."""
+    worth = np.minimum(prices.node_usd(problem), most_usd)
+    hours = float(prices.market.horizon_hours[-1])
+    best = np.lexsort((np.arange(len(worth)), -worth))[:_TOLD]
+    return tuple(
+        NodeWorth(offering=problem.offerings[o].id, usd=float(worth[o]), hours=hours) for o in best if worth[o] > 0.005
     )

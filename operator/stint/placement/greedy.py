@@ -7,6 +7,7 @@ found even if it started at once, the rest need not be looked at.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +56,17 @@ class Greedy:
     def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
         """See `Solver`. Takes one step a job, whatever the budget, and rolls no dice."""
         del budget_steps, rng
-        capacity = Capacity(problem)
-        choices: list[Choice | None] = []
-        for candidates in columns_of_jobs(problem.columns, len(problem.jobs)):
-            found = cheapest(capacity, problem.columns, candidates)
-            if found is not None:
-                capacity.take(problem.columns, found[0])
-            choices.append(found[0] if found else None)
-        return Assignment(choices=tuple(choices))
+        return serve(problem, range(len(problem.jobs)))
+
+
+def serve(problem: Problem, order: Iterable[int]) -> Assignment:
+    """Jobs one after the other, each where it is cheapest on what the earlier ones left."""
+    capacity = Capacity(problem)
+    candidates = columns_of_jobs(problem.columns, len(problem.jobs))
+    choices: list[Choice | None] = [None] * len(problem.jobs)
+    for j in order:
+        found = cheapest(capacity, problem.columns, candidates[j])
+        if found is not None:
+            capacity.take(problem.columns, found[0])
+            choices[j] = found[0]
+    return Assignment(choices=tuple(choices))

@@ -29,6 +29,7 @@ from scipy.sparse import csr_matrix
 
 from stint.placement.capacity import Capacity
 from stint.placement.greedy import Greedy, cheapest, columns_of_jobs
+from stint.placement.highs import QuietHighs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice, objective_usd
 
@@ -70,23 +71,14 @@ class _Programme:
         matrix = csr_matrix((value, (at_row, at_col)), shape=(len(self.rows), len(self.cost)))
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
-        highs = _Quiet()
-        options = {"threads": 1, "random_seed": 0, "mip_rel_gap": 1e-6}
-        for name, setting in {**options, "mip_max_nodes": most_nodes}.items():
+        highs = QuietHighs()
+        for name, setting in {"mip_rel_gap": 1e-6, "mip_max_nodes": most_nodes}.items():
             highs.setOptionValue(name, setting)
         highs.passModel(lp)
         highs.run()
         if highs.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
             return None
         return np.array(highs.getSolution().col_value)
-
-
-class _Quiet(highspy.Highs):
-    """HiGHS without the banner that its constructor prints to standard output, where our JSON goes."""
-
-    def __init__(self) -> None:
-        super(highspy.Highs, self).__init__()
-        self.setOptionValue("output_flag", False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from stint.placement.problem import Columns, Problem
 
@@ -21,9 +22,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """A solver's answer. `choices` is parallel to `problem.jobs`; None: no place now or later."""
+    """A solver's answer. `choices` is parallel to `problem.jobs`; None: no place now or later.
+
+    `unit_usd` are prices of capacity that came with it; see `stint.placement.prices`. They may be anything: what they
+    prove is proved.
+    """
 
     choices: tuple[Choice | None, ...]
+    unit_usd: Float[np.ndarray, "offering horizon resource"] | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable

@@ -1,0 +1,132 @@
+"""Workers onto whole nodes, market by market: again and again the pattern that is worth most for its price.
+
+A **pattern** is what one node of a pool holds. It is filled greedily, the most valuable workers first, and taken as
+often as there are workers for it; what a worker is worth is its price in the fluid plan. While there are many, every
+pattern is full and of the pools that the fluid plan uses; the last few workers find the smallest node that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from stint.placement.fleet.model import Fleet
+
+_SLACK = 1e-9
+_ELSEWHERE = 1.2  # what a worker that finds no room is reckoned to cost somewhere else, of its worth here
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """So many nodes of a pool, each holding so many workers of each shape."""
+
+    pool: int
+    nodes: int
+    holds: Mapping[int, int]  # shape -> workers
+
+
+def pack_market(
+    fleet: Fleet,
+    pools: Sequence[int],
+    limit: Float[np.ndarray, " pool"],
+    demand: Mapping[int, int],
+    worth: Mapping[int, float],
+    rent: Float[np.ndarray, " pool"],
+) -> tuple[list[Pattern], dict[int, int]]:
+    """Every worker of `demand` (shape -> workers) onto nodes of `pools`, and those that the limits leave over.
+
+    Nodes are filled hardest first, by two measures of hard; the cheaper of the two answers counts.
+
+    Args:
+        limit: nodes that each pool may still have.
+        worth: what a worker of each shape may cost an hour.
+        rent: what a node of each pool is worth beyond its price, where a limit binds: those are filled first.
+    """
+    largest = fleet.capacity[list(pools)].max(axis=0)
+    part = {s: fleet.shape[s] / np.maximum(largest, 1e-300) for s in demand}
+    orders = (
+        sorted(demand, key=lambda s: (-float(part[s].sum()), s)),
+        sorted(demand, key=lambda s: (-worth[s], -float(part[s].max()), -float(part[s].sum()), s)),
+    )
+    answers = [_pack_in_order(fleet, pools, limit, demand, worth, rent, order) for order in orders]
+
+    def usd(answer: tuple[list[Pattern], dict[int, int]]) -> float:
+        nodes = sum(float(fleet.usd_per_hour[p.pool] + rent[p.pool]) * p.nodes for p in answer[0])
+        return nodes + sum(_ELSEWHERE * worth[s] * k for s, k in answer[1].items())
+
+    return min(answers, key=usd)
+
+
+def _pack_in_order(
+    fleet: Fleet,
+    pools: Sequence[int],
+    limit: Float[np.ndarray, " pool"],
+    demand: Mapping[int, int],
+    worth: Mapping[int, float],
+    rent: Float[np.ndarray, " pool"],
+    order: list[int],
+) -> tuple[list[Pattern], dict[int, int]]:
+    left = {s: k for s, k in demand.items() if k > 0}
+    order = [s for s in order if s in left]
+    need = {s: tuple(float(x) for x in fleet.shape[s]) for s in order}
+    free = {p: float(limit[p]) for p in pools}
+    best: dict[int, tuple[float, dict[int, int]]] = {}
+    found: list[Pattern] = []
+    stale = set(pools)
+    while left:
+        for p in sorted(stale):
+            holds: dict[int, int] = {}
+            value = 0.0
+            if free[p] >= 1:
+                holds = _fill(fleet.capacity[p], order, need, left)
+                value = sum(worth[s] * k for s, k in holds.items())
+            if holds:
+                best[p] = ((float(fleet.usd_per_hour[p]) + float(rent[p])) / max(value, 1e-12), holds)
+            else:
+                best.pop(p, None)
+        if not best:
+            break
+        p = min(best, key=lambda p: (best[p][0], p))
+        holds = best[p][1]
+        nodes = int(min(free[p], min(left[s] // k for s, k in holds.items())))
+        found.append(Pattern(p, nodes, holds))
+        free[p] -= nodes
+        for s, k in holds.items():
+            left[s] -= k * nodes
+        gone = {s for s in holds if left[s] == 0}
+        for s in gone:
+            del left[s]
+        if gone:
+            order = [s for s in order if s not in gone]
+        stale = {q for q, (_, h) in best.items() if any(left.get(s, 0) < k for s, k in h.items())}
+        if free[p] < 1:
+            stale.add(p)
+    return found, left
+
+
+def _fill(
+    capacity: Float[np.ndarray, " resource"],
+    order: Sequence[int],
+    need: Mapping[int, tuple[float, ...]],
+    left: Mapping[int, int],
+) -> dict[int, int]:
+    """What one node holds, the first of `order` first."""
+    gpu, cpu, gib = (float(c) + _SLACK for c in capacity)
+    holds: dict[int, int] = {}
+    for s in order:
+        a, b, c = need[s]
+        if a > gpu or b > cpu or c > gib:
+            continue
+        k = min(
+            left[s],
+            int(gpu / a) if a > 0 else left[s],
+            int(cpu / b) if b > 0 else left[s],
+            int(gib / c) if c > 0 else left[s],
+        )
+        if k > 0:
+            holds[s] = k
+            gpu, cpu, gib = gpu - a * k, cpu - b * k, gib - c * k
+    return holds

@@ -1,0 +1,97 @@
+"""Several solvers, and the cheapest of their answers: for every size the ones that are worth their time there.
+
+- **greedy**, always: so that the portfolio is never worse.
+- **by rent**: greedy again, where each job also pays what its capacity is worth to the others (`prices`). Those who
+  can do without what is scarce leave it to those who cannot.
+- **exact**, for what is small enough for it; **annealing** over the order, for a few jobs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from stint.placement.annealing import Annealing
+from stint.placement.capacity import Capacity
+from stint.placement.greedy import Greedy, columns_of_jobs
+from stint.placement.milp import Exact
+from stint.placement.prices import Prices, find_prices
+from stint.placement.problem import Problem
+from stint.placement.solver import Assignment, Choice, objective_usd
+
+_EXACT_JOBS, _ANNEALED_JOBS = 200, 12
+_ANNEALED_STEPS = 500
+_FEW_JOBS = 300
+_STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs only the first
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """The solver that the operator uses."""
+
+    name: str = "portfolio"
+
+    def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
+        """See `Solver`. The prices that it found come with the answer, for the certificate."""
+        prices = find_prices(problem)
+        answers = [Greedy().solve(problem, budget_steps=budget_steps, rng=rng)]
+        if prices.unit_usd.any():
+            some = _STRENGTHS if len(problem.jobs) <= _FEW_JOBS else _STRENGTHS[:1]
+            answers += [serve_by_rent(problem, prices, strength=s) for s in some]
+        if len(problem.jobs) <= _EXACT_JOBS:
+            answers.append(Exact().solve(problem, budget_steps=budget_steps, rng=rng))
+        if len(problem.jobs) <= _ANNEALED_JOBS:
+            steps = min(budget_steps, _ANNEALED_STEPS)
+            answers.append(Annealing().solve(problem, budget_steps=steps, rng=rng))
+        best = min(answers, key=lambda a: objective_usd(problem, a))
+        return replace(best, unit_usd=prices.unit_usd)
+
+
+def serve_by_rent(problem: Problem, prices: Prices, *, strength: float) -> Assignment:
+    """In queue order, each job where J and a part of the rent of its capacity together are least."""
+    columns, market = problem.columns, prices.market
+    unit_usd = strength * prices.unit_usd
+    rents = np.zeros(len(columns.job))
+    rents[market.column] = market.rents(problem, unit_usd)[:, 0]
+    hourly = np.zeros((len(columns.job), len(market.horizon_hours)))
+    hourly[market.column] = market.hourly(problem, unit_usd)
+    capacity = Capacity(problem)
+    choices: list[Choice | None] = []
+    for candidates in columns_of_jobs(columns, len(problem.jobs)):
+        choice = _by_rent(problem, capacity, candidates, rents, hourly, market.horizon_hours)
+        if choice is not None:
+            capacity.take(columns, choice)
+        choices.append(choice)
+    return Assignment(choices=tuple(choices))
+
+
+def _by_rent(
+    problem: Problem,
+    capacity: Capacity,
+    candidates: Int[np.ndarray, " own"],
+    rents: Float[np.ndarray, " column"],
+    hourly: Float[np.ndarray, "column horizon"],
+    horizons: Float[np.ndarray, " horizon"],
+) -> Choice | None:
+    columns = problem.columns
+    promise = columns.objective_usd[candidates] + rents[candidates]
+    best: tuple[float, Choice] | None = None
+    for c in candidates[np.lexsort((candidates, promise))]:
+        if best is not None and float(columns.objective_usd[c]) >= best[0]:
+            continue
+        found = capacity.place(columns, int(c), below=math.inf if best is None else best[0])
+        if found is None:
+            continue
+        choice, usd = found
+        if columns.buys[c]:
+            usd += float(rents[c])
+        else:
+            hours = np.minimum(float(columns.held_hours[c]), np.maximum(horizons - choice.start_hours, 0.0))
+            hours[0] = float(choice.start_hours <= 0.0)
+            usd += float(hourly[c] @ hours)
+        if best is None or usd < best[0]:
+            best = usd, choice
+    return None if best is None else best[1]
