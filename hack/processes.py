@@ -85,6 +85,14 @@ def started_at(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def children(pid: int) -> list[int]:
+    """Of any of its threads, that run."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in task.read_text().split()]
+    return sorted(child for child in found if started_at(child) is not None)
+
+
 @dataclass(frozen=True)
 class Process:
     """One that was started here."""

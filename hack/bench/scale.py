@@ -14,6 +14,7 @@ from typing import Any
 from hack.cluster import Cluster
 from hack.cluster.audit import own_writes
 from hack.fleet import a100
+from hack.processes import children
 from stint.kube.client import Api
 
 JOBS = "/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs"
@@ -96,16 +97,19 @@ async def warm_up(api: Api, path: str, jobs: Sequence[dict[str, Any]], *, pods: 
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """User and system time that a process and its children have used, also those that have ended."""
+    ticks = 0
+    for each in (pid, *children(pid)):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / _TICKS
 
 
 def memory_mib(pid: int, what: str = "VmHWM") -> float:
-    """VmHWM: the most it has ever had; VmRSS: what it has now."""
-    found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
-    assert found is not None
-    return int(found.group(1)) / 1024
+    """Of a process and its children. VmHWM: the most each has ever had; VmRSS: what they have now."""
+    texts = [Path(f"/proc/{each}/status").read_text() for each in (pid, *children(pid))]
+    found = [re.search(rf"^{what}:\s+(\d+) kB", text, flags=re.MULTILINE) for text in texts]
+    return sum(int(f.group(1)) for f in found if f is not None) / 1024
 
 
 def all_requests(cluster: Cluster) -> Counter[str]:

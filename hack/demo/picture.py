@@ -48,6 +48,8 @@ def _legend(template: str, labels: dict[str, str]) -> str:
 
 
 def _number(value: float, unit: str) -> str:
+    if unit == "s" and abs(value) < 10:
+        return f"{value:.2g} s"
     return _UNITS.get(unit, "{:,.4g}").format(value)
 
 

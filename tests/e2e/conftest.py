@@ -23,6 +23,7 @@ _EMBEDDED_ONLY = [
         "faults",
         "kueue",
         "moves",
+        "planner",
         "readme",
         "rights",
         "steering",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hack.processes import Processes, eventually, started_at
+from hack.processes import Processes, children, eventually, started_at
 from stint.api.snapshot import encode_plan
 from stint.controllers.planner import Planner, Verdict
 from stint.decide import decide
@@ -247,7 +247,8 @@ def test_the_process_ends_with_its_parent_however_that_ends(tmp_path, solver):
             if solver == "hangs":
                 return int(next(hanging.iterdir()).name)
             assert "planned" in parent.tail()
-            return int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text())
+            (only,) = children(parent.pid)
+            return only
 
         worker = eventually(child, what="the process that decides")
         assert started_at(worker) is not None
