@@ -77,7 +77,7 @@ def step(
             return []
     yard.shrink(sorted({r for j in jobs for r in yard.gangs[j].rows} | set(rows)))
     moved = [j for j in jobs if yard.gangs[j] != before[j]]
-    least = 1e-9 if least_saving is None else max(1e-9, least_saving(moved))
+    least = -1e-9 if least_saving is None else max(1e-9, least_saving(moved))
     if yard.usd > usd - least:
         yard.restore(saved, before)
         return []
