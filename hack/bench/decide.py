@@ -50,7 +50,7 @@ def situation(jobs: int = 200, nodes: int = 600, seed: int = 0) -> Situation:
 def rows() -> list[dict[str, Any]]:
     """One row a solver."""
     found = []
-    for solver in ("greedy", "auto"):
+    for solver in ("greedy", "auto", "portfolio"):
         given = replace(situation(), settings=Settings(solver=solver))
         plan = decide(given)
         seconds = []

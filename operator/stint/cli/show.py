@@ -150,12 +150,13 @@ def explanation(made: Plan, job: Job) -> None:
     else:
         late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
         out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")
-    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
+    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
     for verdict, c in (("chosen", part.chosen), ("runner-up", part.explanation.runner_up)):
         if c is not None:
-            table.add_row(c.offering, verdict, _usd(c.usd_per_hour), _usd(c.cost.usd), _when(c.finish, now), _terms(c))
+            when = _when(c.start, now), _when(c.finish, now)
+            table.add_row(c.offering, verdict, _usd(c.usd_per_hour), _usd(c.cost.usd), *when, _terms(c))
     for r in reversed(part.explanation.rejected):
-        table.add_row(r.offering, r.reason.value, "", "", "", r.message)
+        table.add_row(r.offering, r.reason.value, "", "", "", "", r.message)
     out.print(table)
     named = {r.offering for r in part.explanation.rejected} | {c.offering for c in (part.chosen,) if c is not None}
     for worth in made.certificate.node_worth if made.certificate is not None else ():

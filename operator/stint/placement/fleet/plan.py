@@ -25,7 +25,7 @@ class Effort:
     """Work, in steps."""
 
     steps: int = 200  # of ruin and recreate, where all nodes are in reach
-    nodes: int = 1  # of branch and bound
+    nodes: int = 200  # of branch and bound, where it is to prove the plan; otherwise it is left after the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,9 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
         everything = jobs <= _SMALL
         keep = np.ones(len(offers.column), bool) if everything else _kernel(fleet, offers, fluid, plan)
         some = offers.only(keep)
-        whole = solve_whole(fleet, some, start=plan, nodes=effort.nodes, gap=_EXACT if everything else _CLOSE)
+        whole = solve_whole(
+            fleet, some, start=plan, nodes=effort.nodes if everything else 1, gap=_EXACT if everything else _CLOSE
+        )
         if whole is not None:
             if everything:
                 claimed = max(claimed, whole.bound_usd_per_hour)
