@@ -73,9 +73,11 @@ def _waits_for(problem: Problem, choice: Choice, chosen: Candidate, explanation:
         return Reason.NODES_ON_THE_WAY, f"its nodes in {chosen.offering} arrive in about {minutes:.0f} min; {money}"
     others = explanation.runner_up
     if others is not None and (others.start <= problem.situation.now or others.new_nodes):
+        sooner = hours_between(problem.situation.now, others.start) * 60
+        when = "at once" if sooner < 1 else f"in {sooner:.0f} min"
         return Reason.WAITING_IS_CHEAPER, (
             f"waits about {minutes:.0f} min for {chosen.offering}: {money}, against {others.cost.usd:.2f} USD "
-            f"at once on {others.offering}"
+            f"{when} on {others.offering}"
         )
     return Reason.NOT_ENOUGH_GPUS, f"{chosen.offering} has room in about {minutes:.0f} min; {money}"
 
