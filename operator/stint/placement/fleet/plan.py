@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,7 +59,8 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
     small = jobs <= _MEDIUM
     settled = fluid if jobs <= _SMALL else programme.dive(fluid, rounds=_DIVES)
     bound = round_fluid(fleet, offers, settled)
-    plan = _improved(fleet, bound, fluid, steps=effort.steps if small else 0, everything=small, rng=rng)
+    steps = effort.steps if _SMALL < jobs <= _MEDIUM else 0
+    plan = _improved(fleet, bound, fluid, steps=steps, everything=small, rng=rng)
     claimed = fluid.proof.bound_usd_per_hour
     if small:
         everything = jobs <= _SMALL
@@ -73,9 +75,11 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
             mass = np.zeros(len(offers.column))
             mass[keep] = whole.mass
             like = replace(fluid, mass=mass)
-            for limit in (np.minimum(whole.nodes, fleet.limit), None):
+            for limit, steps in itertools.product((np.minimum(whole.nodes, fleet.limit), None), (0, effort.steps)):
+                if plan.usd_per_hour <= whole.usd_per_hour * (1.0 + _EXACT):
+                    break  # as packed as can be
                 bound = round_fluid(fleet, offers, like, limit)
-                other = _improved(fleet, bound, fluid, steps=effort.steps, everything=True, rng=rng)
+                other = _improved(fleet, bound, fluid, steps=steps, everything=True, rng=rng)
                 plan = min(plan, other, key=lambda p: p.usd_per_hour)
     return Planned(
         plan=plan,
