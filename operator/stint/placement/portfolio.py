@@ -3,7 +3,10 @@
 - **greedy**, always: so that the portfolio is never worse.
 - **by rent**: greedy again, where each job also pays what its capacity is worth to the others (`prices`). Those who
   can do without what is scarce leave it to those who cannot.
-- **exact**, for what is small enough for it; **annealing** over the order, for a few jobs.
+- **exact**, for what is small enough for it.
+
+Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time and
+then leaves those with least slack to pay for it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from stint.placement.annealing import Annealing
 from stint.placement.capacity import Capacity
 from stint.placement.greedy import Greedy, columns_of_jobs
 from stint.placement.milp import Exact
@@ -23,8 +25,7 @@ from stint.placement.problem import Problem
 from stint.placement.scarcity import find_prices
 from stint.placement.solver import Assignment, Choice, objective_usd
 
-_EXACT_JOBS, _ANNEALED_JOBS = 200, 12
-_ANNEALED_STEPS = 500
+_EXACT_JOBS = 200
 _FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
 _STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs only the first
 
@@ -44,9 +45,6 @@ class Portfolio:
             answers += [serve_by_rent(problem, prices, strength=s) for s in some]
         if len(problem.jobs) <= _EXACT_JOBS:
             answers.append(Exact().solve(problem, budget_steps=budget_steps, rng=rng))
-        if len(problem.jobs) <= _ANNEALED_JOBS:
-            steps = min(budget_steps, _ANNEALED_STEPS)
-            answers.append(Annealing().solve(problem, budget_steps=steps, rng=rng))
         best = min(answers, key=lambda a: objective_usd(problem, a))
         return replace(best, unit_usd=prices.unit_usd)
 
