@@ -31,7 +31,7 @@ class TestEverySolver:  # the next solver adds its name and gets all of this
 
 @pytest.mark.parametrize("solver", [Auto(), Portfolio()], ids=lambda s: s.name)
 @settings(max_examples=80, deadline=None)
-@given(situation=situations(most_jobs=2, most_nodes=2))
+@given(situation=situations(most_jobs=2, most_nodes=2, topologies=False))  # those are left to greedy
 def test_as_good_as_trying_every_order_and_place_at_the_starts_it_knows(solver, situation):
     jobs = tuple(j for j in queue.in_order(situation) if j.priority == 0)
     problem = build_problem(situation, jobs)

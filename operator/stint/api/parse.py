@@ -33,6 +33,7 @@ from stint.model.job import (
     Objective,
     OnExceed,
     Toleration,
+    Topology,
     Work,
     job_id,
 )
@@ -159,6 +160,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         licences=tuple(spec.licences),
         node_selector=dict(pods.node_selector),
         tolerations=pods.tolerations,
+        topology=Topology(key=spec.topology.within, required=spec.topology.required) if spec.topology else None,
         suspended=spec.suspend,
         assignment=known.assignment,
         not_before=known.not_before,

@@ -136,6 +136,21 @@ class Data(Camel, kw_only=True):
     )
 
 
+class Topology(Camel, kw_only=True):
+    """spec.topology"""
+
+    within: Annotated[
+        str,
+        doc(
+            "The label of nodes whose value all workers must share: kubernetes.io/hostname, "
+            "topology.kubernetes.io/zone, or that of a rack or block.",
+            max_length=317,
+            pattern="^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        ),
+    ]
+    required: Annotated[bool, doc("False: where possible, else wherever there is room.")] = True
+
+
 class EnvVar(Camel, kw_only=True):
     """A container's environment variable."""
 
@@ -298,6 +313,7 @@ class Spec(Camel, kw_only=True):
         Objective, doc("J = performance x usdPerHour x hours + cost x dollars; the smallest J wins.")
     ] = msgspec.field(default_factory=Objective)
     data: Annotated[Data | None, doc("Where its data lies: moving it costs money too.")] = None
+    topology: Annotated[Topology | None, doc("How near to each other the workers must be.")] = None
     licences: Annotated[
         list[Annotated[str, msgspec.Meta(min_length=1, max_length=63)]],
         doc(

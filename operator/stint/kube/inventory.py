@@ -15,13 +15,14 @@ from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
 from stint.kube import slices
 from stint.kube.records import NodeRecord
+from stint.model.cluster import HOSTNAME, ZONE
 from stint.model.job import NodeName
 from stint.model.market import Offering, Pool, PoolName, Slices, Taint
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+REGION = "topology.kubernetes.io/region"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
 GPU_PRODUCT, GPU_MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 POOL = "stint.dev/pool"
@@ -267,7 +268,7 @@ def _observed(
         gpu_model=model,
         gpu_memory_gib=parts.memory_gib if parts else gpu_memory,
         per_node=allocatable(node, parts),
-        labels={k: v for k, v in node.labels.items() if k != "kubernetes.io/hostname"},
+        labels={k: v for k, v in node.labels.items() if k != HOSTNAME},
         taints=tuple(t for t in node.taints if not passing(t)),
         slices=parts,
     )

@@ -29,7 +29,7 @@ from stint.kube.inventory import (
 from stint.kube.manifests import read_note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
-from stint.model.cluster import Node
+from stint.model.cluster import ZONE, Node
 from stint.model.job import ENDED, Job, JobId, NodeName, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.offering import OfferingId
@@ -292,6 +292,7 @@ def _nodes(
             for node_name in job.assignment.nodes:
                 used[node_name] += job.per_worker
     selected = {key for s in seen.values() if s.job for key in s.job.node_selector}
+    within = {s.job.topology.key for s in seen.values() if s.job and s.job.topology}
     pools = {p.metadata.name: p for p in caches.gpu_pools}
     nodes = []
     for record in caches.nodes:
@@ -300,12 +301,13 @@ def _nodes(
             continue
         offering = inventory.offerings[offering_id]
         taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
-        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected, empty_since, now))
+        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now))
     present: dict[OfferingId, int] = defaultdict(int)
     for node in nodes:
         present[node.offering] += 1
     for pool in caches.gpu_pools:
-        nodes += _ordered(pool, inventory, present, selected, now)
+        # Which zone a node will be in is known beforehand; which host or rack, is not.
+        nodes += _ordered(pool, inventory, present, selected | (within & {ZONE}), now)
     return _removable_together(nodes, pools, inventory)
 
 

@@ -11,6 +11,8 @@ from stint.model.market import Taint
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 
+HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"  # labels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -29,7 +31,7 @@ class Node:
     ready_at: datetime | None = None  # for nodes under way: when they are expected
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
-    labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's nodeSelector names
+    labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's nodeSelector or topology names
     taints: tuple[Taint, ...] = ()
 
     @property

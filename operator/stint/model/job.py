@@ -122,6 +122,14 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """All workers on nodes that have the same value of a label: one domain."""
+
+    key: str
+    required: bool = True  # False: where possible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Toleration:
     """As in a pod. An empty key tolerates everything; an empty effect, every effect."""
 
@@ -172,6 +180,7 @@ class Job:
     licences: tuple[str, ...] = ()
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
+    topology: Topology | None = None
     suspended: bool = False
     assignment: Assignment | None = None
     not_before: datetime | None = None  # back-off after a roll-back or a failure

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NODE_SELECTOR_MISMATCH = "NodeSelectorMismatch"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
     DATA_MUST_STAY = "DataMustStay"
+    TOPOLOGY_MISMATCH = "TopologyMismatch"  # no domain of that label would ever hold the gang
     POOL_LIMIT = "PoolLimit"
     NO_PRICE = "NoPrice"
     NEVER_FINISHES = "NeverFinishes"  # interrupted too often, or too slow to live to see it

@@ -119,6 +119,27 @@ class Capacity:
             allowed = allowed & (~closed if bought else closed)
         return allowed
 
+    def of_domains(self, job: int, offering: int, room: Int[np.ndarray, " own"]) -> Int[np.ndarray, " domain"]:
+        """The room in each domain of the job's topology; `room` is parallel to the offering's nodes."""
+        domain = self.problem.domain[job]
+        assert domain is not None
+        mine = domain[self._at[offering].nodes]
+        sums: Int[np.ndarray, " domain"] = np.bincount(mine + 1, weights=room, minlength=1)[1:].astype(np.int64)
+        return sums
+
+    def _in_one_domain(
+        self, job: int, offering: int, room: Int[np.ndarray, " own"], workers: int
+    ) -> Int[np.ndarray, " own"] | None:
+        """Of the room, what a gang's topology leaves: the snuggest domain that holds it; None: it may go nowhere."""
+        domain, topology = self.problem.domain[job], self.problem.jobs[job].topology
+        if domain is None or topology is None:
+            return room
+        sums = self.of_domains(job, offering, room)
+        if (sums >= workers).any():
+            snug = int(np.where(sums >= workers, sums, np.iinfo(np.int64).max).argmin())
+            return np.where(domain[self._at[offering].nodes] == snug, room, 0)
+        return None if topology.required else room
+
     def nodes_of(self, offering: int) -> Int[np.ndarray, " own"]:
         """The problem's node indices of an offering, parallel to what `room` returns."""
         return self._at[offering].nodes
@@ -155,8 +176,11 @@ class Capacity:
                 least = counts[begin[i] - begin[0] : end[i] - begin[0]].min(axis=0)
                 if int(least.sum()) < workers:
                     continue
-                room = np.zeros(len(line.nodes), dtype=np.int64)
-                room[own] = least
+                whole = np.zeros(len(line.nodes), dtype=np.int64)
+                whole[own] = least
+                room = self._in_one_domain(job, offering, whole, workers)
+                if room is None:
+                    continue
                 start = float(line.hours[begin[i]])
                 choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, room, workers))
                 return choice, self.problem.objective_at(columns, column, start) + self._idle_usd(columns, choice)
@@ -181,13 +205,19 @@ class Capacity:
         ready = float(problem.node_from_hours[line.nodes[new]][0])
         end = float(columns.held_hours[column])
         have = self.room(job, offering, ready, end)
-        lacking = workers - int(have.sum())
-        if lacking <= 0:
+        enough = self._in_one_domain(job, offering, have, workers)
+        if enough is not None and int(enough.sum()) >= workers:
             return None  # nothing needs to be bought: the column that only waits says it better
         could = self.room(job, offering, ready, end, bought=False)
+        could[np.flatnonzero(could)[self.headroom[problem.pool_of_offering[offering]] :]] = 0
+        both = self._in_one_domain(job, offering, have + could, workers)
+        if both is None:
+            return None
+        have, could = np.where(both > 0, have, 0), np.where(both > 0, could, 0)
+        lacking = workers - int(have.sum())
         count = -(-lacking // int(columns.per_node[column]))
         fresh = np.flatnonzero(could)[:count]
-        if len(fresh) < count or count > self.headroom[problem.pool_of_offering[offering]]:
+        if len(fresh) < count:
             return None
         room = have.copy()
         room[fresh] = could[fresh]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stint.estimate.runtime import hours_after
+from stint.model.cluster import ZONE
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.capacity import Capacity
 from stint.placement.fit import workers_per_node
@@ -130,7 +131,7 @@ class _Room:
     def lacks(self, job: int, offering: int) -> Rejection:
         """How much an offering has, how much is needed, what would help."""
         wanted = self._problem.jobs[job]
-        alike = (offering, wanted.per_worker, wanted.min_workers, id(self._problem.admits[job]))
+        alike = (offering, wanted.per_worker, wanted.min_workers, wanted.topology, id(self._problem.admits[job]))
         if alike not in self._known:
             self._known[alike] = self._lacks(job, offering)
         return self._known[alike]
@@ -138,14 +139,40 @@ class _Room:
     def _lacks(self, job: int, offering: int) -> Rejection:
         problem, capacity = self._problem, self._capacity
         o, wanted = problem.offerings[offering], problem.jobs[job]
-        room = int(capacity.room(job, offering, 0.0, 1e-6).sum())
-        gpus = wanted.per_worker.gpus
+        on_nodes = capacity.room(job, offering, 0.0, 1e-6)
+        room, gpus, within = int(on_nodes.sum()), wanted.per_worker.gpus, ""
         pool = problem.pools[problem.pool_of_offering[offering]]
+        grows = pool.scaler is not None
+        if wanted.topology is not None and wanted.topology.required:
+            key = wanted.topology.key
+            grows = grows and key == ZONE  # more nodes would do, as they are all in one
+            if not grows and (never := self._never(job, offering, key)):
+                return Rejection(offering=o.id, reason=Reason.TOPOLOGY_MISMATCH, message=never)
+            room, within = int(capacity.of_domains(job, offering, on_nodes).max(initial=0)), f" within one {key}"
         what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
-        text = f"needs {wanted.min_workers * gpus} {what}, {room * gpus} free in {o.id}"
+        where = f"the best of {o.id}" if within else o.id
+        text = f"needs {wanted.min_workers * gpus} {what}{within}, {room * gpus} free in {where}"
         lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
-        if pool.scaler is not None and lacking > headroom:
+        if grows and lacking > headroom:
             text += f"; {lacking} more nodes would do, pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
             return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
         return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)
+
+    def _never(self, job: int, offering: int, key: str) -> str:
+        """Why no domain of an offering would hold a gang even if nothing else were there; empty: one would."""
+        problem, capacity = self._problem, self._capacity
+        wanted, o, nodes = problem.jobs[job], problem.offerings[offering], capacity.nodes_of(offering)
+        domain = problem.domain[job]
+        if domain is None or not len(nodes):
+            return ""
+        if (domain[nodes] < 0).all():
+            if problem.node_is_new[nodes].all():
+                return f"what {key} new nodes would have is not known beforehand, and spec.topology requires one"
+            return f"its nodes lack the label {key}, which spec.topology.within asks for"
+        sizes = [problem.nodes[n].allocatable if n < len(problem.nodes) else o.per_node for n in nodes]
+        empty = np.array([workers_per_node(wanted.per_worker, size) for size in sizes], dtype=np.int64)
+        most = int(capacity.of_domains(job, offering, empty).max(initial=0))
+        if most >= wanted.min_workers:
+            return ""
+        return f"needs {wanted.min_workers} workers within one {key}, at most {most} fit in one, even when it is empty"

@@ -136,7 +136,9 @@ def _greedily(problem: Problem, capacity: Capacity, candidates: np.ndarray) -> C
 def _solve_level(
     problem: Problem, capacity: Capacity, level: Sequence[int], candidates: Sequence[np.ndarray], *, most_nodes: int
 ) -> dict[int, Choice] | None:
-    """The choices of one priority level; None: too large, or no answer within the budget."""
+    """The choices of one priority level; None: too large, with topologies, or no answer within the budget."""
+    if any(problem.domain[j] is not None for j in level):
+        return None  # a variable for each domain and start would be needed
     programme = _Programme()
     options: list[_Option] = []
     for j in level:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from stint.cost.finish import CostToFinish, FinishInputs, cost_to_finish
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, work_hours_left
-from stint.model.cluster import Node
+from stint.model.cluster import HOSTNAME, ZONE, Node
 from stint.model.figure import Figure
 from stint.model.job import Job
 from stint.model.market import Offering, Pool
@@ -72,6 +72,7 @@ class Problem:
     releases: tuple[Release, ...]
     need: Float[np.ndarray, "job resource"]  # of one worker
     admits: tuple[Bool[np.ndarray, " node"], ...]  # by job
+    domain: tuple[Int[np.ndarray, " node"] | None, ...]  # by job with a topology: -1 where the node is in none
     pool_of_offering: Int[np.ndarray, " offering"]
     headroom: Int[np.ndarray, " pool"]  # nodes that may still be bought
     columns: Columns
@@ -147,6 +148,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         releases=_releases(situation, nodes),
         need=np.array([j.per_worker.as_row() for j in jobs], dtype=float).reshape(-1, len(AXES)),
         admits=_admits(jobs, nodes, len(new_offering)),
+        domain=_domains(jobs, nodes, [offerings[o] for o in new_offering]),
         pool_of_offering=pool_of,
         headroom=headroom,
         columns=real,
@@ -431,3 +433,19 @@ def _admits(jobs: Sequence[Job], nodes: Sequence[Node], new: int) -> tuple[Bool[
             cache[key] = np.array([fit.node_admits(job, n) for n in nodes] + [True] * new, dtype=bool)
         masks.append(cache[key])
     return tuple(masks)
+
+
+def _domains(
+    jobs: Sequence[Job], nodes: Sequence[Node], new: Sequence[Offering]
+) -> tuple[Int[np.ndarray, " node"] | None, ...]:
+    """The domain of each node, by the label that a job's topology names. Jobs with the same one share one array.
+
+    Of nodes that could be bought only host and zone are known.
+    """
+    cache: dict[str, Int[np.ndarray, " node"]] = {}
+    for key in sorted({j.topology.key for j in jobs if j.topology is not None}):
+        values = [n.labels.get(key, f"node {n.name}" if key == HOSTNAME else "") for n in nodes]
+        values += [f"new {i}" if key == HOSTNAME else o.zone if key == ZONE else "" for i, o in enumerate(new)]
+        number = {value: i for i, value in enumerate(dict.fromkeys(v for v in values if v))}
+        cache[key] = np.array([number.get(v, -1) for v in values], dtype=np.int64)
+    return tuple(None if j.topology is None else cache[j.topology.key] for j in jobs)

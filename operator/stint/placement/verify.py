@@ -20,8 +20,8 @@ def violations(problem: Problem, assignment: Assignment) -> list[str]:
     """Every rule that the assignment breaks, in words; empty: it is sound.
 
     The rules: a choice is a possible column of its own job; every worker has a node of the column's offering that
-    admits the job and is there when the gang starts; no node ever holds more than it has; pools stay within their
-    limits; nodes are bought only by columns that buy.
+    admits the job and is there when the gang starts; they share one domain of a topology that is required; no node ever
+    holds more than it has; pools stay within their limits; nodes are bought only by columns that buy.
     """
     if len(assignment.choices) != len(problem.jobs):
         return [f"{len(assignment.choices)} choices for {len(problem.jobs)} jobs"]
@@ -56,6 +56,11 @@ def _own_rules(problem: Problem, j: int, choice: Choice) -> list[str]:
             texts.append(f"node {n} would have to be bought first")
         elif not math.isfinite(float(problem.node_from_hours[n])):
             texts.append(f"node {n} is not usable")
+    topology, domain = problem.jobs[j].topology, problem.domain[j]
+    if not texts and topology is not None and topology.required:
+        domains = {-1 if domain is None else int(domain[n]) for n in choice.nodes}
+        if len(domains) != 1 or min(domains) < 0:
+            texts.append(f"nodes {sorted(set(choice.nodes))} do not share one {topology.key}")
     return texts
 
 

@@ -13,6 +13,7 @@ from stint.api.trainingjob import TrainingJob
 from stint.catalogue.layer import PriceKey
 from stint.errors import InvalidInputError
 from stint.feeds import bundled
+from stint.model.job import Topology
 from stint.model.offering import CapacityType
 from stint.testing.builders import NOW
 
@@ -220,3 +221,11 @@ def test_what_is_known_of_a_job_beside_its_spec_is_in_the_noun():
     job = to_job(a_resource(data={"gib": 5, "at": "aws/us-east-1"}), CATALOGUE, known, created=NOW)
     assert (job.work.units_done, job.spent_usd, job.not_before, job.avoid) == (7.0, 3.5, NOW, ("bad",))
     assert (job.data.provider, job.data.region, job.id) == ("aws", "us-east-1", "team/unet")
+
+
+def test_a_topology_is_required_unless_told_otherwise():
+    assert parse(a_resource()).topology is None
+    assert parse(a_resource(topology={"within": "rack"})).topology == Topology(key="rack", required=True)
+    assert parse(a_resource(topology={"within": "rack", "required": False})).topology == Topology(
+        key="rack", required=False
+    )

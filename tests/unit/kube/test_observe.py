@@ -305,3 +305,9 @@ def test_parts_of_gpus_count_where_a_node_gives_out_parts_and_nowhere_else():
     seen = look(nodes=nodes, pods=pods).situation
     taken = {n.name: (n.used.gpus, n.allocatable.gpus) for n in seen.nodes}
     assert taken == {"whole": (0, 8), "parts": (2, 7)}
+
+
+def test_nodes_carry_the_label_that_a_topology_names():
+    node = a_record(labels={**a_record().labels, "rack": "a", "row": "b"})
+    (seen,) = look(resources=[a_resource(topology={"within": "rack"})], nodes=[node]).situation.nodes
+    assert seen.labels == {"rack": "a"}
