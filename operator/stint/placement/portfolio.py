@@ -5,8 +5,8 @@
   can do without what is scarce leave it to those who cannot.
 - **exact**, for what is small enough for it.
 
-Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time and
-then leaves those with least slack to pay for it.
+Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time
+and then leaves those with least slack to pay for it.
 """
 
 from __future__ import annotations
