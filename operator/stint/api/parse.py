@@ -10,7 +10,7 @@ import difflib
 import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,6 +45,8 @@ SHORTEST_CHECKPOINT = timedelta(seconds=1)
 MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
 _Key = TypeVar("_Key", bound=Hashable)
 GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,10 +197,18 @@ def _own_pods(spec: Spec, about: str, mistakes: list[Mistake]) -> Pods:
     )
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment; the first or last there is, where it is beyond those in UTC."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return _FIRST if moment.year == _FIRST.year else _LAST
+
+
 def deadline_of(spec: Spec, created: datetime) -> datetime | None:
     """spec.deadline, or the creation plus spec.within; None: neither is given, or it is later than there are dates."""
     if spec.deadline is not None:
-        return spec.deadline
+        return _in_utc(spec.deadline)
     try:
         return created + duration(spec.within) if spec.within else None
     except OverflowError:

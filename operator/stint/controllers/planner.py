@@ -131,27 +131,27 @@ class Planner:
             _NoPlanError: it has none.
         """
         try:
+            message = _encoded(request)
             worker = await self._running()
         except _NoWorkerError as error:
-            text = f"no process to decide in can be started ({error}); the operator decides itself, with no time limit"
+            text = f"no process can decide this ({error}); the operator decides itself, with no time limit"
             await self._step_down(Fallback.THREAD, Failure.NOT_STARTED, text)
             try:
                 found = await asyncio.to_thread(answer, request)
             except RuntimeError:  # no thread can be started either
                 found = answer(request)
         else:
-            found = await self._exchange(worker, request)
+            found = await self._exchange(worker, message)
         if found.plan is not None:
             return found.plan
         if found.trace:
             raise _NoPlanError(Failure.RAISED, f"failed with {found.error}", found.trace)
         raise _NoPlanError(Failure.UNSOUND, f"was not believed: {found.error}")
 
-    async def _exchange(self, worker: Process, request: Request) -> Answer:
+    async def _exchange(self, worker: Process, message: bytes) -> Answer:
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            message = msgspec.msgpack.encode(request)
             async with asyncio.timeout(self._timeout_s):
                 worker.stdin.write(len(message).to_bytes(SIZE_BYTES))
                 worker.stdin.write(message)
@@ -234,6 +234,14 @@ def _stay(job: Job, situation: Situation) -> Stay:
     rate, finish = job.assignment.usd_per_hour, job.assignment.finish
     hours = max(0.0, hours_between(situation.now, finish)) if finish else 0.0
     return Stay(job=job.id, cost_to_finish_usd=rate * hours, usd_per_hour=rate, finish=finish)
+
+
+def _encoded(request: Request) -> bytes:
+    """As it goes over the pipe. What somebody wrote into an object may be something that cannot."""
+    try:
+        return msgspec.msgpack.encode(request)
+    except Exception as error:
+        raise _NoWorkerError(f"it cannot be handed over: {error!r:.200}") from error
 
 
 async def _receive(pipe: asyncio.StreamReader) -> bytes:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from stint.api.parse import Known, freshness, to_job, to_overrides, with_books
+from stint.api.parse import Known, deadline_of, freshness, to_job, to_overrides, with_books
 from stint.api.pricebook import PriceBook
 from stint.api.quantity import duration, resources
 from stint.api.trainingjob import TrainingJob
@@ -229,3 +229,18 @@ def test_a_topology_is_required_unless_told_otherwise():
     assert parse(a_resource(topology={"within": "rack", "required": False})).topology == Topology(
         key="rack", required=False
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("9999-12-31T23:59:59-12:00", datetime.max.replace(tzinfo=UTC)),
+        ("0001-01-01T00:00:00+14:00", datetime.min.replace(tzinfo=UTC)),
+        ("2030-01-01T01:00:00+02:00", datetime(2029, 12, 31, 23, tzinfo=UTC)),
+    ],
+)
+def test_a_deadline_is_a_moment_in_utc_even_where_utc_has_no_date_for_it(written, meant):
+    resource = a_resource(deadline=written)
+    moment = deadline_of(resource.spec, NOW)
+    assert moment == meant
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(moment), type=datetime) == meant
