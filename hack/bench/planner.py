@@ -134,22 +134,7 @@ def _without(given: Fleet, out: np.ndarray) -> tuple[Fleet, np.ndarray]:
     """The same fleet with fewer jobs."""
     stays = np.ones(len(given.count), dtype=bool)
     stays[out] = False
-    index = np.cumsum(stays) - 1
-    columns = stays[given.column_class]
-    smaller = Fleet(
-        capacity=given.capacity,
-        usd_per_hour=given.usd_per_hour,
-        limit=given.limit,
-        market=given.market,
-        shape=given.shape,
-        class_shape=given.class_shape[stays],
-        count=given.count[stays],
-        column_class=index[given.column_class[columns]],
-        column_market=given.column_market[columns],
-        column_workers=given.column_workers[columns],
-        column_usd_per_hour=given.column_usd_per_hour[columns],
-    )
-    return smaller, np.flatnonzero(stays)
+    return given.only(stays), np.flatnonzero(stays)
 
 
 def _left_behind(given: Fleet, plan: FleetPlan, kept: np.ndarray) -> FleetPlan:

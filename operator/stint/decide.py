@@ -51,7 +51,8 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         if not over:
             break
         aside += over
-        waiting = [j for j in waiting if j.id not in {h.job for h in over}]
+        beyond = {h.job for h in over}
+        waiting = [j for j in waiting if j.id not in beyond]
     certificate = certify(problem, answer, solver.name)
     plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
     moves = worth_moving(situation, plan, decide)  # 7. who runs, and should elsewhere

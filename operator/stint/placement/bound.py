@@ -19,14 +19,14 @@ def certify(problem: Problem, assignment: Assignment, solver: str) -> Certificat
     The proof needs prices of capacity and trusts them in nothing: without any, it is what each job would cost alone.
     """
     market = lay_out(problem)
-    unit = assignment.unit_usd
-    prices = prove(problem, market, np.zeros_like(market.capacity) if unit is None else unit)
+    nothing = prove(problem, market, np.zeros_like(market.capacity))
+    prices = nothing if assignment.unit_usd is None else prove(problem, market, assignment.unit_usd)
     placed = [(j, c) for j, c in enumerate(assignment.choices) if c is not None]
     cost = sum((problem.objective_at(problem.columns, c.column, c.start_hours) for _, c in placed), start=0.0)
     cost += idle_usd(problem, assignment)
     whose = np.zeros(len(problem.jobs), dtype=bool)
     whose[[j for j, _ in placed]] = True
-    alone = prove(problem, market, np.zeros_like(market.capacity)).bound_usd(whose)
+    alone = nothing.bound_usd(whose)
     bound = max(alone, prices.bound_usd(whose))
     return Certificate(
         solver=solver,

@@ -48,13 +48,19 @@ class Market:
         self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]
     ) -> Float[np.ndarray, "possible bucket"]:
         """What every column in every bucket would pay for its capacity."""
-        hourly, everything = self.hourly(problem, unit_usd), np.arange(len(self.column))
         rents = np.zeros_like(self.cost_usd)
         if unit_usd.any():
+            hourly = self.hourly(problem, unit_usd)
             for b in range(rents.shape[1]):
-                used = self.overlap_hours(np.full(len(everything), b), everything)
-                rents[:, b] = np.einsum("pt,pt->p", used, hourly)
+                rents[:, b] = self.rent(hourly, b)
         return rents
+
+    def rent(self, hourly: Float[np.ndarray, "possible horizon"], bucket: int) -> Float[np.ndarray, " possible"]:
+        """The same in one bucket, from what `hourly` says."""
+        everything = np.arange(len(self.column))
+        used = self.overlap_hours(np.full(len(everything), bucket), everything)
+        rent: Float[np.ndarray, " possible"] = np.einsum("pt,pt->p", used, hourly)
+        return rent
 
     def hourly(
         self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]

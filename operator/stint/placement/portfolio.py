@@ -52,11 +52,11 @@ class Portfolio:
 def serve_by_rent(problem: Problem, prices: Prices, *, strength: float) -> Assignment:
     """In queue order, each job where J and a part of the rent of its capacity together are least."""
     columns, market = problem.columns, prices.market
-    unit_usd = strength * prices.unit_usd
-    rents = np.zeros(len(columns.job))
-    rents[market.column] = market.rents(problem, unit_usd)[:, 0]
+    felt = market.hourly(problem, strength * prices.unit_usd)
     hourly = np.zeros((len(columns.job), len(market.horizon_hours)))
-    hourly[market.column] = market.hourly(problem, unit_usd)
+    hourly[market.column] = felt
+    rents = np.zeros(len(columns.job))
+    rents[market.column] = market.rent(felt, 0)
     capacity = Capacity(problem)
     choices: list[Choice | None] = []
     for candidates in columns_of_jobs(columns, len(problem.jobs)):

@@ -35,7 +35,6 @@ class Prices:
     unit_usd: Float[np.ndarray, "offering horizon resource"]  # per unit and hour before each horizon
     least_usd: Float[np.ndarray, " job"]  # the cheapest that each job can be had at these prices; inf: nowhere
     rent_usd: float  # what all capacity is worth
-    pool_usd: Float[np.ndarray, " pool"]  # what one more node that a pool may buy is worth
 
     def bound_usd(self, jobs: Bool[np.ndarray, " job"]) -> float:
         """What no assignment gives these jobs their places for less than; 0 at least."""
@@ -59,4 +58,4 @@ def prove(problem: Problem, market: Market, unit_usd: Float[np.ndarray, "offerin
     pool = np.zeros(len(problem.pools))
     np.maximum.at(pool, problem.pool_of_offering, bought)
     rent = float((u * market.capacity).sum() + (pool * problem.headroom).sum())
-    return Prices(market=market, unit_usd=u, least_usd=least, rent_usd=rent, pool_usd=pool)
+    return Prices(market=market, unit_usd=u, least_usd=least, rent_usd=rent)

@@ -10,7 +10,7 @@ import highspy
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.placement.highs import QuietHighs
+from stint.placement.highs import QuietHighs, cheapest_of_each
 from stint.placement.horizons import AXES, Market, lay_out
 from stint.placement.prices import Prices, prove
 from stint.placement.problem import Problem
@@ -129,11 +129,7 @@ def _best(
 ) -> Int[np.ndarray, " few"]:
     """Of each class the cheapest few, as positions in the flattened table."""
     flat = np.flatnonzero(among)
-    group = of_class[flat // usd.shape[1]]
-    order = np.lexsort((flat, usd.ravel()[flat], group))
-    rank = np.arange(len(order)) - np.searchsorted(group[order], group[order])
-    few: Int[np.ndarray, " few"] = flat[order[rank < most]]
-    return few
+    return cheapest_of_each(of_class[flat // usd.shape[1]], usd.ravel()[flat], flat, most)
 
 
 def _add(
@@ -154,13 +150,4 @@ def _add(
     index[:, 0] = of_class[place]
     index[:, 1:] = classes + columns.offering[c][:, None] * each + np.arange(each)
     value = np.concatenate([np.ones((len(place), 1)), amount], axis=1)
-    highs.addCols(
-        len(place),
-        market.cost_usd[place, bucket],
-        np.zeros(len(place)),
-        np.full(len(place), highspy.kHighsInf),
-        index.size,
-        np.arange(len(place), dtype=np.int32) * (1 + each),
-        index.ravel(),
-        value.ravel(),
-    )
+    highs.add_columns(market.cost_usd[place, bucket], index, value)

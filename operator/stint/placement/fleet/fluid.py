@@ -15,7 +15,7 @@ nothing, and an offer is priced there by the largest share of a node that it tak
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import highspy
 import numpy as np
@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from stint.placement.fleet.certificate import Proof, prove
 from stint.placement.fleet.model import Fleet
 from stint.placement.fleet.offers import Offers, offers_of
-from stint.placement.highs import QuietHighs
+from stint.placement.highs import QuietHighs, cheapest_of_each
 
 _SMALL_GPUS = 8  # of a gang that may stay split: it is easily put elsewhere
 _DUAL = 1  # the method for other bounds
@@ -96,7 +96,7 @@ class FluidProgramme:
             better = better if len(better) else self._cheaper(sound, found.class_usd)
             if not len(better):
                 break
-            self._take(_best(self.offers.of_class[better], found.lifted_usd[better], better, _MORE))
+            self._take(cheapest_of_each(self.offers.of_class[better], found.lifted_usd[better], better, _MORE))
         return found
 
     def _cheaper(
@@ -203,12 +203,6 @@ class FluidProgramme:
         self._highs.changeColsBounds(len(index), index, np.zeros(len(index)), np.zeros(len(index)))
         return index
 
-    def relimit(self, limit: Float[np.ndarray, " pool"]) -> None:
-        """Other limits than the fleet's from now on. The proof goes by the fleet's all the same."""
-        self._limit = limit.copy()
-        for p in np.flatnonzero(np.isfinite(limit)):
-            self._highs.changeColBounds(int(p), 0.0, float(limit[p]))
-
     def _promising(self) -> Int[np.ndarray, " some"]:
         fleet, offers = self.fleet, self.offers
         usd = offers.alone_usd
@@ -217,15 +211,15 @@ class FluidProgramme:
             usd, few, fallback = _prices_of_a_sample(fleet, offers), 2, 1
         self._promise = usd
         endless = np.flatnonzero(np.isinf(fleet.limit[offers.pool]))
-        first = _best(offers.of_class, usd, np.arange(len(usd)), few)
-        return np.union1d(first, _best(offers.of_class[endless], usd[endless], endless, fallback))
+        first = cheapest_of_each(offers.of_class, usd, np.arange(len(usd)), few)
+        return np.union1d(first, cheapest_of_each(offers.of_class[endless], usd[endless], endless, fallback))
 
     def _start(self) -> None:
         """From a plan that is nearly one: every class on its first offer, nodes for what the fullest resource asks."""
         fleet, offers = self.fleet, self.offers
         pools, resources = fleet.capacity.shape
         taken = self._order[0]
-        cheapest = _best(offers.of_class[taken], self._promise[taken], np.arange(len(taken)), 1)
+        cheapest = cheapest_of_each(offers.of_class[taken], self._promise[taken], np.arange(len(taken)), 1)
         chosen = taken[cheapest]
         asked = np.zeros((pools, resources))
         np.add.at(asked, offers.pool[chosen], offers.use[chosen] * self._count[offers.of_class[chosen]][:, None])
@@ -254,16 +248,7 @@ class FluidProgramme:
         index[:, 0], value[:, 0] = offers.of_class[some], 1.0
         index[:, 1:] = len(fleet.count) + offers.pool[some][:, None] * resources + np.arange(resources)
         value[:, 1:] = -offers.use[some]
-        self._highs.addCols(
-            k,
-            fleet.column_usd_per_hour[offers.column[some]],
-            np.zeros(k),
-            np.full(k, highspy.kHighsInf),
-            index.size,
-            np.arange(k, dtype=np.int32) * (1 + resources),
-            index.ravel(),
-            value.ravel(),
-        )
+        self._highs.add_columns(fleet.column_usd_per_hour[offers.column[some]], index, value)
 
     def _answer(self) -> tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
         highs = self._highs
@@ -300,35 +285,9 @@ class FluidError(Exception):
     """The programme has no answer that can be used."""
 
 
-def _best(
-    group: Int[np.ndarray, " some"], usd: Float[np.ndarray, " some"], what: Int[np.ndarray, " some"], most: int
-) -> Int[np.ndarray, " few"]:
-    """Of each group the cheapest few."""
-    order = np.lexsort((what, usd, group))
-    rank = np.arange(len(order)) - np.searchsorted(group[order], group[order])
-    few: Int[np.ndarray, " few"] = what[order[rank < most]]
-    return few
-
-
 def _prices_of_a_sample(fleet: Fleet, offers: Offers) -> Float[np.ndarray, " offer"]:
     """Every offer at the prices that every eighth class alone would make, with an eighth of the limits."""
     step = 8
-    chosen = np.arange(0, len(fleet.count), step)
-    of = np.full(len(fleet.count), -1)
-    of[chosen] = np.arange(len(chosen))
-    keep = of[fleet.column_class] >= 0
-    sample = Fleet(
-        capacity=fleet.capacity,
-        usd_per_hour=fleet.usd_per_hour,
-        limit=fleet.limit / step,
-        market=fleet.market,
-        shape=fleet.shape,
-        class_shape=fleet.class_shape[chosen],
-        count=fleet.count[chosen],
-        column_class=of[fleet.column_class[keep]],
-        column_market=fleet.column_market[keep],
-        column_workers=fleet.column_workers[keep],
-        column_usd_per_hour=fleet.column_usd_per_hour[keep],
-    )
+    sample = replace(fleet.only(np.arange(len(fleet.count)) % step == 0), limit=fleet.limit / step)
     found = FluidProgramme(sample, offers_of(sample)).solve()
     return offers.priced(fleet, found.proof.unit_usd)

@@ -27,16 +27,12 @@ def waste(yard: Yard) -> Float[np.ndarray, " row"]:
     return np.maximum(lost, 0.0)
 
 
-def sweep(yard: Yard, *, thrift: float) -> int:
-    """Once over the wasteful nodes, the worst first. Returns the steps it took."""
+def sweep(yard: Yard, *, thrift: float) -> None:
+    """Once over the wasteful nodes, the worst first."""
     lost = waste(yard)
-    steps = 0
     for row in np.lexsort((np.arange(len(lost)), -lost)):
-        if lost[row] <= 1e-6 or yard.pool[row] < 0:
-            continue
-        steps += 1
-        step(yard, [int(row)], thrift)
-    return steps
+        if lost[row] > 1e-6 and yard.pool[row] >= 0:
+            step(yard, [int(row)], thrift)
 
 
 def ruin_and_recreate(yard: Yard, *, steps: int, rng: np.random.Generator) -> None:

@@ -36,8 +36,7 @@ class Standing:
     def __init__(self, fleet: Fleet, plan: FleetPlan, proof: Proof) -> None:
         self.fleet, self.unit_usd = fleet, proof.unit_usd
         used = np.zeros((len(plan.node_pool), fleet.capacity.shape[1]))
-        class_of = np.repeat(np.arange(len(fleet.count)), fleet.count)
-        need = fleet.shape[fleet.class_shape[class_of[plan.worker_job]]]
+        need = fleet.shape[fleet.class_shape[fleet.class_of[plan.worker_job]]]
         np.add.at(used, plan.worker_node, need * plan.workers[:, None])
         free = fleet.capacity[plan.node_pool] - used
         roomy = (free + _SLACK >= fleet.shape.min(axis=0)).all(axis=1)

@@ -7,7 +7,7 @@ a number of workers, and what it costs an hour beside its nodes. Nodes are paid 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -59,6 +59,24 @@ class Fleet:
             raise ValueError("columns must be sorted by class")
         if len(np.unique(self.column_class)) != len(self.count):
             raise ValueError("every class needs a column")
+
+    def only(self, classes: Bool[np.ndarray, " class"]) -> Fleet:
+        """The same fleet for some of its classes."""
+        columns = classes[self.column_class]
+        return replace(
+            self,
+            class_shape=self.class_shape[classes],
+            count=self.count[classes],
+            column_class=(np.cumsum(classes) - 1)[self.column_class[columns]],
+            column_market=self.column_market[columns],
+            column_workers=self.column_workers[columns],
+            column_usd_per_hour=self.column_usd_per_hour[columns],
+        )
+
+    @property
+    def class_of(self) -> Int[np.ndarray, " job"]:
+        """The class of every job, jobs in the order of classes."""
+        return np.repeat(np.arange(len(self.count)), self.count)
 
     @property
     def markets(self) -> int:

@@ -29,15 +29,10 @@ class Bound:
     loose: Int[np.ndarray, " some"]  # jobs without a place
 
 
-def job_classes(fleet: Fleet) -> Int[np.ndarray, " job"]:
-    """The class of every job, jobs in the order of classes."""
-    return np.repeat(np.arange(len(fleet.count)), fleet.count)
-
-
 def round_fluid(fleet: Fleet, offers: Offers, fluid: Fluid, limit: Float[np.ndarray, " pool"] | None = None) -> Bound:
     """Whole gangs where the fluid plan has them, as far as the limits (or tighter ones) let them."""
     column = _columns(fleet, offers, fluid)
-    class_of = job_classes(fleet)
+    class_of = fleet.class_of
     shape = fleet.class_shape[class_of]
     market = fleet.column_market[column]
     workers = fleet.column_workers[column]
@@ -82,7 +77,7 @@ def _columns(fleet: Fleet, offers: Offers, fluid: Fluid) -> Int[np.ndarray, " jo
 
 def _regret(fleet: Fleet, offers: Offers, fluid: Fluid, column: Int[np.ndarray, " job"]) -> Float[np.ndarray, " job"]:
     """What each job would cost more in the next best market, at the fluid prices."""
-    class_of = job_classes(fleet)
+    class_of = fleet.class_of
     market = np.full(len(fleet.count), -1)
     market[class_of] = fleet.column_market[column]
     inside = fleet.column_market[offers.column] == market[offers.of_class]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.rounding import Bound, job_classes
+from stint.placement.fleet.rounding import Bound
 from stint.placement.fleet.yard import Gang, Yard
 
 _NEGLIGIBLE = 0.02  # of a node's price: waste below that leaves a full node alone
@@ -22,7 +22,7 @@ class Site:
 
     def __init__(self, fleet: Fleet, bound: Bound, proof: Proof, *, besides: Bool[np.ndarray, " node"]) -> None:
         self.fleet, self.bound = fleet, bound
-        class_of = job_classes(fleet)
+        class_of = fleet.class_of
         pools = bound.node_pool
         use = fleet.shape[fleet.class_shape[class_of[bound.entry_job]]] * bound.entry_workers[:, None]
         used = np.zeros((len(pools), fleet.capacity.shape[1]))
