@@ -53,6 +53,9 @@ def told(cluster: Cluster) -> list[str]:
 
 
 def test_a_process_that_was_killed_is_replaced(lone: World, operator: ProcessOperator):
+    lone.apply(lone.job("before-a-kill"))
+    lone.until("Running", "before-a-kill")  # so it was not killed while it started
+    assert not fallbacks(operator)
     (worker,) = children(operator.process.pid)
     os.kill(worker, signal.SIGKILL)
     eventually(lambda: started_at(worker) is None, what="it to die")
