@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
-from stint.model.job import JobId, NodeName
+from stint.model.job import JobId
 from stint.model.market import Offering
 from stint.model.plan import Resize
 from stint.placement.capacity import Capacity
@@ -64,7 +64,9 @@ def _offerings_in_use(problem: Problem, assignment: Assignment) -> set[int]:
 
 
 def _count(problem: Problem, offering: int) -> int:
-    return int(np.count_nonzero((problem.node_offering == offering) & ~problem.node_is_new))
+    """Its nodes, without those that the provider takes."""
+    own = problem.node_offering[: len(problem.nodes)] == offering
+    return sum(1 for n in np.flatnonzero(own) if not problem.nodes[n].interrupted)
 
 
 def _grow(
@@ -104,31 +106,31 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
     """Nodes that have stood empty for longer than their pool allows and that nobody is promised."""
     promised = {problem.nodes[n].name for _, c in _choices(assignment) for n in c.nodes if not problem.node_is_new[n]}
     pools = [problem.pools[problem.pool_of_offering[o]] for o in problem.node_offering[: len(problem.nodes)]]
-    in_pool = Counter(pool.name for pool in pools)
-    going: dict[int, list[NodeName]] = {}
+    in_pool = Counter(pool.name for node, pool in zip(problem.nodes, pools, strict=True) if not node.interrupted)
+    going: dict[int, list[Node]] = {}
     for i, (node, pool) in enumerate(zip(problem.nodes, pools, strict=True)):
         if pool.scaler is None or not node.removable or node.name in promised or node.empty_since is None:
             continue
         empty_s = hours_between(node.empty_since, problem.situation.now) * SECONDS_PER_HOUR
-        if empty_s >= pool.give_back_after_seconds and in_pool[pool.name] > pool.min_nodes:
-            in_pool[pool.name] -= 1
-            going.setdefault(int(problem.node_offering[i]), []).append(node.name)
+        if empty_s >= pool.give_back_after_seconds and (node.interrupted or in_pool[pool.name] > pool.min_nodes):
+            in_pool[pool.name] -= not node.interrupted
+            going.setdefault(int(problem.node_offering[i]), []).append(node)
     resizes = []
-    for o, names in sorted(going.items()):
+    for o, nodes in sorted(going.items()):
         offering, have = problem.offerings[o], _count(problem, o)
         pool = problem.pools[problem.pool_of_offering[o]]
-        saved = _price(offering) * len(names)
+        saved = _price(offering) * len(nodes)
         minutes = pool.give_back_after_seconds / 60
         resizes.append(
             Resize(
                 pool=offering.pool,
                 offering=offering.id,
                 from_nodes=have,
-                to_nodes=have - len(names),
-                give_back=tuple(names),
+                to_nodes=have - sum(not n.interrupted for n in nodes),
+                give_back=tuple(n.name for n in nodes),
                 usd_per_hour=-saved,
                 advise_only=pool.advise_only,
-                message=f"{len(names)} {offering.instance_type} empty for over {minutes:.0f} min: "
+                message=f"{len(nodes)} {offering.instance_type} empty for over {minutes:.0f} min: "
                 f"giving back saves {saved:.2f} USD/h",
             )
         )

@@ -131,8 +131,8 @@ class PoolWriter:
 
 
 def _wanted(pool: GPUPool, observation: Observation, resize: Resize) -> int:
-    """Nodes of the whole pool after a resize of one of its offerings."""
-    have = sum(1 for n in _members(pool, observation))
+    """Nodes of the whole pool after a resize of one of its offerings, without those that the provider takes."""
+    have = sum(1 for n in _members(pool, observation) if not n.interrupted)
     return have - resize.from_nodes + resize.to_nodes
 
 

@@ -304,7 +304,7 @@ def _nodes(
         nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now))
     present: dict[OfferingId, int] = defaultdict(int)
     for node in nodes:
-        present[node.offering] += 1
+        present[node.offering] += not node.interrupted
     for pool in caches.gpu_pools:
         # Which zone a node will be in is known beforehand; which host or rack, is not.
         nodes += _ordered(pool, inventory, present, selected | (within & {ZONE}), now)

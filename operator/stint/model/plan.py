@@ -144,7 +144,10 @@ class Recall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize:
-    """Bring a pool to so many nodes. Absolute, so that saying it twice asks for nothing twice."""
+    """Bring a pool to so many nodes. Absolute, so that saying it twice asks for nothing twice.
+
+    Nodes that the provider takes are in neither number.
+    """
 
     pool: PoolName
     offering: OfferingId

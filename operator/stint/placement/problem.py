@@ -368,14 +368,15 @@ def _worst(jobs: int, columns: Columns) -> Float[np.ndarray, " job"]:
 
 
 def _headroom(pools: Sequence[Pool], offerings: Sequence[Offering], nodes: Sequence[Node]) -> Int[np.ndarray, " pool"]:
-    """Nodes that each pool may still grow by. A pool with a scaler but no limit has none, by the schema."""
+    """Nodes that each pool may still grow by. A pool with a scaler but no limit has none, by the schema.
+
+    A node that the provider takes counts no more: what replaces it is ordered while it is still there.
+    """
     pool_of = {o.id: o.pool for o in offerings}
     have = dict.fromkeys((p.name for p in pools), 0)
     for node in nodes:
-        have[pool_of[node.offering]] += 1
-    return np.array(
-        [max(0, p.max_nodes - max(have[p.name], 0)) if p.scaler is not None else 0 for p in pools], dtype=np.int64
-    )
+        have[pool_of[node.offering]] += not node.interrupted
+    return np.array([max(0, p.max_nodes - have[p.name]) if p.scaler is not None else 0 for p in pools], dtype=np.int64)
 
 
 def _buyable(

@@ -10,7 +10,7 @@ from typing import Any
 
 from stint.api.gpupool import GPUPool
 from stint.kube.client import Api, ApiError
-from stint.kube.inventory import KWOK_NODE
+from stint.kube.inventory import INTERRUPTED_TAINTS, KWOK_NODE
 from stint.kube.observe import BOUGHT_BY, ORDERED_AT
 from stint.model.market import Offering
 from stint.model.plan import Resize
@@ -32,7 +32,8 @@ class KwokAdapter:
         listed = await self._api.get("/api/v1/nodes", {"labelSelector": f"stint.dev/pool={pool.metadata.name}"})
         stem = _stem(offering)
         taken = {n["metadata"]["name"] for n in listed["items"]}
-        mine = {name for name in taken if name.startswith(f"{stem}-")}
+        staying = {n["metadata"]["name"] for n in listed["items"] if not _interrupted(n)}
+        mine = {name for name in staying if name.startswith(f"{stem}-")}
         others = resize.from_nodes - len(mine)  # of the same offering, not made here
         wanted = max(0, resize.to_nodes - max(others, 0) - len(mine))
         free = (f"{stem}-{i}" for i in range(10_000) if f"{stem}-{i}" not in taken)
@@ -76,6 +77,10 @@ class KwokAdapter:
             "spec": {"taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in o.taints]},
             "status": {"capacity": amounts, "allocatable": amounts},
         }
+
+
+def _interrupted(node: dict[str, Any]) -> bool:
+    return any(t["key"] in INTERRUPTED_TAINTS for t in node["spec"].get("taints", ()))
 
 
 def _stem(offering: Offering) -> str:

@@ -50,6 +50,20 @@ def test_only_what_is_lacking_is_bought():
     assert change.message == "2 more p4de.24xlarge at 8.00 USD/h each for team/llama to start"
 
 
+def test_what_replaces_a_node_that_the_provider_takes_is_ordered_while_that_is_still_there():
+    """The pool is full, and its limit is no reason to go elsewhere: the node that goes counts no more."""
+    nodes = [a_node(f"n{i}", A100, interrupted=i == 0) for i in range(4)]
+    (change,) = resize(a_situation(offerings=[A100], nodes=nodes, pools=[GROWS], jobs=[a_job(workers=4)]))
+    assert (change.from_nodes, change.to_nodes) == (3, 4)
+
+
+def test_a_node_that_the_provider_takes_is_given_back_beside_the_least():
+    pool = replace(GROWS, min_nodes=1)
+    nodes = [empty("stays"), empty("goes", interrupted=True)]
+    (change,) = resize(a_situation(offerings=[A100], nodes=nodes, pools=[pool]))
+    assert (change.give_back, change.from_nodes, change.to_nodes) == (("goes",), 1, 1)
+
+
 @pytest.mark.parametrize(("least", "going"), [(0, 3), (1, 2), (3, 0), (9, 0)])
 def test_the_least_is_counted_over_all_offerings_of_a_pool(least, going):
     pool = replace(GROWS, offerings=(A100.id, SPOT.id), min_nodes=least)
