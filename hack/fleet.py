@@ -88,15 +88,23 @@ def _size(g: Group) -> tuple[str, int, float, float, float]:
     return model, int(machine.gpu_count), machine.gpu_memory_gib or memory, cores * 0.97, gib * 0.94
 
 
-def a100(name: str, *, labels: dict[str, str] | None = None) -> dict[str, Any]:
-    """An on-demand node of eight A100, as benchmarks and the harness of kills have many of them."""
-    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": "8"}
+A100 = "NVIDIA-A100-SXM4-80GB"
+FOUR_SHARE = {  # as NVIDIA's plug-ins label a node whose GPUs are each shared by four
+    "nvidia.com/gpu.product": f"{A100}-SHARED",
+    "nvidia.com/gpu.replicas": "4",
+    "nvidia.com/gpu.sharing-strategy": "time-slicing",
+}
+
+
+def a100(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """An on-demand node of eight A100, shared or not, as benchmarks and the harness of kills have many of them."""
+    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
     described = {
         "kubernetes.io/hostname": name,
         "node.kubernetes.io/instance-type": "p4de.24xlarge",
         "topology.kubernetes.io/zone": "us-east-1a",
         "karpenter.sh/capacity-type": "on-demand",
-        "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+        "nvidia.com/gpu.product": A100,
         **(labels or {}),
     }
     return {

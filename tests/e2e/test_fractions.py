@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 
 from hack.cluster import eventually
+from hack.fleet import FOUR_SHARE
 
 pytestmark = pytest.mark.e2e
 
-A100 = "NVIDIA-A100-SXM4-80GB"
-FOUR_SHARE = {
-    "nvidia.com/gpu.product": f"{A100}-SHARED",
-    "nvidia.com/gpu.replicas": "4",
-    "nvidia.com/gpu.sharing-strategy": "time-slicing",
-}
 NODE_USD = 27.4472  # p4de.24xlarge
 
 

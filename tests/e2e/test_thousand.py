@@ -26,13 +26,13 @@ import pytest
 from hack.bench.scale import JOBS, add_nodes, all_of, give_room, job
 from hack.cluster import ROOT, Cluster, eventually, get, running_cluster
 from hack.cluster.operators import ProcessOperator
-from hack.fleet import a100
+from hack.fleet import FOUR_SHARE, a100
 from stint.api import snapshot
 from stint.kube.client import Api, connect
 
 pytestmark = pytest.mark.e2e
 
-COUNT, NODES = 1000, 600
+COUNT, NODES, SHARED = 1000, 600, 30
 PATIENCE_S = 150
 
 
@@ -51,6 +51,8 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 def _node(i: int) -> dict[str, Any]:
     capacity, zone = ("on-demand", "spot")[i % 2], "abc"[i % 3]
     labels = {"topology.kubernetes.io/zone": f"us-east-1{zone}", "karpenter.sh/capacity-type": capacity}
+    if i >= NODES - SHARED:
+        return a100(f"node-{i}", gpus=32, labels=labels | FOUR_SHARE)
     return a100(f"node-{i}", labels=labels)
 
 
@@ -61,6 +63,8 @@ def _job(i: int) -> dict[str, Any]:
     made["spec"]["objective"] = {"usdPerHour": 1000}  # or most would wait for the few spot nodes that are cheapest
     if i % 4 == 0:
         made["spec"] |= {"workers": 2, "gpu": {"perWorker": 1}, "elastic": {"min": 1, "max": 4}}
+    if i % 10 == 1:
+        made["spec"] |= {"workers": 1, "gpu": {"fraction": 0.25}}
     return made
 
 
@@ -159,6 +163,10 @@ def test_a_thousand_jobs_get_one_plan_that_can_be_made_again(crowded: Cluster, t
     assert len(record.situation.jobs) == COUNT
     assert sum(j.min_workers < j.max_workers for j in record.situation.jobs) == COUNT // 4
     assert len(record.situation.nodes) == NODES
+    shared = {n.name for n in record.situation.nodes if n.allocatable.gpus == 32}
+    fractions = {j.id for j in record.situation.jobs if j.gpu_fraction is not None}
+    assert (len(shared), len(fractions)) == (SHARED, COUNT // 10)
+    assert all(shared.issuperset(p.nodes) is (p.job in fractions) for p in record.plan.placements)
     assert len(record.plan.placements) == COUNT
     assert len(record.situation.notes) == 1, record.situation.notes  # that there is no Prometheus
 
