@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import yaml
+from aiohttp.connector import Connection as Wire
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
 
@@ -165,8 +166,21 @@ def connect(kubeconfig: Path | None = None) -> Connection:
     )
 
 
+def _fenced_by(may_write: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
+    """Requests that ask before they are sent."""
+
+    class Fenced(aiohttp.ClientRequest):
+        async def send(self, conn: Wire) -> aiohttp.ClientResponse:
+            # As late as can be: what has waited for its turn, or for a connection, may have waited too long.
+            if not may_write():
+                raise FencedError(f"{self.method} {self.url.path} was not sent: leadership is not certain")
+            return await super().send(conn)
+
+    return Fenced
+
+
 class Api:
-    """One session with the API server."""
+    """One session with the API server to read, and one for writes that only a leader may send."""
 
     def __init__(self, connection: Connection, *, concurrency: int = 16, agent: str = "") -> None:
         """`agent`: which of several processes of ours this is; audit logs show it."""
@@ -177,6 +191,8 @@ class Api:
         self.requests: dict[tuple[str, int], int] = {}  # (verb, status) -> how many
         connector = aiohttp.TCPConnector(ssl=connection.ssl_context(), limit=0)
         self._session = aiohttp.ClientSession(connector=connector)
+        fenced = _fenced_by(lambda: self.may_write())
+        self._writer = aiohttp.ClientSession(connector=connector, connector_owner=False, request_class=fenced)
         self._writes = asyncio.Semaphore(concurrency)
 
     async def __aenter__(self) -> Api:
@@ -186,7 +202,8 @@ class Api:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close both."""
+        await self._writer.close()
         await self._session.close()
 
     def _headers(self, content_type: str | None = None) -> dict[str, str]:
@@ -227,10 +244,8 @@ class Api:
             try:
                 # Leadership's own requests do not queue behind the writes that depend on them.
                 async with self._writes if fenced else nullcontext():
-                    # As late as can be: what has waited for its turn may have waited too long.
-                    if fenced and verb not in _READS and not self.may_write():
-                        raise FencedError(f"{verb} {path} was not sent: leadership is not certain")
-                    return await self._once(verb, path, params, data, content_type)
+                    session = self._writer if fenced and verb not in _READS else self._session
+                    return await self._once(session, verb, path, params, data, content_type)
             except ApiError as error:
                 if error.status == 401 and not renewed:
                     renewed = True
@@ -245,14 +260,18 @@ class Api:
                 await asyncio.sleep(pause)
 
     async def _once(
-        self, verb: str, path: str, params: Mapping[str, str] | None, data: bytes | None, content_type: str
+        self,
+        session: aiohttp.ClientSession,
+        verb: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        data: bytes | None,
+        content_type: str,
     ) -> bytes:
         headers = self._headers(content_type if data is not None else None)
         url = self.connection.server + path
         timeout = aiohttp.ClientTimeout(total=60 if verb in _READS else WRITE_TIMEOUT_S)
-        async with self._session.request(
-            verb, url, params=params, data=data, headers=headers, timeout=timeout
-        ) as response:
+        async with session.request(verb, url, params=params, data=data, headers=headers, timeout=timeout) as response:
             payload = await response.read()
             self._count(verb, response.status)
             if response.status >= 400:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from stint.errors import StintError
-from stint.kube.client import connect
+from stint.kube.client import Api, FencedError, connect
 
 KUBECONFIG = """apiVersion: v1
 kind: Config
@@ -55,3 +58,40 @@ def test_a_kubeconfig_that_cannot_be_read_says_so_in_one_line(tmp_path: Path, te
     file.write_text(text)
     with pytest.raises(StintError, match=r"no cluster: .*set KUBECONFIG"):
         connect(file)
+
+
+async def test_leadership_that_ends_while_a_connection_is_made_ends_the_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that was asleep in between sends nothing when it wakes up; what needs no leader is sent."""
+    asked, leads = [], True
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        asked.append(request.method)
+        return web.json_response({})
+
+    runner = web.ServerRunner(web.Server(serve))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    connect_as_ever = aiohttp.TCPConnector.connect
+
+    async def sleep_then_connect(*args: Any, **options: Any) -> Any:
+        nonlocal leads
+        made = await connect_as_ever(*args, **options)
+        leads = False
+        return made
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", sleep_then_connect)
+    file = tmp_path / "kubeconfig"
+    file.write_text(KUBECONFIG.replace("https://127.0.0.1:6443", "http://{}:{}".format(*runner.addresses[0])))
+    async with Api(connect(file)) as api:
+        api.may_write = lambda: leads
+        for write in (api.create("/jobs", {}), api.patch("/jobs/a", {}), api.delete("/jobs/a")):
+            leads = True
+            with pytest.raises(FencedError, match="was not sent: leadership is not certain"):
+                await write
+        await api.get("/jobs")
+        await api.ask("/reviews", {})
+    await runner.cleanup()
+    assert asked == ["GET", "POST"]
