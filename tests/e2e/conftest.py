@@ -26,6 +26,7 @@ _EMBEDDED_ONLY = [
         "planner",
         "readme",
         "rights",
+        "sharing",
         "steering",
         "thousand",
         "webhook",
