@@ -22,7 +22,7 @@ from hack.cluster import Cluster, eventually, running_cluster
 from hack.demo import baselines, picture, scenarios
 from hack.demo.workers import Workers
 from hack.processes import HopelessError
-from stint.cli.commands import situation_from_cluster
+from stint.cli.sources import situation_from_cluster
 
 PACE = 2400.0  # seconds that pass for the jobs in one of ours
 PICTURE_AFTER_S = 14.0

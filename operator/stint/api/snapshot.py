@@ -6,11 +6,10 @@ A file is JSON (or YAML by hand). Reading one tells every mistake at once, each 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import jsonschema
 import msgspec
 
+from stint.api import reading
 from stint.errors import InvalidInputError, Mistake
 from stint.model.plan import Plan
 from stint.model.situation import Situation
@@ -43,45 +42,14 @@ def decode(text: bytes | str, *, name: str) -> Record:
     Raises:
         InvalidInputError: with every mistake, each with its path in the file.
     """
-    try:
-        data = msgspec.yaml.decode(text) if text.strip()[:1] not in (b"{", "{") else msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise InvalidInputError(name, [Mistake("the file", str(error), "must be JSON or YAML")]) from error
+    data = reading.decode(text, name=name)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InvalidInputError(name, [Mistake("format", repr(found), f"must be {FORMAT!r}")])
-    schema = msgspec.json.schema(Record)
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(data)
-    if mistakes := sorted(_mistakes(errors), key=lambda m: m.path):
-        raise InvalidInputError(name, mistakes)
-    try:
-        record = msgspec.convert(data, Record)
-    except msgspec.ValidationError as error:
-        text_, _, path = str(error).partition(" - at `")
-        raise InvalidInputError(name, [Mistake(path.strip("`$.") or "the file", text_, "see the message")]) from error
+    record = reading.convert(data, Record, name=name)
     if mistakes := list(_dangling(record.situation)):
         raise InvalidInputError(name, mistakes)
     return record
-
-
-def _mistakes(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
-    for error in errors:
-        if error.validator in ("anyOf", "oneOf") and error.context:
-            deepest = max(error.context, key=lambda e: len(e.absolute_path))
-            if len(deepest.absolute_path) > len(error.absolute_path):
-                yield from _mistakes([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
-                continue
-        yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
-
-
-def _path(parts: Iterable[Any]) -> str:
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
-    return text.removeprefix(".") or "the file"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _dangling(situation: Situation) -> Iterable[Mistake]:

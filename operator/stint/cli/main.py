@@ -1,4 +1,4 @@
-"""stint run | plan | explain | prices. Also `kubectl stint ...`, which is the same program under another name.
+"""stint run | plan | explain | quote | prices. Also `kubectl stint ...`, which is the same program under another name.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
 not hold.
@@ -17,7 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-from stint.cli import commands
+from stint.cli import commands, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -79,10 +79,16 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="what would be decided now, in money; changes nothing")
     _source(plan)
     plan.add_argument("--solver", choices=sorted(SOLVERS), help="instead of the one that is configured")
+    whatif.add_options(plan, sorted(SOLVERS))
 
     explain = verbs.add_parser("explain", help="why one job is where it is, or is not")
     explain.add_argument("job", help="NAME or NAMESPACE/NAME")
     _source(explain)
+
+    quote = verbs.add_parser("quote", help="what a job would cost and when it would be done, before it is submitted")
+    quote.add_argument("-f", "--file", dest="job", type=Path, required=True, help="TrainingJobs; - for standard input")
+    quote.add_argument("--situation", dest="file", type=Path, help="a stored situation instead of a cluster")
+    _common(quote)
 
     prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
     prices.add_argument("--provider", help="only this one")
@@ -102,6 +108,10 @@ def _plan_timeout(text: str) -> float:
 
 def _source(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-f", "--file", type=Path, help="a stored situation instead of a cluster; - for standard input")
+    _common(verb)
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the usual file")
     verb.add_argument("-n", "--namespace", default="default", help="for a job named without one")
     verb.add_argument("-o", "--output", choices=("table", "json"), default="table")

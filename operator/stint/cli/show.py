@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from datetime import date, datetime
 
-from rich.console import Console
 from rich.table import Table
 
 from stint.api.trainingjob import Status
 from stint.catalogue.catalogue import Catalogue
+from stint.cli import tables
 from stint.model.job import Job
 from stint.model.offering import CapacityType
 from stint.model.plan import Candidate, Hold, NodeWorth, Placement, Plan
 from stint.model.situation import Situation
 
-_WIDE = 160
 _TOLD = 3  # offerings whose next node is worth most
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a pipe, wide enough that nothing is cut off."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False)
-
-
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    return table
-
-
-def _usd(amount: float | None) -> str:
-    return "-" if amount is None else f"{amount:,.2f}"
-
-
-def _when(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return "-"
-    hours = (moment - now).total_seconds() / 3600
-    return "now" if abs(hours) < 0.01 else f"in {hours:.1f} h"
 
 
 def plan(situation: Situation, made: Plan) -> None:
     """Everything that was decided."""
-    out, now = _console(), made.decided_at
-    table = _table(
+    out, now = tables.console(), made.decided_at
+    table = tables.table(
         "JOB",
         "DECISION",
         "WHERE",
@@ -72,10 +47,10 @@ def plan(situation: Situation, made: Plan) -> None:
             "stay",
             _where(situation, s.job),
             "",
-            _usd(s.usd_per_hour),
-            _usd(s.cost_to_finish_usd),
+            tables.usd(s.usd_per_hour),
+            tables.usd(s.cost_to_finish_usd),
             "runs",
-            _when(s.finish, now),
+            tables.when(s.finish, now),
             "",
         )
     for r in made.recalls:
@@ -89,9 +64,8 @@ def plan(situation: Situation, made: Plan) -> None:
     c = made.certificate
     if c is not None and c.gap_ratio is not None:
         left = f"; {c.left_out} without a place" if c.left_out else ""
-        out.print(
-            f"J = {_usd(c.objective_usd)} USD by {c.solver}, at most {c.gap_ratio:.1%} above the best possible{left}"
-        )
+        above = f"at most {c.gap_ratio:.1%} above the best possible"
+        out.print(f"J = {tables.usd(c.objective_usd)} USD by {c.solver}, {above}{left}")
     if c is not None:
         for worth in c.node_worth[:_TOLD]:
             out.print(_worth(worth))
@@ -101,8 +75,8 @@ def plan(situation: Situation, made: Plan) -> None:
 
 def _worth(worth: NodeWorth) -> str:
     return (
-        f"one more node of {worth.offering} now would save those who wait {_usd(worth.usd)} USD over the next "
-        f"{worth.hours:.0f} h ({_usd(worth.usd / worth.hours)} USD/h)"
+        f"one more node of {worth.offering} now would save those who wait {tables.usd(worth.usd)} USD over the next "
+        f"{worth.hours:.0f} h ({tables.usd(worth.usd / worth.hours)} USD/h)"
     )
 
 
@@ -113,11 +87,11 @@ def _row(table: Table, job: str, decision: str, c: Candidate, now: datetime, bes
         decision,
         c.offering + new,
         str(c.workers),
-        _usd(c.usd_per_hour),
-        _usd(c.cost.usd),
-        _when(c.start, now),
-        _when(c.finish, now),
-        _usd(best.cost.usd if best else None),
+        tables.usd(c.usd_per_hour),
+        tables.usd(c.cost.usd),
+        tables.when(c.start, now),
+        tables.when(c.finish, now),
+        tables.usd(best.cost.usd if best else None),
     )
 
 
@@ -128,7 +102,7 @@ def _where(situation: Situation, job_id: str) -> str:
 
 def explanation(made: Plan, job: Job) -> None:
     """Why one job is where it is."""
-    out, now = _console(), made.decided_at
+    out, now = tables.console(), made.decided_at
     decided: list[Placement | Hold] = [*made.placements, *made.holds]
     part = next((p for p in decided if p.job == job.id), None)
     if part is None:
@@ -137,8 +111,8 @@ def explanation(made: Plan, job: Job) -> None:
         if stay is not None and job.assignment is not None:
             out.print(
                 f"{job.id} runs on {job.assignment.offering} at {stay.usd_per_hour:.2f} USD/h; "
-                f"{_usd(job.spent_usd)} USD spent, {_usd(stay.cost_to_finish_usd)} USD to finish, "
-                f"done {_when(stay.finish, now)}"
+                f"{tables.usd(job.spent_usd)} USD spent, {tables.usd(stay.cost_to_finish_usd)} USD to finish, "
+                f"done {tables.when(stay.finish, now)}"
             )
         elif recall is not None:
             out.print(f"{job.id} is recalled: {recall.reason.value}: {recall.message}")
@@ -150,11 +124,13 @@ def explanation(made: Plan, job: Job) -> None:
     else:
         late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
         out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")
-    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
+    table = tables.table(
+        "OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH")
+    )
     for verdict, c in (("chosen", part.chosen), ("runner-up", part.explanation.runner_up)):
         if c is not None:
-            when = _when(c.start, now), _when(c.finish, now)
-            table.add_row(c.offering, verdict, _usd(c.usd_per_hour), _usd(c.cost.usd), *when, _terms(c))
+            when = tables.when(c.start, now), tables.when(c.finish, now)
+            table.add_row(c.offering, verdict, tables.usd(c.usd_per_hour), tables.usd(c.cost.usd), *when, _terms(c))
     for r in reversed(part.explanation.rejected):
         table.add_row(r.offering, r.reason.value, "", "", "", "", r.message)
     out.print(table)
@@ -166,13 +142,13 @@ def explanation(made: Plan, job: Job) -> None:
 
 def remembered(status: Status) -> None:
     """Why a job that runs was placed where it is, as its status has kept it."""
-    out = _console()
+    out = tables.console()
     if status.message:
         out.print(status.message)
-    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
+    table = tables.table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
     if status.next_best is not None:
         best = status.next_best
-        table.add_row(best.offering, "runner-up", _usd(best.usd_per_hour), _usd(best.usd), "")
+        table.add_row(best.offering, "runner-up", tables.usd(best.usd_per_hour), tables.usd(best.usd), "")
     for rejected in reversed(status.rejected):
         table.add_row(rejected.offering, rejected.reason, "", "", rejected.message)
     if table.row_count:
@@ -183,7 +159,7 @@ def _terms(c: Candidate) -> str:
     """The terms of a cost that are not nothing."""
     names = ("hardware", "rework", "startup", "energy", "egress", "storage", "licence", "labour", "lateness", "carbon")
     parts = [(n, getattr(c.cost, f"{n}_usd")) for n in names]
-    return " + ".join(f"{n} {_usd(v)}" for n, v in parts if v >= 0.005)
+    return " + ".join(f"{n} {tables.usd(v)}" for n, v in parts if v >= 0.005)
 
 
 def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) -> None:
@@ -195,10 +171,10 @@ def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) ->
     if not rows:
         print("nothing that fits; try fewer filters")
         return
-    table = _table(*(k.upper() for k in rows[0]))
+    table = tables.table(*(k.upper() for k in rows[0]))
     for row in rows:
         table.add_row(*("-" if v is None else str(v) for v in row.values()))
-    _console().print(table)
+    tables.console().print(table)
 
 
 def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) -> list[dict[str, object]]:

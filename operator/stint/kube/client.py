@@ -312,6 +312,15 @@ class Api:
         """The answer to a question that takes a POST and changes nothing, such as a review of rights."""
         return msgspec.json.decode(await self.raw("POST", path, body=body, fenced=False))
 
+    async def rehearse(self, path: str, body: object) -> None:
+        """Have an object judged as if it were created, unknown fields and all; nothing is stored.
+
+        Raises:
+            ApiError: it would be refused.
+        """
+        params = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+        await self.raw("POST", path, params=params, body=body, fenced=False)
+
     async def patch(self, path: str, body: object, *, content_type: str = MERGE) -> Any:
         """The object as patched."""
         params = {"fieldManager": FIELD_MANAGER}
