@@ -52,7 +52,7 @@ def decode(text: bytes | str, *, name: str) -> Record:
         raise InvalidInputError(name, [Mistake("format", repr(found), f"must be {FORMAT!r}")])
     schema = msgspec.json.schema(Record)
     errors = jsonschema.Draft202012Validator(schema).iter_errors(data)
-    if mistakes := sorted(_mistakes(errors), key=lambda m: m.path):
+    if mistakes := sorted(mistakes_of(errors), key=lambda m: m.path):
         raise InvalidInputError(name, mistakes)
     try:
         record = msgspec.convert(data, Record)
@@ -64,12 +64,13 @@ def decode(text: bytes | str, *, name: str) -> Record:
     return record
 
 
-def _mistakes(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
+def mistakes_of(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
+    """What a schema finds wrong with a file, each with its path."""
     for error in errors:
         if error.validator in ("anyOf", "oneOf") and error.context:
             deepest = max(error.context, key=lambda e: len(e.absolute_path))
             if len(deepest.absolute_path) > len(error.absolute_path):
-                yield from _mistakes([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
+                yield from mistakes_of([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
                 continue
         yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
 

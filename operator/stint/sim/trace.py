@@ -1,4 +1,4 @@
-"""Rows of a job log: when each came, how long it ran, on how many GPUs. Every mistake of a log is told, with its line."""
+"""Rows of a job log: when each job came, how long it ran, on how many GPUs. Every mistake is told with its line."""
 
 from __future__ import annotations
 
@@ -47,32 +47,40 @@ def read_rows(lines: Iterable[str], *, name: str, start: datetime | None = None)
     if missing:
         raise InvalidInputError(name, [Mistake("line 1", f"columns {header}", f"must name {', '.join(missing)}")])
     read = _Reader({key: at for key, at in column.items() if at is not None}, len(header))
-    found = [row for cells in table if cells and (row := read.row(table.line_num, cells)) is not None]
-    zero = start or min((at for at, _ in found if isinstance(at, datetime)), default=None)
+    found = [line for cells in table if cells and (line := read.line(table.line_num, cells)) is not None]
+    zero = start or min((x.at for x in found if isinstance(x.at, datetime)), default=None)
     rows: dict[str, Row] = {}
-    for (at, row), line in zip(found, read.lines, strict=True):
-        since = at - zero if isinstance(at, datetime) and zero is not None else timedelta(seconds=row.at.total_seconds())
+    for x in found:
+        since = timedelta(seconds=x.at) if isinstance(x.at, float) else x.at - zero if zero else timedelta(0)
         if since < timedelta(0):
-            read.wrong(line, "time", str(at), f"is before time zero, {zero or '0 s'}; leave it out or start earlier")
-        elif row.id in rows:
-            read.wrong(line, "id", repr(row.id), "is there twice; every job needs an id of its own")
+            read.wrong(x.number, "time", str(x.at), f"is before time zero ({zero or 0}); leave it out or start earlier")
+        elif x.id in rows:
+            read.wrong(x.number, "id", repr(x.id), "is there twice; every job needs an id of its own")
         else:
-            rows[row.id] = Row(id=row.id, at=since, duration_s=row.duration_s, gpus=row.gpus)
+            rows[x.id] = Row(id=x.id, at=since, duration_s=x.duration_s, gpus=x.gpus)
     if read.mistakes:
         raise InvalidInputError(name, sorted(read.mistakes, key=lambda m: int(m.path.split()[1].rstrip(","))))
     return tuple(sorted(rows.values(), key=lambda r: (r.at, r.id)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    id: str
+    at: datetime | float  # a date, or seconds
+    duration_s: float
+    gpus: int
 
 
 class _Reader:
     def __init__(self, column: Mapping[str, int], width: int) -> None:
         self.column, self.width = column, width
         self.mistakes: list[Mistake] = []
-        self.lines: list[int] = []
 
     def wrong(self, line: int, what: str, found: str, remedy: str) -> None:
         self.mistakes.append(Mistake(f"line {line}, {what}", found, remedy))
 
-    def row(self, line: int, cells: list[str]) -> tuple[datetime | float, Row] | None:
+    def line(self, line: int, cells: list[str]) -> _Line | None:
         if len(cells) != self.width:
             self.wrong(line, "columns", str(len(cells)), f"must be {self.width}, as in the header")
             return None
@@ -85,9 +93,7 @@ class _Reader:
             self.wrong(line, "gpus", text["gpus"], "must be a whole number of 1 or more")
         if len(self.mistakes) > before or at is None or duration_s is None or gpus is None:
             return None
-        self.lines.append(line)
-        since = timedelta(0) if isinstance(at, datetime) else timedelta(seconds=at)
-        return at, Row(id=text.get("id") or f"line-{line}", at=since, duration_s=duration_s, gpus=int(gpus))
+        return _Line(line, text.get("id") or f"line-{line}", at, duration_s, int(gpus))
 
     def _moment(self, line: int, text: str) -> datetime | float | None:
         try:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from stint.model.job import Checkpoint, Job, Toleration, Work, job_id
+from stint.model.job import Checkpoint, Job, Objective, Toleration, Work, job_id
 from stint.model.offering import CapacityType
 from stint.model.resources import Resources
 from stint.sim.trace import Row
@@ -26,6 +26,7 @@ SPEEDS: Mapping[str, float] = {
     "H200-SXM": 2.4,
     "B200": 4.2,
 }  # training on one GPU, A100-40GB = 1: rounded from public benchmarks; an assumption, not a measurement
+_CHECKPOINT = Checkpoint(every=timedelta(minutes=20), takes=timedelta(seconds=30), restart=timedelta(minutes=3))
 _GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
 
 
@@ -40,9 +41,8 @@ class Habits:
     deadlines: float = 0.33
     slack: Sequence[float] = (1.2, 2.0, 10.0)  # deadline after so many times the duration, each as likely
     grace_hours: float = 1.0  # and so much more, for a start from nothing
-    checkpoint: Checkpoint = Checkpoint(
-        every=timedelta(minutes=20), takes=timedelta(seconds=30), restart=timedelta(minutes=3)
-    )
+    usd_per_hour: float = 1.0  # what having a result an hour sooner is worth
+    checkpoint: Checkpoint = _CHECKPOINT
     gpus_per_worker: int = 8  # at most
     cpu_per_gpu: float = 3.5
     memory_gib_per_gpu: float = 14.0
@@ -105,6 +105,7 @@ def _job(row: Row, habits: Habits, start: datetime, draws: np.ndarray) -> Job:
         ),
         checkpoint=habits.checkpoint,
         capacity_types=tuple(c for c in CapacityType if c in allowed),
+        objective=Objective(usd_per_hour=habits.usd_per_hour),
         deadline=created + due if draws[2] < habits.deadlines else None,
         tolerations=(_GPU_TAINT,),
     )
