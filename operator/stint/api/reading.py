@@ -32,7 +32,7 @@ def convert(data: object, kind: type[_T], *, name: str) -> _T:
         InvalidInputError: with every mistake.
     """
     errors = jsonschema.Draft202012Validator(msgspec.json.schema(kind)).iter_errors(data)
-    if mistakes := sorted(_mistakes(errors), key=lambda m: m.path):
+    if mistakes := sorted(mistakes_of(errors), key=lambda m: m.path):
         raise InvalidInputError(name, mistakes)
     try:
         return msgspec.convert(data, kind)
@@ -41,12 +41,13 @@ def convert(data: object, kind: type[_T], *, name: str) -> _T:
         raise InvalidInputError(name, [Mistake(path.strip("`$.") or "the file", text, "see the message")]) from error
 
 
-def _mistakes(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
+def mistakes_of(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
+    """What a schema finds wrong with a file, each with its path."""
     for error in errors:
         if error.validator in ("anyOf", "oneOf") and error.context:
             deepest = max(error.context, key=lambda e: len(e.absolute_path))
             if len(deepest.absolute_path) > len(error.absolute_path):
-                yield from _mistakes([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
+                yield from mistakes_of([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
                 continue
         yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
 

@@ -27,6 +27,7 @@ from stint.placement.solver import Assignment, Choice, objective_usd
 
 _EXACT_JOBS = 200
 _FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
+_ROUNDING = 1e-12
 _STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs only the first
 
 
@@ -40,6 +41,8 @@ class Portfolio:
         """See `Solver`. The prices that it found come with the answer, for the certificate."""
         prices = find_prices(problem)
         answers = [Greedy().solve(problem, budget_steps=budget_steps, rng=rng)]
+        if _nothing_better(problem, answers[0], prices):
+            return replace(answers[0], unit_usd=prices.unit_usd)
         if prices.unit_usd.any() and len(problem.jobs) <= _MANY_JOBS:
             some = _STRENGTHS if len(problem.jobs) <= _FEW_JOBS else _STRENGTHS[:1]
             answers += [serve_by_rent(problem, prices, strength=s) for s in some]
@@ -47,6 +50,13 @@ class Portfolio:
             answers.append(Exact().solve(problem, budget_steps=budget_steps, rng=rng))
         best = min(answers, key=lambda a: objective_usd(problem, a))
         return replace(best, unit_usd=prices.unit_usd)
+
+
+def _nothing_better(problem: Problem, answer: Assignment, prices: Prices) -> bool:
+    """Whether the prices prove that no answer costs less: then none needs to be looked for."""
+    possible = np.isfinite(prices.least_usd)  # whoever has no place anywhere costs every answer the same
+    bound = prices.bound_usd(possible) + float(problem.hold_usd[~possible].sum())
+    return objective_usd(problem, answer) <= bound + _ROUNDING * abs(bound)
 
 
 def serve_by_rent(problem: Problem, prices: Prices, *, strength: float) -> Assignment:

@@ -249,7 +249,7 @@ def price_columns(
     of = [offerings[r.offering] for r in rows]
     jb = [jobs[r.job] for r in rows]
     workers = np.array([r.workers for r in rows], dtype=np.int64)
-    share = np.array([_share(j, o) for j, o in zip(jb, of, strict=True)], dtype=float)
+    share = np.array([share_of_node(j, o) for j, o in zip(jb, of, strict=True)], dtype=float)
     per_node = np.array(
         [fit.workers_per_node(j.per_worker, o.per_node) for j, o in zip(jb, of, strict=True)], dtype=np.int64
     )
@@ -318,7 +318,7 @@ def _marginal_price(offering: Offering) -> float:
     return _value(offering.usd_per_node_hour, math.inf)
 
 
-def _share(job: Job, offering: Offering) -> float:
+def share_of_node(job: Job, offering: Offering) -> float:
     """The largest part of any resource of a node that one worker takes: its fair part of the node's price."""
     ratios = [
         need / have

@@ -1,0 +1,349 @@
+"""The world: nodes come late or never and are taken away, gangs run, lose work and end, all of it is paid for.
+
+It does what a plan says and knows nothing of how plans are made. What it looks like at an instant is a `Situation`, the
+same noun that the operator makes of a cluster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from stint.estimate.runtime import units_per_hour, work_hours_left
+from stint.model.job import Assignment, Job, JobId, NodeName
+from stint.model.market import Offering, Pool, PoolName
+from stint.model.offering import CapacityType, OfferingId
+from stint.model.plan import Placement, Reason, Recall, Resize
+from stint.model.resources import Resources
+from stint.model.situation import Situation
+from stint.placement.problem import Row, price_columns, share_of_node
+from stint.sim.books import APART, Books
+from stint.sim.events import Event, Events, Kind
+from stint.sim.gang import Gang, Tempo
+from stint.sim.machine import GIVEN_UP_AFTER, Machine
+from stint.sim.stage import Stage
+
+_AFTER_S = 0.001  # a node has stood empty for long enough just after the time, whatever rounding makes of it
+
+
+@dataclass(slots=True)
+class Life:
+    """A job from its submission to its end. `job` is as the next situation shows it, but for its progress."""
+
+    job: Job
+    submitted_s: float
+    gang: Gang | None = None
+    starts: int = 0
+    interruptions: int = 0  # that cost it its place
+    first_start_s: float | None = None
+    ended_s: float | None = None
+    spent_usd: float = 0.0
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that changes. The dice of a node follow from the seed and its number, whatever else happens."""
+
+    stage: Stage
+    seed: int
+    now_s: float = 0.0
+    events: Events = field(default_factory=Events)
+    books: Books = field(default_factory=Books)
+    lives: dict[JobId, Life] = field(default_factory=dict)  # those that have been submitted
+    open: dict[JobId, Life] = field(default_factory=dict)  # those of them that have not ended
+    machines: dict[NodeName, Machine] = field(default_factory=dict)
+    gangs: dict[JobId, Gang] = field(default_factory=dict)
+    interruptions: int = 0
+    offerings: dict[OfferingId, Offering] = field(default_factory=dict)
+    pools: dict[PoolName, Pool] = field(default_factory=dict)
+    _to_come: dict[JobId, Job] = field(default_factory=dict)
+    _numbers: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Put the standing nodes up, and foresee the jobs."""
+        stage = self.stage
+        self.offerings = {o.id: o for o in sorted(stage.offerings, key=lambda o: o.id)}
+        self.pools = {p.name: p for p in stage.pools}
+        for offering, count in sorted(stage.standing.items()):
+            for _ in range(count):
+                machine = self._machine(self.offerings[offering], bought=False)
+                self._up(machine)
+        for job in stage.jobs:
+            self._to_come[job.id] = job
+            self.events.foresee((job.created - stage.start) / timedelta(seconds=1), Kind.SUBMIT, job.id)
+
+    # What it looks like
+
+    @property
+    def now(self) -> datetime:
+        """The time as a date."""
+        return self.stage.start + timedelta(seconds=self.now_s)
+
+    @property
+    def over(self) -> bool:
+        """Whether all jobs have ended and all nodes that were bought are gone."""
+        return not (self._to_come or self.open or any(m.bought for m in self.machines.values()))
+
+    @property
+    def unborn(self) -> int:
+        """Jobs that are yet to be submitted."""
+        return len(self._to_come)
+
+    def situation(self) -> Situation:
+        """What a decision may look at."""
+        return Situation(
+            now=self.now,
+            jobs=tuple(self._seen(life) for life in self.open.values()),
+            nodes=tuple(m.look(self.stage.start, self.now_s) for m in self.machines.values()),
+            offerings=tuple(self.offerings.values()),
+            pools=self.stage.pools,
+            rates=self.stage.rates,
+            settings=self.stage.settings,
+        )
+
+    def _seen(self, life: Life) -> Job:
+        gang, job = life.gang, life.job
+        if gang is None:
+            return job
+        done = min(job.work.units, job.work.units_done + gang.units_worked(self.now_s))
+        spent = life.spent_usd
+        if job.budget_usd is not None:
+            spent += sum(self._rate(gang)) * (self.now_s - gang.placed_s) / 3600.0
+        return replace(job, work=replace(job.work, units_done=done), spent_usd=spent)
+
+    def _rate(self, gang: Gang) -> Iterable[float]:
+        yield from gang.apart_usd_per_hour.values()
+        there = (m for n in sorted(set(gang.nodes)) if (m := self.machines.get(n)) is not None)
+        yield from (m.usd_per_hour * m.shares.get(gang.job, 0.0) for m in there)
+
+    # What happens in it
+
+    def happen(self, event: Event) -> bool:
+        """Let it happen. Returns whether anything has changed that a decision could be about."""
+        self.now_s = event.at_s
+        if event.kind is Kind.SUBMIT:
+            job = self._to_come.pop(JobId(event.subject))
+            self.lives[job.id] = self.open[job.id] = Life(job=job, submitted_s=self.now_s)
+            return True
+        if event.kind in (Kind.WORKS, Kind.FINISHED):
+            gang = self.gangs.get(JobId(event.subject))
+            if gang is None or gang.turn != event.turn or gang.broken_s is not None:
+                return False
+            if event.kind is Kind.FINISHED:
+                return self._finished(gang)
+            life = self.lives[gang.job]
+            assert life.job.assignment is not None
+            life.job = replace(life.job, assignment=replace(life.job.assignment, running=True))
+            return False  # nobody waits for that
+        if event.kind is Kind.LOOK and not event.subject:
+            return True
+        machine = self.machines.get(NodeName(event.subject))
+        return machine is not None and self._happen_to(machine, event)
+
+    def _happen_to(self, machine: Machine, event: Event) -> bool:
+        if event.kind is Kind.NODE_UP:
+            self._up(machine)
+        elif event.kind is Kind.LOOK:
+            return machine.empty_since_s is not None and self.now_s - machine.empty_since_s >= self._patience_s(machine)
+        elif event.kind is Kind.NOTICE:
+            machine.interrupted, machine.seen = True, None
+            self.interruptions += 1
+            self.events.foresee(self.now_s + self.stage.conditions.notice_s, Kind.TAKEN, machine.name)
+        elif event.kind is Kind.TAKEN:
+            for job in list(machine.shares):
+                self._break(self.gangs[job])
+            self._gone(machine)
+        elif event.kind is Kind.ORDER_LOST:
+            self._gone(machine)
+        return True
+
+    def _finished(self, gang: Gang) -> bool:
+        life = self.open.pop(gang.job)
+        self._leave(life, gang)
+        life.job = replace(life.job, work=replace(life.job.work, units_done=life.job.work.units))
+        life.ended_s = self.now_s
+        for machine in self.machines.values():
+            machine.ordered_for.discard(gang.job)
+        return True
+
+    def _break(self, gang: Gang) -> None:
+        """A node of it is gone: it stands still, and holds what it has until it is recalled."""
+        if gang.broken_s is None:
+            for name in sorted(set(gang.nodes)):
+                if name in self.machines:
+                    self.machines[name].settle(self.books, self.gangs, self.now_s)
+            self.lives[gang.job].spent_usd += gang.book(self.books, self.now_s)
+            gang.broken_s = self.now_s
+
+    # Nodes
+
+    def _machine(self, offering: Offering, *, bought: bool) -> Machine:
+        number, in_pool = self._numbers[offering.id], self._numbers[f"pool {offering.pool}"]
+        self._numbers.update((offering.id, f"pool {offering.pool}"))
+        name = NodeName(f"{offering.pool}-{in_pool}")
+        cold = self.pools[offering.pool].cold_start_seconds
+        machine = Machine(name, offering, number, self.now_s, cold, bought=bought, settled_s=self.now_s)
+        self.machines[name] = machine
+        return machine
+
+    def _dice(self, machine: Machine, what: int) -> np.random.Generator:
+        index = list(self.offerings).index(machine.offering.id)
+        return np.random.default_rng((self.seed, index, machine.number, what))
+
+    def _up(self, machine: Machine) -> None:
+        machine.settle(self.books, self.gangs, self.now_s)
+        machine.up_s, machine.seen = self.now_s, None
+        self._empty(machine)
+        believed = machine.offering.interruptions_per_hour
+        rate = self.stage.conditions.interruptions_per_hour.get(
+            machine.offering.id, believed.value if believed is not None and believed.usable else 0.0
+        )
+        if machine.offering.capacity_type is CapacityType.SPOT and rate > 0:
+            hours = float(self._dice(machine, 0).exponential(1.0 / rate))
+            self.events.foresee(self.now_s + hours * 3600.0, Kind.NOTICE, machine.name)
+
+    def _patience_s(self, machine: Machine) -> float:
+        return self.pools[machine.offering.pool].give_back_after_seconds
+
+    def _empty(self, machine: Machine) -> None:
+        machine.empty_since_s = self.now_s
+        if machine.bought:
+            self.events.foresee(self.now_s + self._patience_s(machine) + _AFTER_S, Kind.LOOK, machine.name)
+
+    def _gone(self, machine: Machine) -> None:
+        machine.settle(self.books, self.gangs, self.now_s)
+        del self.machines[machine.name]
+
+    def resize(self, resize: Resize) -> None:
+        """Order nodes, or give some back."""
+        for name in resize.give_back:
+            self._gone(self.machines[name])
+        have = sum(m.offering.id == resize.offering for m in self.machines.values())
+        stock = self.stage.conditions.stock.get(resize.offering)
+        for i in range(max(0, resize.to_nodes - have)):
+            self._order(
+                self.offerings[resize.offering], resize.for_jobs, sold_out=stock is not None and have + i >= stock
+            )
+
+    def _order(self, offering: Offering, for_jobs: Iterable[JobId], *, sold_out: bool) -> None:
+        machine = self._machine(offering, bought=True)
+        machine.ordered_for = {job for job in for_jobs if job in self.open}
+        dice, world = self._dice(machine, 1), self.stage.conditions
+        machine.comes = not sold_out and float(dice.random()) >= world.out_of_stock
+        if machine.comes:
+            late = math.exp(world.start_sigma * float(dice.standard_normal()))
+            self.events.foresee(self.now_s + machine.cold_s * late, Kind.NODE_UP, machine.name)
+        else:
+            self.events.foresee(self.now_s + machine.cold_s * GIVEN_UP_AFTER + 1.0, Kind.ORDER_LOST, machine.name)
+
+    # Gangs
+
+    def place(self, placement: Placement, situation: Situation) -> None:
+        """Start a gang."""
+        life = self.open[placement.job]
+        job, nodes = life.job, placement.nodes
+        offering = self.offerings[placement.chosen.offering]
+        for machine in self.machines.values():
+            if job.id in machine.ordered_for:
+                machine.settle(self.books, self.gangs, self.now_s)
+                machine.ordered_for.discard(job.id)
+        share = share_of_node(job, offering)
+        for name, workers in sorted(Counter(nodes).items()):
+            machine = self.machines[name]
+            machine.settle(self.books, self.gangs, self.now_s)
+            machine.shares[job.id] = workers * share
+            for _ in range(workers):
+                machine.used += job.per_worker
+            machine.empty_since_s, machine.seen = None, None
+        per_s = units_per_hour(job, offering.gpu_model, len(nodes)) / 3600.0
+        tempo = Tempo.of(job.checkpoint, work_hours_left(job, offering.gpu_model, len(nodes)) * 3600.0)
+        start = self.stage.settings.start_seconds
+        restore = job.checkpoint.restart.total_seconds() if job.work.units_done > 0 else 0.0
+        boot = max(start, restore)
+        life.starts += 1
+        gang = Gang(job.id, life.starts, offering.id, nodes, tempo, per_s, self.now_s, boot, max(0.0, boot - start))
+        self._pay_apart(life, gang, situation)
+        life.gang = self.gangs[job.id] = gang
+        if life.first_start_s is None:
+            life.first_start_s = self.now_s
+        place = Assignment(
+            offering=offering.id,
+            nodes=nodes,
+            since=self.now,
+            released=True,
+            usd_per_hour=placement.chosen.usd_per_hour,
+            finish=placement.chosen.finish,
+        )
+        life.job = replace(job, assignment=place, avoid=())
+        self.events.foresee(gang.works_s, Kind.WORKS, job.id, gang.turn)
+        self.events.foresee(gang.works_s + tempo.wall_s, Kind.FINISHED, job.id, gang.turn)
+
+    def _pay_apart(self, life: Life, gang: Gang, situation: Situation) -> None:
+        """What is paid beside the nodes, as the cost model has it: by the hour, but for moving the data."""
+        offering = self.offerings[gang.offering]
+        row = Row(0, 0, len(gang.nodes), buys=False, advice=False)
+        pools = (self.pools[offering.pool],)
+        column = price_columns(situation, [life.job], (offering,), pools, np.zeros(1, dtype=np.int64), [row])
+        hours, egress = float(column.held_hours[0]), float(column.cost.egress_usd[0])
+        if math.isfinite(egress) and egress > 0:
+            self.books.add("egress", egress, self.now_s, self.now_s)
+            life.spent_usd += egress
+        if hours > 0:
+            usd = {name: float(getattr(column.cost, f"{name}_usd")[0]) for name in APART if name != "egress"}
+            gang.apart_usd_per_hour = {name: u / hours for name, u in usd.items() if 0 < u < math.inf}
+
+    def recall(self, recall: Recall) -> None:
+        """Stop a gang: its job waits again, with the work of its last checkpoint."""
+        life = self.open[recall.job]
+        gang = life.gang
+        assert gang is not None
+        kept = gang.units_kept(self.now_s)
+        self._leave(life, gang)
+        units = min(life.job.work.units, life.job.work.units_done + kept)
+        moved = self.now if recall.reason is Reason.CHEAPER_ELSEWHERE else life.job.moved_at
+        life.interruptions += recall.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+        life.job = replace(
+            life.job,
+            assignment=None,
+            work=replace(life.job.work, units_done=units),
+            spent_usd=life.spent_usd,
+            moved_at=moved,
+            avoid=recall.avoid,
+        )
+
+    def _leave(self, life: Life, gang: Gang) -> None:
+        for name, workers in sorted(Counter(gang.nodes).items()):
+            machine = self.machines.get(name)
+            if machine is None:
+                continue
+            machine.settle(self.books, self.gangs, self.now_s)
+            machine.shares.pop(gang.job, None)
+            machine.used, machine.seen = _less(machine.used, life.job.per_worker, workers), None
+            if not machine.shares:
+                machine.used = Resources()
+                self._empty(machine)
+        life.spent_usd += gang.book(self.books, self.now_s)
+        life.gang = None
+        del self.gangs[gang.job]
+
+    def settle(self) -> None:
+        """Bring the books up to now, for a report in the middle of things."""
+        for machine in self.machines.values():
+            machine.settle(self.books, self.gangs, self.now_s)
+        for gang in list(self.gangs.values()):
+            self.lives[gang.job].spent_usd += gang.book(self.books, self.now_s, goes_on=True)
+            gang.broken_s = self.now_s
+
+
+def _less(used: Resources, each: Resources, workers: int) -> Resources:
+    return Resources(
+        gpus=used.gpus - each.gpus * workers,
+        cpu=used.cpu - each.cpu * workers,
+        memory_gib=used.memory_gib - each.memory_gib * workers,
+        pods=used.pods - each.pods * workers,
+    )
