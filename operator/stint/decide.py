@@ -12,6 +12,7 @@ import numpy as np
 
 from stint.autoscale import sizing
 from stint.autoscale.moves import worth_moving
+from stint.autoscale.rescue import make_room
 from stint.errors import UnsoundAssignmentError
 from stint.model.job import Job, OnMiss
 from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
@@ -55,7 +56,9 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         waiting = [j for j in waiting if j.id not in beyond]
     certificate = certify(problem, answer, solver.name)
     plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
-    moves = worth_moving(situation, plan, decide)  # 7. who runs, and should elsewhere
+    if (roomier := make_room(situation, plan, decide)) is not None:  # 7. who runs, and should elsewhere or later
+        return roomier
+    moves = worth_moving(situation, plan, decide)
     moved = {m.job for m in moves}
     kept = tuple(s for s in plan.stays if s.job not in moved)
     return replace(plan, stays=kept, recalls=(*plan.recalls, *moves)) if moves else plan

@@ -1,4 +1,4 @@
-"""A running gang goes on for less where a cheaper node turns up, once it has settled; on a clock that runs fast."""
+"""Running gangs go on for less on a cheaper node, and make room for a deadline; on a clock that runs fast."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def alone(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-def _status(cluster: Cluster) -> dict:
-    return json.loads(cluster.kubectl("get", "tj", "mover", "-o", "json")).get("status", {})
+def _status(cluster: Cluster, name: str = "mover") -> dict:
+    return json.loads(cluster.kubectl("get", "tj", name, "-o", "json")).get("status", {})
 
 
 def test_a_running_gang_moves_to_a_cheaper_node_and_is_told_why(alone: Cluster):
@@ -54,3 +54,26 @@ def test_a_running_gang_moves_to_a_cheaper_node_and_is_told_why(alone: Cluster):
     assert told["rollbacks"] == 0
     (interrupted,) = [c for c in told["conditions"] if c["type"] == "Interrupted"]
     assert "which stands free: that saves" in interrupted["message"]
+
+
+def test_a_gang_that_can_wait_makes_room_for_one_that_would_miss_its_deadline(alone: Cluster):
+    alone.start_operator("--moves-per-hour=6", f"--pace={PACE}")
+    alone.apply([a100("only")])
+    patient = job("patient", workers=2, gpus=4)
+    patient["spec"]["checkpoint"] = {"everyMinutes": 2, "takesSeconds": 5, "restartSeconds": 60}
+    patient["spec"]["work"]["units"] = 360_000  # a hundred hours
+    alone.apply([patient])
+    eventually(lambda: _status(alone, "patient").get("phase") == "Running", timeout=60, what="the first gang to run")
+
+    urgent = job("urgent", workers=1, gpus=8)
+    urgent["spec"] |= {"within": "12h", "budget": {"usd": 10_000}}
+    urgent["spec"]["work"]["units"] = 7_200  # two hours
+    alone.apply([urgent])
+    eventually(lambda: _status(alone, "patient").get("moved"), timeout=60, what="the first gang to be taken back")
+    eventually(lambda: _status(alone, "urgent").get("phase") == "Running", timeout=60, what="the urgent one to run")
+    assert "default/urgent, which would miss its deadline" in alone.kubectl("get", "events", "-A")
+    alone.kubectl("delete", "tj", "urgent")
+    eventually(lambda: _status(alone, "patient")["phase"] == "Running", timeout=90, what="the first one to go on")
+    told = _status(alone, "patient")
+    assert (told["retries"], told["rollbacks"]) == (0, 0)
+    assert told["progress"]["unitsDone"] > 0

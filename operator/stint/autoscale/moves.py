@@ -13,84 +13,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 
 import numpy as np
 
-from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, units_per_hour
+from stint.autoscale.mover import Mover, movers_of, moves_left, tried
 from stint.model.cluster import Node
-from stint.model.job import Assignment, Job, NodeName
-from stint.model.plan import Plan, Reason, Recall, Stay
-from stint.model.resources import Resources
+from stint.model.job import NodeName
+from stint.model.plan import Plan, Reason, Recall
 from stint.model.situation import Situation
 from stint.placement.problem import Columns, Problem, build_problem
 
-SETTLED_AFTER = timedelta(hours=1)  # since a job got its place, or was moved
 _MOST_LOOKED_AT = 200  # jobs, the dearest first
 _MOST_TRIED = 8  # decisions made on trial in one plan, of each kind
 _NOTHING_USD = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class _Mover:
-    """A running job that may be moved, and what staying and pausing cost it."""
-
-    job: Job
-    place: Assignment
-    stay_hours: float  # until it is done, where it is
-    stay_usd: float  # J until then
-    pause_usd: float  # J of standing still until it is back where it was
-    again: Job  # as it would wait
-
-
 def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation], Plan]) -> tuple[Recall, ...]:
     """Gangs to take back for the sake of a cheaper place; the next decision gives it to them."""
-    left = situation.settings.moves_per_hour - _moved_lately(situation)
+    left = moves_left(situation)
     if left <= 0 or plan.holds or plan.placements or plan.recalls:
         return ()
-    stays = {s.job: s for s in plan.stays}
-    movers = [m for job in situation.jobs if (m := _mover(situation, job, stays.get(job.id))) is not None]
+    movers = movers_of(situation, plan.stays)
     if not movers:
         return ()
     movers = sorted(movers, key=lambda m: (-m.stay_usd, m.job.id))[:_MOST_LOOKED_AT]
     return _to_a_cheaper_place(situation, movers, decide) or _off_a_wasteful_node(situation, movers, decide, most=left)
 
 
-def _moved_lately(situation: Situation) -> int:
-    hour_ago = situation.now - timedelta(hours=1)
-    return sum(j.moved_at is not None and j.moved_at > hour_ago for j in situation.jobs)
-
-
-def _mover(situation: Situation, job: Job, stay: Stay | None) -> _Mover | None:
-    place, now = job.assignment, situation.now
-    if place is None or stay is None or stay.finish is None or not place.running or job.checkpoint.every is None:
-        return None
-    if now - place.since < SETTLED_AFTER or (job.moved_at is not None and now - job.moved_at < SETTLED_AFTER):
-        return None
-    model = next((o.gpu_model for o in situation.offerings if o.id == place.offering), None)
-    if model is None:
-        return None
-    hours, wanted = hours_between(now, stay.finish), job.objective
-    hourly = wanted.performance * wanted.usd_per_hour
-    lost_hours = hours_between(place.since, now) % (job.checkpoint.every.total_seconds() / SECONDS_PER_HOUR)
-    lost_units = lost_hours * units_per_hour(job, model, len(place.nodes))
-    restart_s = max(situation.settings.start_seconds, job.checkpoint.restart.total_seconds())
-    pause = lost_hours + restart_s / SECONDS_PER_HOUR
-    kept = max(0.0, job.work.units_done - lost_units)
-    again = replace(job, assignment=None, work=replace(job.work, units_done=kept))
-    return _Mover(
-        job=job,
-        place=place,
-        stay_hours=hours,
-        stay_usd=hourly * hours + wanted.cost * stay.cost_to_finish_usd,
-        pause_usd=pause * (hourly + wanted.cost * stay.usd_per_hour),
-        again=again,
-    )
-
-
 def _to_a_cheaper_place(
-    situation: Situation, movers: Sequence[_Mover], decide: Callable[[Situation], Plan]
+    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan]
 ) -> tuple[Recall, ...]:
     """One gang, the most promising first: what it leaves and takes changes what is free for the next."""
     hope = _best_elsewhere(build_problem(situation, [m.again for m in movers]), movers)
@@ -100,7 +52,7 @@ def _to_a_cheaper_place(
         least = (situation.settings.payback - 1.0) * mover.pause_usd + _NOTHING_USD
         if not mover.stay_usd - hope[i] >= least:
             break
-        after = decide(_tried(situation, [mover.again]))
+        after = decide(tried(situation, [mover.again]))
         place = next((p.chosen for p in after.placements if p.job == mover.job.id), None)
         if place is None or place.offering == mover.place.offering or mover.stay_usd - place.objective_usd < least:
             continue
@@ -112,7 +64,7 @@ def _to_a_cheaper_place(
     return ()
 
 
-def _best_elsewhere(problem: Problem, movers: Sequence[_Mover]) -> list[float]:
+def _best_elsewhere(problem: Problem, movers: Sequence[Mover]) -> list[float]:
     """The least J of each, on what exists, wherever there were room."""
     columns: Columns = problem.columns
     index = {problem.offerings[o].id: o for o in range(len(problem.offerings))}
@@ -124,7 +76,7 @@ def _best_elsewhere(problem: Problem, movers: Sequence[_Mover]) -> list[float]:
 
 
 def _off_a_wasteful_node(
-    situation: Situation, movers: Sequence[_Mover], decide: Callable[[Situation], Plan], *, most: int
+    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan], *, most: int
 ) -> tuple[Recall, ...]:
     """Every gang off one node, if they all find room elsewhere at once, so that the node can be given back."""
     payback = situation.settings.payback
@@ -132,7 +84,7 @@ def _off_a_wasteful_node(
         on_it = [m for m in movers if node.name in m.place.nodes]
         if not on_it or len(on_it) > most:
             continue
-        after = decide(_tried(situation, [replace(m.again, avoid=(*m.again.avoid, node.name)) for m in on_it]))
+        after = decide(tried(situation, [replace(m.again, avoid=(*m.again.avoid, node.name)) for m in on_it]))
         places = {p.job: p.chosen for p in after.placements}
         if any(m.job.id not in places for m in on_it) or any(r.to_nodes > r.from_nodes for r in after.resizes):
             continue
@@ -151,7 +103,7 @@ def _off_a_wasteful_node(
     return ()
 
 
-def _wasteful(situation: Situation, movers: Sequence[_Mover]) -> list[tuple[float, Node, float]]:
+def _wasteful(situation: Situation, movers: Sequence[Mover]) -> list[tuple[float, Node, float]]:
     """Nodes that could be given back, if those who are on them all may be moved: how full, which, at what price."""
     ours: dict[NodeName, int] = {}
     for mover in movers:
@@ -174,27 +126,3 @@ def _wasteful(situation: Situation, movers: Sequence[_Mover]) -> list[tuple[floa
         if ours[node.name] == node.used.gpus < node.allocatable.gpus:
             found.append((node.used.gpus / node.allocatable.gpus, node, offering.usd_per_node_hour.value))
     return found
-
-
-def _tried(situation: Situation, again: Sequence[Job]) -> Situation:
-    """As it will be when these jobs have been taken back: they wait, and what they held is free."""
-    waiting = {j.id: j for j in again}
-    freed: dict[NodeName, Resources] = {}
-    for job in situation.jobs:
-        if job.id in waiting and job.assignment is not None:
-            for name in job.assignment.nodes:
-                freed[name] = freed.get(name, Resources()) + job.per_worker
-    nodes = tuple(_without(n, freed[n.name]) if n.name in freed else n for n in situation.nodes)
-    jobs = tuple(waiting.get(j.id, j) for j in situation.jobs)
-    return replace(situation, jobs=jobs, nodes=nodes, settings=replace(situation.settings, moves_per_hour=0))
-
-
-def _without(node: Node, some: Resources) -> Node:
-    used = node.used
-    less = Resources(
-        gpus=max(0, used.gpus - some.gpus),
-        cpu=max(0.0, used.cpu - some.cpu),
-        memory_gib=max(0.0, used.memory_gib - some.memory_gib),
-        pods=max(0, used.pods - some.pods),
-    )
-    return replace(node, used=less)

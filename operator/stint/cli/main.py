@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--moves-per-hour",
         type=int,
         default=Settings().moves_per_hour,
-        help="running gangs that may be moved to save money, while nobody waits (default: %(default)s)",
+        help="running gangs that may be moved to save money, or a job's deadline (default: %(default)s)",
     )
     run.add_argument(
         "--payback",

@@ -32,7 +32,7 @@ from stint.kube.observe import Caches, Observation, Seen, observe
 from stint.metrics.exporter import Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, Phase
-from stint.model.plan import Hold, Placement, Plan, Reason, Recall
+from stint.model.plan import MOVES, Hold, Placement, Plan, Reason, Recall
 from stint.model.situation import Settings
 
 log = logging.getLogger(__name__)
@@ -332,7 +332,7 @@ class Cycle:
             progress=Progress(units_done=kept, estimate=kept),
             taken_back=gang.plan.since if gang.plan else old.taken_back,
         )
-        if recall.reason is Reason.CHEAPER_ELSEWHERE:
+        if recall.reason in MOVES:
             # It may start at once, and comes back to none of these nodes as long as blame lasts.
             return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(recall.avoid))
         if recall.reason is Reason.WORKER_FAILED and gang.plan is not None:

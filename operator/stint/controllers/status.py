@@ -20,7 +20,7 @@ from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, STEPS, JobId, Phase
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
-from stint.model.plan import Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
+from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
 
 MOST_REJECTED = 10
 _WHY_BACK = frozenset(
@@ -31,7 +31,7 @@ _WHY_BACK = frozenset(
         Reason.NODE_LOST,
         Reason.NODE_INTERRUPTED,
         Reason.DISRUPTED,
-        Reason.CHEAPER_ELSEWHERE,
+        *MOVES,
         Reason.REFUSED,
     )
 )

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     ADVICE_ONLY = "AdviceOnly"
     DEARER = "Dearer"  # feasible, but something else costs less
     CHEAPER_ELSEWHERE = "CheaperElsewhere"  # it runs, and moving it pays for itself
+    MAKES_ROOM = "MakesRoom"  # for a job that would miss its deadline otherwise, or waits until that room is made
     REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
     DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
     WORKER_FAILED = "WorkerFailed"
@@ -48,6 +49,9 @@ class Reason(StrEnum):
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
     NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
+
+
+MOVES = frozenset({Reason.CHEAPER_ELSEWHERE, Reason.MAKES_ROOM})  # why a gang that could go on is taken back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

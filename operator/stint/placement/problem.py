@@ -135,6 +135,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     cold = np.array([pools[pool_of[o]].cold_start_seconds / SECONDS_PER_HOUR for o in new_offering], dtype=float)
     deadline = np.array([_deadline_hours(j, situation) for j in jobs], dtype=float)
     worst = _worst(len(jobs), real)
+    releases = _releases(situation, nodes)
     return Problem(
         situation=situation,
         jobs=jobs,
@@ -145,7 +146,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         node_is_new=np.concatenate([np.zeros(len(nodes), bool), np.ones(len(new_offering), bool)]),
         node_from_hours=np.concatenate([np.array([_from_hours(n, situation) for n in nodes], dtype=float), cold]),
         node_free=np.concatenate([free, empty[new_offering]]),
-        releases=_releases(situation, nodes),
+        releases=releases,
         need=np.array([j.per_worker.as_row() for j in jobs], dtype=float).reshape(-1, len(AXES)),
         admits=_admits(jobs, nodes, len(new_offering)),
         domain=_domains(jobs, nodes, [offerings[o] for o in new_offering]),
@@ -154,7 +155,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         columns=real,
         advice=advice,
         deadline_hours=deadline,
-        hold_usd=10.0 * (1.0 + 2.0 * worst),
+        hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
         late_usd=1.0 + worst,
         rejections=tuple(tuple(r) for r in rejections),
     )
@@ -365,6 +366,16 @@ def _worst(jobs: int, columns: Columns) -> Float[np.ndarray, " job"]:
     finite = np.isfinite(columns.objective_usd)
     np.maximum.at(worst, columns.job[finite], columns.objective_usd[finite])
     return worst
+
+
+def _waiting_usd(jobs: Sequence[Job], releases: Sequence[Release]) -> Float[np.ndarray, " job"]:
+    """What waiting costs each job until the last gang that runs has ended: it is no reason to have no place at all."""
+    hours = max((r.hours for r in releases), default=0.0)
+    rates = [
+        j.objective.performance * j.objective.usd_per_hour + j.objective.cost * j.objective.lateness_usd_per_hour
+        for j in jobs
+    ]
+    return hours * np.array(rates, dtype=float)
 
 
 def _headroom(pools: Sequence[Pool], offerings: Sequence[Offering], nodes: Sequence[Node]) -> Int[np.ndarray, " pool"]:

@@ -129,6 +129,8 @@ class _Run:
                 world.resize(resize)
         said = self.diary.note(world, plan)
         self.digest.update(said.encode())
+        if plan.recalls:
+            self._look_at(now_s + world.stage.every_s)
         if later := [s for h in plan.holds if (s := _starts(h)) is not None and s > situation.now]:
             at_s = (min(later) - world.stage.start) / timedelta(seconds=1)
             self._look_at(max(at_s, now_s + max(AGAIN_S, world.stage.every_s)))

@@ -18,7 +18,7 @@ from stint.estimate.runtime import units_per_hour, work_hours_left
 from stint.model.job import Assignment, Job, JobId, NodeName
 from stint.model.market import Offering, Pool, PoolName
 from stint.model.offering import CapacityType, OfferingId
-from stint.model.plan import Placement, Reason, Recall, Resize
+from stint.model.plan import MOVES, Placement, Reason, Recall, Resize
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement.problem import Row, price_columns, share_of_node
@@ -305,7 +305,7 @@ class World:
         kept = gang.units_kept(self.now_s)
         self._leave(life, gang)
         units = min(life.job.work.units, life.job.work.units_done + kept)
-        moved = self.now if recall.reason is Reason.CHEAPER_ELSEWHERE else life.job.moved_at
+        moved = self.now if recall.reason in MOVES else life.job.moved_at
         life.interruptions += recall.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
         life.job = replace(
             life.job,
