@@ -72,6 +72,9 @@ def mistakes_of(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistak
             if len(deepest.absolute_path) > len(error.absolute_path):
                 yield from mistakes_of([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
                 continue
+            if inside := [e for e in error.context if e.validator != "type"]:
+                yield from mistakes_of(inside)  # of the right kind, and something else is wrong
+                continue
         yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
 
 

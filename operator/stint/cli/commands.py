@@ -17,7 +17,7 @@ from stint.api import snapshot
 from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
-from stint.cli import show
+from stint.cli import show, simulate
 from stint.controllers.status import outcomes
 from stint.decide import decide
 from stint.errors import StintError
@@ -167,4 +167,9 @@ async def _reduced(
     return [reduce(item)[2] for item in decoded.items]
 
 
-VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {"plan": plan, "explain": explain, "prices": prices}
+VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "plan": plan,
+    "explain": explain,
+    "prices": prices,
+    "simulate": simulate.simulate,
+}

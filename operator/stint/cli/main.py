@@ -1,7 +1,7 @@
-"""stint run | plan | explain | prices. Also `kubectl stint ...`, which is the same program under another name.
+"""stint run | plan | explain | prices | simulate. Also `kubectl stint ...`: the same program under another name.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
-not hold.
+not hold; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-from stint.cli import commands
+from stint.cli import commands, simulate
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -83,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     explain = verbs.add_parser("explain", help="why one job is where it is, or is not")
     explain.add_argument("job", help="NAME or NAMESPACE/NAME")
     _source(explain)
+
+    simulate.add_parser(verbs)
 
     prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
     prices.add_argument("--provider", help="only this one")

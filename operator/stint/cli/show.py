@@ -21,12 +21,13 @@ _WIDE = 160
 _TOLD = 3  # offerings whose next node is worth most
 
 
-def _console() -> Console:
+def console() -> Console:
     """As wide as the terminal; in a pipe, wide enough that nothing is cut off."""
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False)
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def table_of(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty one; columns named in `right` are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
@@ -46,8 +47,8 @@ def _when(moment: datetime | None, now: datetime) -> str:
 
 def plan(situation: Situation, made: Plan) -> None:
     """Everything that was decided."""
-    out, now = _console(), made.decided_at
-    table = _table(
+    out, now = console(), made.decided_at
+    table = table_of(
         "JOB",
         "DECISION",
         "WHERE",
@@ -128,7 +129,7 @@ def _where(situation: Situation, job_id: str) -> str:
 
 def explanation(made: Plan, job: Job) -> None:
     """Why one job is where it is."""
-    out, now = _console(), made.decided_at
+    out, now = console(), made.decided_at
     decided: list[Placement | Hold] = [*made.placements, *made.holds]
     part = next((p for p in decided if p.job == job.id), None)
     if part is None:
@@ -150,7 +151,7 @@ def explanation(made: Plan, job: Job) -> None:
     else:
         late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
         out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")
-    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
+    table = table_of("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
     for verdict, c in (("chosen", part.chosen), ("runner-up", part.explanation.runner_up)):
         if c is not None:
             when = _when(c.start, now), _when(c.finish, now)
@@ -166,10 +167,10 @@ def explanation(made: Plan, job: Job) -> None:
 
 def remembered(status: Status) -> None:
     """Why a job that runs was placed where it is, as its status has kept it."""
-    out = _console()
+    out = console()
     if status.message:
         out.print(status.message)
-    table = _table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
+    table = table_of("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
     if status.next_best is not None:
         best = status.next_best
         table.add_row(best.offering, "runner-up", _usd(best.usd_per_hour), _usd(best.usd), "")
@@ -195,10 +196,10 @@ def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) ->
     if not rows:
         print("nothing that fits; try fewer filters")
         return
-    table = _table(*(k.upper() for k in rows[0]))
+    table = table_of(*(k.upper() for k in rows[0]))
     for row in rows:
         table.add_row(*("-" if v is None else str(v) for v in row.values()))
-    _console().print(table)
+    console().print(table)
 
 
 def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) -> list[dict[str, object]]:
