@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, gang, idle, informer, kind, openb, plain, planner, recover, storm
+from hack.bench import decide, gang, idle, informer, kind, month, openb, plain, planner, recover, storm
 from hack.bench.fleets import JOBS
 
 Rows = list[dict[str, Any]]
@@ -35,8 +35,10 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "incremental": planner.incremental,
     "consolidate": planner.consolidation,
     "snapshot500": planner.snapshot500,
+    "month": month.month,
+    "simspeed": month.simspeed,
 }
-TRACED = ("openb",)  # left out of `all` where there are no traces
+TRACED = ("openb", "month", "simspeed")  # left out of `all` where there are no traces
 
 
 def seeds(spec: str) -> tuple[int, ...]:

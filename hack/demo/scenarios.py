@@ -21,6 +21,18 @@ def manifests(pack: dict[str, Any]) -> list[dict[str, Any]]:
     return [namespace, *(_job(pack, job) for job in pack["jobs"])]
 
 
+def main() -> None:
+    """Write every pack's jobs beside its simulation."""
+    for pack in packs():
+        path = FOLDER.parent / "simulate" / f"{pack['name']}-jobs.yaml"
+        path.write_text(written(pack))
+
+
+def written(pack: dict[str, Any]) -> str:
+    """A pack's jobs as a file."""
+    return yaml.safe_dump_all(manifests(pack)[1:], sort_keys=False)
+
+
 def _job(pack: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     gpus = job["gpus"] * job["workers"]
     speeds = {model: round(speed * gpus, 1) for model, speed in pack["speedPerGpu"].items()}
@@ -55,3 +67,7 @@ def _job(pack: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
         "metadata": {"name": job["name"], "namespace": pack["name"]},
         "spec": spec,
     }
+
+
+if __name__ == "__main__":
+    main()

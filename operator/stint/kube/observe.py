@@ -117,7 +117,7 @@ def observe(
             nodes=tuple(nodes),
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
-            rates=_rates(jobs, inventory.offerings.values(), catalogue),
+            rates=rates_of(jobs, inventory.offerings.values(), catalogue),
             settings=settings,
             notes=notes,
         ),
@@ -400,7 +400,7 @@ def _removable_together(nodes: list[Node], pools: Mapping[str, GPUPool], invento
     ]
 
 
-def _rates(jobs: Iterable[Job], offerings: Iterable[Offering], catalogue: Catalogue) -> Rates:
+def rates_of(jobs: Iterable[Job], offerings: Iterable[Offering], catalogue: Catalogue) -> Rates:
     """The rates that these jobs on these offerings can meet."""
     jobs = tuple(jobs)
     homes = {(j.data.provider, j.data.region) for j in jobs if j.data.gib and j.data.provider}

@@ -156,7 +156,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         advice=advice,
         deadline_hours=deadline,
         hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
-        late_usd=1.0 + worst,
+        late_usd=1.0 + _worst(len(jobs), real, also=_idle_usd(real)),
         rejections=tuple(tuple(r) for r in rejections),
     )
 
@@ -360,11 +360,13 @@ def _over_budget(
     return replace(columns, objective_usd=objective), told
 
 
-def _worst(jobs: int, columns: Columns) -> Float[np.ndarray, " job"]:
+def _worst(
+    jobs: int, columns: Columns, *, also: Float[np.ndarray, " column"] | float = 0.0
+) -> Float[np.ndarray, " job"]:
     """The dearest finite J of each job; 0 where it has none."""
     worst = np.zeros(jobs)
     finite = np.isfinite(columns.objective_usd)
-    np.maximum.at(worst, columns.job[finite], columns.objective_usd[finite])
+    np.maximum.at(worst, columns.job[finite], (columns.objective_usd + also)[finite])
     return worst
 
 
@@ -376,6 +378,16 @@ def _waiting_usd(jobs: Sequence[Job], releases: Sequence[Release]) -> Float[np.n
         for j in jobs
     ]
     return hours * np.array(rates, dtype=float)
+
+
+def _idle_usd(columns: Columns) -> Float[np.ndarray, " column"]:
+    """What the rest of its nodes costs a gang that buys them for itself alone: the most that being in time can take."""
+    nodes = -(-columns.workers // np.maximum(columns.per_node, 1))
+    rest = np.where(columns.buys, nodes - columns.workers * columns.share, 0.0)
+    idle: Float[np.ndarray, " column"] = np.zeros(len(columns.job))
+    known = np.isfinite(columns.objective_usd) & (rest > 0)
+    idle[known] = rest[known] * columns.usd_per_node_hour[known] * columns.held_hours[known]
+    return idle
 
 
 def _headroom(pools: Sequence[Pool], offerings: Sequence[Offering], nodes: Sequence[Node]) -> Int[np.ndarray, " pool"]:

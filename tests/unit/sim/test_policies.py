@@ -51,10 +51,10 @@ def test_first_fit_takes_the_first_pool_and_karpenter_the_cheapest_machine():
 
 def test_least_waste_grows_the_group_that_is_filled_best():
     job = submitted("a", hours=1.0, gpus=1, speeds=SPEEDS)
-    assert _starts("kube-scheduler+cluster-autoscaler", [job], [BIG, ON_DEMAND, SMALL]) == {"team/a": "small"}
+    assert _starts("cluster-autoscaler", [job], [BIG, ON_DEMAND, SMALL]) == {"team/a": "small"}
 
 
-@pytest.mark.parametrize(("name", "nodes"), [("best-fit", 1), ("kube-scheduler+cluster-autoscaler", 2)])
+@pytest.mark.parametrize(("name", "nodes"), [("best-fit", 1), ("cluster-autoscaler", 2)])
 def test_best_fit_packs_and_kube_scheduler_spreads(name, nodes):
     jobs = [submitted(f"j{i}", i * 0.1, hours=3.0, gpus=2) for i in range(2)]
     outcome = simulate(

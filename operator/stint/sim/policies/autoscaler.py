@@ -24,4 +24,4 @@ def _least_waste(offer: Offer) -> tuple[float, ...]:
     return 1.0 - float(need[0]) / (count * node.gpus), 1.0 - float(need[1]) / (count * node.cpu)
 
 
-CLUSTER_AUTOSCALER = InTurn("kube-scheduler+cluster-autoscaler", oldest_first, emptiest, _spread, _least_waste)
+CLUSTER_AUTOSCALER = InTurn("cluster-autoscaler", oldest_first, emptiest, _spread, _least_waste)

@@ -1,0 +1,237 @@
+"""Scenarios for `stint simulate`: a YAML file, read with every mistake told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import numpy as np
+import yaml
+
+from stint.api import snapshot
+from stint.api.gpupool import Adapter, GPUPool, Limits, Mode, Scaler
+from stint.api.gpupool import Spec as PoolSpec
+from stint.api.meta import Meta
+from stint.api.parse import Known, freshness, to_job, with_books
+from stint.api.pricebook import PriceBook
+from stint.api.scenario import FORMAT, FleetPool, Scenario
+from stint.api.trainingjob import TrainingJob
+from stint.catalogue.catalogue import Catalogue
+from stint.errors import InvalidInputError, Mistake
+from stint.feeds import bundled
+from stint.kube.inventory import Inventory, take_inventory
+from stint.kube.observe import rates_of
+from stint.model.job import Job
+from stint.model.situation import Settings
+from stint.placement.solvers import SOLVERS
+from stint.sim.policies import POLICIES
+from stint.sim.stage import Conditions, Stage
+from stint.sim.trace import Row, read_rows
+from stint.sim.workload import Habits, generate, jobs_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A scenario that can be run."""
+
+    scenario: Scenario
+    folder: Path
+    catalogue: Catalogue
+    inventory: Inventory
+    rows: tuple[Row, ...]
+    manifests: tuple[Job, ...]
+
+    def stage(self, seed: int) -> Stage:
+        """What a run with these dice starts from."""
+        s, rng = self.scenario, np.random.default_rng(seed)
+        offerings = tuple(self.inventory.offerings.values())
+        rows = self.rows
+        if (g := s.jobs.generate) is not None:
+            gpus = tuple((int(k), v) for k, v in sorted(g.gpus.items()))
+            gap, hours = g.mean_gap_hours, g.median_hours
+            made = generate(g.count, mean_gap_hours=gap, median_hours=hours, sigma=g.sigma, gpus=gpus, rng=rng)
+            rows = (*rows, *made)
+        models = {o.gpu_model for o in offerings}
+        h = msgspec.structs.asdict(s.jobs.habits)
+        speeds = h.pop("speeds") or Habits().speeds
+        kept = {m: v for m, v in speeds.items() if m in models or m == h["reference"]}
+        jobs = (*jobs_of(rows, Habits(**h, speeds=kept), start=s.start, rng=rng), *self.manifests)
+        by_pool = {p.name: [o.id for o in offerings if o.pool == p.name] for p in s.fleet}
+        return Stage(
+            name=s.name,
+            start=s.start.astimezone(UTC),
+            offerings=offerings,
+            pools=tuple(self.inventory.pools.values()),
+            standing={by_pool[p.name][0]: p.nodes for p in s.fleet if p.nodes},
+            jobs=jobs,
+            rates=rates_of(jobs, offerings, self.catalogue),
+            settings=replace(Settings(), **msgspec.structs.asdict(s.settings)),
+            conditions=Conditions(
+                notice_s=s.world.notice_seconds,
+                start_sigma=s.world.start_sigma,
+                out_of_stock=s.world.out_of_stock,
+                stock={o: p.stock for p in s.fleet if p.stock is not None for o in by_pool[p.name]},
+                interruptions_per_hour={
+                    o: r for p in s.fleet if (r := p.interruptions_per_hour) is not None for o in by_pool[p.name]
+                },
+            ),
+            every_s=s.every_seconds,
+            until_s=None if s.hours is None else s.hours * 3600.0,
+        )
+
+
+def read(path: Path) -> Read:
+    """Read a scenario and the files that it names, which lie beside it.
+
+    Raises:
+        InvalidInputError: with every mistake in all of them.
+    """
+    scenario = _decode(path)
+    mistakes = list(_senseless(scenario))
+    catalogue, pools = bundled.load(), [_pool(p) for p in scenario.fleet]
+    books = [PriceBook(metadata=Meta(name="scenario"), spec=scenario.prices)] if scenario.prices else []
+    with_prices = catalogue
+    try:
+        with_prices = with_books(catalogue, books)
+    except InvalidInputError as error:
+        mistakes += [replace(m, path=f"prices, {m.path}") for m in error.mistakes]
+    inventory = take_inventory((), pools, with_prices, today=scenario.start.date(), limits=freshness(books))
+    mistakes += [Mistake(p.about, p.reason, p.message) for p in inventory.problems]
+    rows: tuple[Row, ...] = ()
+    if (trace := scenario.jobs.trace) is not None:
+        try:
+            text = _text(path.parent / trace.file, "jobs.trace.file")
+            rows = read_rows(text.splitlines(), name=trace.file)[:: trace.every]
+        except InvalidInputError as error:
+            mistakes += [replace(m, path=f"{trace.file} {m.path}") for m in error.mistakes]
+    jobs: list[Job] = []
+    for i, some in enumerate(scenario.jobs.training_jobs):
+        try:
+            jobs += _jobs(path.parent / some.file, i, scenario.start + timedelta(hours=some.at_hours), with_prices)
+        except InvalidInputError as error:
+            mistakes += [replace(m, path=f"{error.what}, {m.path}") for m in error.mistakes]
+    ids = [j.id for j in jobs]
+    twice = sorted({j for j in ids if ids.count(j) > 1})
+    mistakes += [Mistake("jobs.trainingJobs", j, "is there twice; every job needs a name of its own") for j in twice]
+    if mistakes:
+        raise InvalidInputError(str(path), mistakes)
+    return Read(
+        scenario=scenario,
+        folder=path.parent,
+        catalogue=with_prices,
+        inventory=inventory,
+        rows=rows,
+        manifests=tuple(jobs),
+    )
+
+
+def _text(path: Path, about: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInputError(str(path), [Mistake(about, str(path), f"cannot be read: {text}")]) from error
+
+
+def _decode(path: Path) -> Scenario:
+    try:
+        data: Any = yaml.safe_load(_text(path, "the file"))
+    except yaml.YAMLError as error:
+        raise InvalidInputError(str(path), [Mistake("the file", str(error), "must be YAML")]) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise InvalidInputError(str(path), [Mistake("format", repr(found), f"must be {FORMAT!r}")])
+    data = _dates_as_text(data)
+    errors = jsonschema.Draft202012Validator(msgspec.json.schema(Scenario)).iter_errors(data)
+    if mistakes := sorted(snapshot.mistakes_of(errors), key=lambda m: m.path):
+        raise InvalidInputError(str(path), mistakes)
+    try:
+        return msgspec.convert(data, Scenario)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `")
+        raise InvalidInputError(str(path), [Mistake(where.strip("`$.") or "the file", text, "see there")]) from error
+
+
+def _dates_as_text(value: Any) -> Any:
+    """YAML reads dates where JSON, and so the schema, has text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(k): _dates_as_text(v) for k, v in value.items()}
+    return [_dates_as_text(v) for v in value] if isinstance(value, list) else value
+
+
+def _senseless(s: Scenario) -> Iterable[Mistake]:
+    if s.start.tzinfo is None:
+        yield Mistake("start", s.start.isoformat(), "must have a time zone, as 2026-01-01T00:00:00Z")
+    for i, name in enumerate(s.policies):
+        if name not in POLICIES:
+            yield Mistake(f"policies[{i}]", repr(name), f"must be one of {', '.join(POLICIES)}")
+    if s.settings.solver not in SOLVERS:
+        yield Mistake("settings.solver", repr(s.settings.solver), f"must be one of {', '.join(sorted(SOLVERS))}")
+    if s.hours is not None and not s.hours > 0:
+        yield Mistake("hours", f"{s.hours:g}", "must be more than 0")
+    names = [p.name for p in s.fleet]
+    for i, pool in enumerate(s.fleet):
+        if names.index(pool.name) < i:
+            yield Mistake(f"fleet[{i}].name", repr(pool.name), "is there twice")
+        for what in ("stock", "interruptions_per_hour"):
+            value = getattr(pool, what)
+            if value is not None and not value >= 0:
+                yield Mistake(f"fleet[{i}].{what}", str(value), "must be 0 or more")
+    habits = s.jobs.habits
+    speeds = Habits().speeds if habits.speeds is None else habits.speeds
+    if habits.reference not in speeds:
+        yield Mistake("jobs.habits.reference", repr(habits.reference), f"has no speed; there are {sorted(speeds)}")
+    for model, speed in speeds.items():
+        if not 0 < speed < float("inf"):
+            yield Mistake(f"jobs.habits.speeds.{model}", str(speed), "must be more than 0")
+    for key, weight in (s.jobs.generate.gpus if s.jobs.generate else {}).items():
+        if not key.isdigit() or int(key) < 1 or not weight >= 0:
+            yield Mistake(f"jobs.generate.gpus.{key}", str(weight), "must be a number of GPUs, and 0 or more of them")
+    if not (s.jobs.trace or s.jobs.generate or s.jobs.training_jobs):
+        yield Mistake("jobs", "nothing", "give a trace, generate some, or name trainingJobs")
+
+
+def _pool(p: FleetPool) -> GPUPool:
+    grows = p.max_nodes > 0
+    return GPUPool(
+        metadata=Meta(name=p.name),
+        spec=PoolSpec(
+            node_selector={"stint.dev/pool": p.name},
+            offerings=p.offerings,
+            limits=Limits(min_nodes=p.min_nodes, max_nodes=p.max_nodes) if grows else None,
+            scaler=Scaler(adapter=Adapter.KWOK, mode=Mode.ACT) if grows else None,
+            cold_start_seconds=p.cold_start_seconds,
+            give_back_after_seconds=p.give_back_after_seconds,
+        ),
+    )
+
+
+def _jobs(path: Path, index: int, at: datetime, catalogue: Catalogue) -> Iterable[Job]:
+    about = f"jobs.trainingJobs[{index}].file"
+    try:
+        documents = [d for d in yaml.safe_load_all(_text(path, about)) if isinstance(d, dict)]
+    except yaml.YAMLError as error:
+        raise InvalidInputError(str(path), [Mistake(about, str(error), "must be YAML")]) from error
+    mistakes: list[Mistake] = []
+    found = []
+    for document in documents:
+        if document.get("kind") != "TrainingJob":
+            continue
+        name = document.get("metadata", {}).get("name", "")
+        try:
+            resource = msgspec.convert(_dates_as_text(document), TrainingJob)
+            found.append(to_job(resource, catalogue, Known(), created=at.astimezone(UTC)))
+        except msgspec.ValidationError as error:
+            mistakes.append(Mistake(f"TrainingJob {name}", str(error), "see crds/trainingjobs.yaml"))
+        except InvalidInputError as error:
+            mistakes += [replace(m, path=f"TrainingJob {name} {m.path}") for m in error.mistakes]
+    if mistakes:
+        raise InvalidInputError(str(path), mistakes)
+    return found

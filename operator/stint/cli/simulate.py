@@ -1,0 +1,143 @@
+"""`stint simulate SCENARIO.yaml`: each policy's month, in money."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stint.cli import scenario as files
+from stint.cli.show import console, table_of
+from stint.errors import InvalidInputError, Mistake, StintError
+from stint.sim import loop, report
+from stint.sim.outcome import Outcome
+from stint.sim.policies import POLICIES
+
+STOPPED = 130  # as shells call a program that Ctrl-C ended
+
+_NUMBERS = (
+    *("SEED", "$ TOTAL", "$ USEFUL", "$ IDLE", "$ HELD", "$ REWORK", "$ START-UP", "$ OTHER"),
+    *("WAIT P50 H", "P99 H", "MEAN JCT H", "MISSES", "UNFINISHED", "DECISIONS"),
+)
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line."""
+    verb = verbs.add_parser("simulate", help="what a month would cost, by this and other policies; needs no cluster")
+    verb.add_argument("scenario", type=Path, help="a YAML file: fleet, prices, interruptions, jobs, policies, seeds")
+    verb.add_argument("--policy", action="append", metavar="NAME", help="instead of the file's; may be repeated")
+    verb.add_argument("--seed", type=int, action="append", help="instead of the file's; may be repeated")
+    verb.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with plots and the decision log")
+    verb.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Returns the exit code: 0, or 130 after Ctrl-C, with what there is until then."""
+    if unknown := [p for p in options.policy or () if p not in POLICIES]:
+        text = f"must be one of {', '.join(POLICIES)}"
+        raise InvalidInputError("the command line", [Mistake("--policy", p, text) for p in unknown])
+    if wrong := [s for s in options.seed or () if s < 0]:
+        raise InvalidInputError("the command line", [Mistake("--seed", str(s), "must be 0 or more") for s in wrong])
+    read = files.read(options.scenario)
+    seeds, policies = options.seed or read.scenario.seeds, options.policy or read.scenario.policies
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
+    stopped = False
+    with _bar() as bar:
+        for name, seed in [(p, s) for p in policies for s in seeds]:
+            try:
+                outcomes.append(_run(read, name, seed, bar))
+            except KeyboardInterrupt:
+                stopped = True
+            except StintError as error:
+                failures.append(str(error))
+            if stopped or (outcomes and outcomes[-1].interrupted):
+                stopped = True
+                break
+    if options.output == "json":
+        print(
+            msgspec.json.format(msgspec.json.encode([asdict(o) for o in outcomes], order="sorted"), indent=1).decode()
+        )
+    else:
+        _show(outcomes)
+    for text in failures:
+        print(f"stint: {text}", file=sys.stderr)
+    if options.report is not None:
+        _write(options.report, report.page(read.scenario.name, outcomes))
+    if stopped:
+        print("stint: stopped; this is what there was until then", file=sys.stderr)
+        return STOPPED
+    return 1 if failures else 0
+
+
+def _run(read: files.Read, name: str, seed: int, bar: Progress | None) -> Outcome:
+    stage = read.stage(seed)
+    if bar is None:
+        return loop.simulate(stage, POLICIES[name], seed=seed)
+    task = bar.add_task(f"{name}, seed {seed}", total=max(1, len(stage.jobs)), day=0.0)
+
+    def watch(so_far: loop.Progress) -> None:
+        if so_far.decisions % 10 == 0:
+            bar.update(task, completed=so_far.ended, day=so_far.now_s / 86_400.0)
+
+    outcome = loop.simulate(stage, POLICIES[name], seed=seed, watch=watch)
+    bar.update(task, completed=outcome.finished, day=outcome.hours / 24.0)
+    return outcome
+
+
+@contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """On standard error, where somebody looks at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} jobs, day {task.fields[day]:.1f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield bar
+
+
+def _show(outcomes: list[Outcome]) -> None:
+    table = table_of("POLICY", *_NUMBERS, right=_NUMBERS)
+    for o in outcomes:
+        other = o.total_usd - o.node_usd
+        usd = [o.total_usd, *(o.usd[n] for n in ("useful", "idle", "held", "rework", "startup")), other]
+        hours = [o.p50_wait_h, o.p99_wait_h, o.mean_jct_h]
+        table.add_row(
+            o.policy + (" (stopped)" if o.interrupted else ""),
+            str(o.seed),
+            *(f"{x:,.2f}" for x in usd),
+            *(f"{x:.2f}" for x in hours),
+            str(o.misses),
+            str(len(o.unfinished)),
+            str(o.decisions),
+        )
+    out = console()
+    out.print(table if outcomes else "No policy came to an end.")
+    for o in outcomes:
+        for job, why in list(o.unfinished.items())[:5]:
+            out.print(f"{o.policy}: {job} has not ended: {why or 'it was still running'}")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        half.write_text(text)
+        half.replace(path)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise StintError(f"the report cannot be written to {path}: {error.strerror}") from error

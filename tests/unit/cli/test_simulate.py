@@ -1,0 +1,167 @@
+"""`stint simulate`: files with mistakes, tables, reports, and Ctrl-C."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stint.cli import scenario as files
+from stint.cli.main import main
+from stint.errors import InvalidInputError
+from stint.sim import loop
+
+GOOD = """
+format: stint.dev/scenario/v1
+name: small
+start: 2026-01-01T00:00:00Z
+policies: [stint-greedy, fifo]
+fleet:
+  - name: l40s
+    offerings: [{provider: aws, instanceType: g6e.12xlarge, zone: us-east-1a}]
+    maxNodes: 4
+jobs:
+  generate: {count: 8, meanGapHours: 0.5, medianHours: 1}
+  habits: {reference: L40S}
+"""
+
+
+def _scenario(folder: Path, text: str) -> Path:
+    path = folder / "scenario.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_table_and_a_page(tmp_path, capsys):
+    report = tmp_path / "r.html"
+    assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--report", str(report)]) == 0
+    out = capsys.readouterr()
+    assert [line.split()[0] for line in out.out.splitlines()] == ["POLICY", "stint-greedy", "fifo"]
+    assert out.err == ""
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_json_has_everything_and_the_command_line_beats_the_file(tmp_path, capsys):
+    path = _scenario(tmp_path, GOOD)
+    assert main(["simulate", str(path), "-o", "json", "--policy", "best-fit", "--seed", "3", "--seed", "4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(o["policy"], o["seed"], o["finished"]) for o in found] == [("best-fit", 3, 8), ("best-fit", 4, 8)]
+    assert sum(found[0]["usd"].values()) == pytest.approx(found[0]["total_usd"])
+
+
+BAD = """
+format: stint.dev/scenario/v1
+start: 2026-01-01T00:00:00
+policies: [stint, magic]
+settings: {solver: best}
+fleet:
+  - name: l40s
+    offerings: [{provider: aws, instanceType: no.such, zone: us-east-1a}]
+  - name: l40s
+    offerings: [{provider: aws, instanceType: g6e.12xlarge, zone: us-east-1a}]
+    stock: -1
+jobs:
+  trace: {file: log.csv}
+  habits: {reference: nothing}
+  trainingJobs: [{file: jobs.yaml}]
+"""
+
+
+def test_every_mistake_of_all_files_is_told_at_once(tmp_path):
+    (tmp_path / "log.csv").write_text("arrival_s,duration_s,gpus\n0,1,1\n-1,1,1\n2,x,0\n")
+    (tmp_path / "jobs.yaml").write_text(
+        "kind: TrainingJob\nmetadata: {name: a}\nspec: {gpu: {perWorker: 0}}\n---\n{kind: Job}\n"
+    )
+    with pytest.raises(InvalidInputError) as caught:
+        files.read(_scenario(tmp_path, BAD))
+    where = [m.path for m in caught.value.mistakes]
+    for path in (
+        "start",
+        "policies[1]",
+        "settings.solver",
+        "fleet[1].name",
+        "fleet[1].stock",
+        "jobs.habits.reference",
+        "GPUPool l40s spec.offerings[0]",
+        "log.csv line 3, time",
+        "log.csv line 4, duration",
+        "log.csv line 4, gpus",
+    ):
+        assert path in where, where
+    assert any("TrainingJob a" in path for path in where)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (("maxNodes: 4", "maxNodes: -4"), "fleet[0].maxNodes"),
+        (("maxNodes: 4", "maxNods: 4"), "fleet[0]"),
+        (("count: 8", "count: many"), "jobs.generate.count"),
+        (("count: 8, ", ""), "jobs.generate"),
+        (("stint.dev/scenario/v1", "v2"), "format"),
+        (("2026-01-01T00:00:00Z", "soon"), "start"),
+        (("medianHours: 1}", "medianHours: 1, gpus: {x: 1}}"), "jobs.generate.gpus.x"),
+    ],
+)
+def test_what_the_schema_does_not_allow_is_named(tmp_path, change, path):
+    with pytest.raises(InvalidInputError) as caught:
+        files.read(_scenario(tmp_path, GOOD.replace(*change)))
+    assert path in [m.path for m in caught.value.mistakes]
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
+    assert main(["simulate", str(tmp_path / "none.yaml")]) == 2
+    assert "cannot be read: No such file or directory" in capsys.readouterr().err
+    assert main(["simulate", str(_scenario(tmp_path, "a: [")), "--policy", "magic"]) == 2
+
+
+def test_a_policy_that_there_is_not_is_told_with_those_that_there_are(tmp_path, capsys):
+    assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--policy", "magic"]) == 2
+    assert "must be one of stint, " in capsys.readouterr().err
+
+
+def test_a_fleet_of_nothing_places_nobody(tmp_path, capsys):
+    text = GOOD[: GOOD.index("fleet:")] + GOOD[GOOD.index("jobs:") :]
+    assert main(["simulate", str(_scenario(tmp_path, text)), "--policy", "stint"]) == 0
+    assert "trace/j00000 has not ended" in capsys.readouterr().out
+
+
+def test_ctrl_c_gives_what_there_is(tmp_path, capsys, monkeypatch):
+    whole = loop.simulate
+
+    def stopped(stage, policy, **given):
+        def watch(progress):
+            if progress.decisions == 5:
+                raise KeyboardInterrupt
+
+        return whole(stage, policy, **{**given, "watch": watch})
+
+    monkeypatch.setattr(loop, "simulate", stopped)
+    report = tmp_path / "r.html"
+    assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--report", str(report)]) == 130
+    out = capsys.readouterr()
+    assert "stint-greedy (stopped)" in out.out
+    assert "fifo" not in out.out
+    assert "(stopped)" in report.read_text()
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path, capsys, monkeypatch):
+    report = tmp_path / "r.html"
+    report.write_text("old")
+
+    def full(self, text):
+        raise OSError(28, "No space left on device")
+
+    path = str(_scenario(tmp_path, GOOD))
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["simulate", path, "--report", str(report)]) == 1
+    out = capsys.readouterr()
+    assert "No space left on device" in out.err
+    assert "fifo" in out.out  # the figures are not lost
+    assert report.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "scenario.yaml"]
+
+
+def test_the_sample_scenarios_can_be_read():
+    for path in sorted(Path("hack/simulate").glob("*.yaml")):
+        if "jobs" not in path.stem:
+            assert files.read(path).stage(0).offerings
