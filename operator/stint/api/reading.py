@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import jsonschema
@@ -31,8 +32,9 @@ def convert(data: object, kind: type[_T], *, name: str) -> _T:
     Raises:
         InvalidInputError: with every mistake.
     """
+    data = _dates_as_text(data)
     errors = jsonschema.Draft202012Validator(msgspec.json.schema(kind)).iter_errors(data)
-    if mistakes := sorted(mistakes_of(errors), key=lambda m: m.path):
+    if mistakes := sorted(_mistakes(errors), key=lambda m: m.path):
         raise InvalidInputError(name, mistakes)
     try:
         return msgspec.convert(data, kind)
@@ -41,13 +43,24 @@ def convert(data: object, kind: type[_T], *, name: str) -> _T:
         raise InvalidInputError(name, [Mistake(path.strip("`$.") or "the file", text, "see the message")]) from error
 
 
-def mistakes_of(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
-    """What a schema finds wrong with a file, each with its path."""
+def _dates_as_text(value: Any) -> Any:
+    """YAML reads dates where JSON, and so the schema, has text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(k): _dates_as_text(v) for k, v in value.items()}
+    return [_dates_as_text(v) for v in value] if isinstance(value, list) else value
+
+
+def _mistakes(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
     for error in errors:
         if error.validator in ("anyOf", "oneOf") and error.context:
             deepest = max(error.context, key=lambda e: len(e.absolute_path))
             if len(deepest.absolute_path) > len(error.absolute_path):
-                yield from mistakes_of([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
+                yield from _mistakes([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
+                continue
+            if inside := [e for e in error.context if e.validator != "type"]:
+                yield from _mistakes(inside)  # of the right kind, and something else is wrong
                 continue
         yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
 

@@ -52,33 +52,6 @@ def decode(text: bytes | str, *, name: str) -> Record:
     return record
 
 
-<<<<<<< HEAD
-=======
-def mistakes_of(errors: Iterable[jsonschema.ValidationError]) -> Iterable[Mistake]:
-    """What a schema finds wrong with a file, each with its path."""
-    for error in errors:
-        if error.validator in ("anyOf", "oneOf") and error.context:
-            deepest = max(error.context, key=lambda e: len(e.absolute_path))
-            if len(deepest.absolute_path) > len(error.absolute_path):
-                yield from mistakes_of([e for e in error.context if len(e.absolute_path) == len(deepest.absolute_path)])
-                continue
-            if inside := [e for e in error.context if e.validator != "type"]:
-                yield from mistakes_of(inside)  # of the right kind, and something else is wrong
-                continue
-        yield Mistake(_path(error.absolute_path), _short(error.instance), error.message[:200])
-
-
-def _path(parts: Iterable[Any]) -> str:
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
-    return text.removeprefix(".") or "the file"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
 def _dangling(situation: Situation) -> Iterable[Mistake]:
     """References that lead nowhere, and figures that cannot be."""
     offerings = {o.id for o in situation.offerings}

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""stint run | plan | explain | quote | prices. Also `kubectl stint ...`, which is the same program under another name.
-=======
-"""stint run | plan | explain | prices | simulate. Also `kubectl stint ...`: the same program under another name.
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
+"""stint run | plan | explain | quote | prices | simulate. Also `kubectl stint ...`: the same program, another name.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
 not hold; 130 stopped by Ctrl-C.
@@ -21,11 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-<<<<<<< HEAD
-from stint.cli import commands, whatif
-=======
-from stint.cli import commands, simulate
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
+from stint.cli import commands, simulate, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -93,14 +85,12 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("job", help="NAME or NAMESPACE/NAME")
     _source(explain)
 
-<<<<<<< HEAD
     quote = verbs.add_parser("quote", help="what a job would cost and when it would be done, before it is submitted")
     quote.add_argument("-f", "--file", dest="job", type=Path, required=True, help="TrainingJobs; - for standard input")
     quote.add_argument("--situation", dest="file", type=Path, help="a stored situation instead of a cluster")
     _common(quote)
-=======
+
     simulate.add_parser(verbs)
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
 
     prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
     prices.add_argument("--provider", help="only this one")

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 from rich.console import Console
 
-from stint.api import reading
 from stint.api.parse import Known, to_job
 from stint.api.trainingjob import TrainingJob
-from stint.cli import tables
+from stint.cli import manifests, tables
+from stint.cli.manifests import API, KIND
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.decide import decide
 from stint.errors import InvalidInputError, Mistake, StintError
@@ -30,15 +29,14 @@ from stint.whatif.odds import LIKELY
 from stint.whatif.quote import Quote, Quoted
 from stint.whatif.quote import quote as quote_of
 
-_API, _KIND = "stint.dev/v1alpha1", "TrainingJob"
 _MOST_OTHERS = 8
 _QUOTED = "quoted:"  # begins the uid of a job that is not there
 
 
 def quote(options: argparse.Namespace) -> int:
     """`stint quote JOB.yaml`"""
-    documents = list(_documents(options.job))
-    resources = [_read(d, f"{options.job} document {i}", options.namespace) for i, d in enumerate(documents, 1)]
+    documents = _documents(options.job)
+    resources = [_read(d, i, options.namespace) for i, d in enumerate(documents, 1)]
     if options.file is None:
         asyncio.run(_dry_run(options.kubeconfig, documents, resources))
     situation = situation_of(options, besides=resources)
@@ -54,30 +52,27 @@ def quote(options: argparse.Namespace) -> int:
     return 0 if kept else BROKEN_PROMISE
 
 
-def _documents(file: Path) -> Iterator[dict[str, Any]]:
+def _documents(file: Path) -> list[dict[str, Any]]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise StintError(f"{file}: {error}") from error
-    try:
-        found = [d for d in yaml.safe_load_all(text) if d is not None]
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidInputError(str(file), [Mistake("the file", str(error)[:300], "must be YAML or JSON")]) from error
-    for i, document in enumerate(found, 1):
-        kind = (document.get("apiVersion"), document.get("kind")) if isinstance(document, dict) else None
-        if kind != (_API, _KIND):
-            mistake = Mistake(f"document {i}", str(kind)[:60], f"must be a {_KIND} of apiVersion {_API}")
-            raise InvalidInputError(str(file), [mistake])
+    found = manifests.documents(text, name=str(file))
+    wrong = [
+        Mistake(f"document {i}", str(d)[:60], f"must be a {KIND} of apiVersion {API}")
+        for i, d in enumerate(found, 1)
+        if not isinstance(d, dict) or (d.get("apiVersion"), d.get("kind")) != (API, KIND)
+    ]
     if not found:
-        raise InvalidInputError(str(file), [Mistake("the file", "no document", f"must hold a {_KIND}")])
-    yield from found
+        wrong = [Mistake("the file", "no document", f"must hold a {KIND}")]
+    if wrong:
+        raise InvalidInputError(str(file), wrong)
+    return found
 
 
-def _read(document: dict[str, Any], name: str, namespace: str) -> TrainingJob:
-    body = {k: v for k, v in document.items() if k not in ("apiVersion", "kind", "status")}
-    resource = reading.convert(body, TrainingJob, name=name)
-    given = resource.metadata
-    meta = msgspec.structs.replace(given, namespace=given.namespace or namespace, uid=f"{_QUOTED} {name}")
+def _read(document: dict[str, Any], number: int, namespace: str) -> TrainingJob:
+    resource = manifests.training_job(document, number=number, namespace=namespace)
+    meta = msgspec.structs.replace(resource.metadata, uid=f"{_QUOTED} {number}")
     return msgspec.structs.replace(resource, metadata=meta)
 
 
@@ -85,7 +80,7 @@ async def _dry_run(kubeconfig: Path | None, documents: list[dict[str, Any]], job
     """Have the API server say what it thinks of each: schema, rules, quotas, webhooks; it stores nothing."""
     async with Api(connect(kubeconfig)) as api:
         for document, resource in zip(documents, jobs, strict=True):
-            path = f"/apis/{_API}/namespaces/{resource.metadata.namespace}/trainingjobs"
+            path = f"/apis/{API}/namespaces/{resource.metadata.namespace}/trainingjobs"
             try:
                 await api.rehearse(path, document)
             except ApiError as error:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import numpy as np
 import yaml
 
-from stint.api import snapshot
+from stint.api import reading
 from stint.api.gpupool import Adapter, GPUPool, Limits, Mode, Scaler
 from stint.api.gpupool import Spec as PoolSpec
 from stint.api.meta import Meta
 from stint.api.parse import Known, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
 from stint.api.scenario import FORMAT, FleetPool, Scenario
-from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
+from stint.cli import manifests
 from stint.errors import InvalidInputError, Mistake
 from stint.feeds import bundled
 from stint.kube.inventory import Inventory, take_inventory
@@ -146,24 +145,7 @@ def _decode(path: Path) -> Scenario:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InvalidInputError(str(path), [Mistake("format", repr(found), f"must be {FORMAT!r}")])
-    data = _dates_as_text(data)
-    errors = jsonschema.Draft202012Validator(msgspec.json.schema(Scenario)).iter_errors(data)
-    if mistakes := sorted(snapshot.mistakes_of(errors), key=lambda m: m.path):
-        raise InvalidInputError(str(path), mistakes)
-    try:
-        return msgspec.convert(data, Scenario)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `")
-        raise InvalidInputError(str(path), [Mistake(where.strip("`$.") or "the file", text, "see there")]) from error
-
-
-def _dates_as_text(value: Any) -> Any:
-    """YAML reads dates where JSON, and so the schema, has text."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(k): _dates_as_text(v) for k, v in value.items()}
-    return [_dates_as_text(v) for v in value] if isinstance(value, list) else value
+    return reading.convert(data, Scenario, name=str(path))
 
 
 def _senseless(s: Scenario) -> Iterable[Mistake]:
@@ -214,24 +196,17 @@ def _pool(p: FleetPool) -> GPUPool:
 
 
 def _jobs(path: Path, index: int, at: datetime, catalogue: Catalogue) -> Iterable[Job]:
-    about = f"jobs.trainingJobs[{index}].file"
-    try:
-        documents = [d for d in yaml.safe_load_all(_text(path, about)) if isinstance(d, dict)]
-    except yaml.YAMLError as error:
-        raise InvalidInputError(str(path), [Mistake(about, str(error), "must be YAML")]) from error
     mistakes: list[Mistake] = []
     found = []
-    for document in documents:
-        if document.get("kind") != "TrainingJob":
+    documents = manifests.documents(_text(path, f"jobs.trainingJobs[{index}].file"), name=str(path))
+    for number, document in enumerate(documents, 1):
+        if not isinstance(document, dict) or document.get("kind") != manifests.KIND:
             continue
-        name = document.get("metadata", {}).get("name", "")
         try:
-            resource = msgspec.convert(_dates_as_text(document), TrainingJob)
+            resource = manifests.training_job(document, number=number)
             found.append(to_job(resource, catalogue, Known(), created=at.astimezone(UTC)))
-        except msgspec.ValidationError as error:
-            mistakes.append(Mistake(f"TrainingJob {name}", str(error), "see crds/trainingjobs.yaml"))
         except InvalidInputError as error:
-            mistakes += [replace(m, path=f"TrainingJob {name} {m.path}") for m in error.mistakes]
+            mistakes += [replace(m, path=f"{error.what} {m.path}") for m in error.mistakes]
     if mistakes:
         raise InvalidInputError(str(path), mistakes)
     return found

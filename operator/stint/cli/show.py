@@ -19,41 +19,10 @@ from stint.model.situation import Situation
 _TOLD = 3  # offerings whose next node is worth most
 
 
-<<<<<<< HEAD
 def plan(situation: Situation, made: Plan) -> None:
     """Everything that was decided."""
     out, now = tables.console(), made.decided_at
     table = tables.table(
-=======
-def console() -> Console:
-    """As wide as the terminal; in a pipe, wide enough that nothing is cut off."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False)
-
-
-def table_of(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty one; columns named in `right` are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    return table
-
-
-def _usd(amount: float | None) -> str:
-    return "-" if amount is None else f"{amount:,.2f}"
-
-
-def _when(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return "-"
-    hours = (moment - now).total_seconds() / 3600
-    return "now" if abs(hours) < 0.01 else f"in {hours:.1f} h"
-
-
-def plan(situation: Situation, made: Plan) -> None:
-    """Everything that was decided."""
-    out, now = console(), made.decided_at
-    table = table_of(
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
         "JOB",
         "DECISION",
         "WHERE",
@@ -133,11 +102,7 @@ def _where(situation: Situation, job_id: str) -> str:
 
 def explanation(made: Plan, job: Job) -> None:
     """Why one job is where it is."""
-<<<<<<< HEAD
     out, now = tables.console(), made.decided_at
-=======
-    out, now = console(), made.decided_at
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
     decided: list[Placement | Hold] = [*made.placements, *made.holds]
     part = next((p for p in decided if p.job == job.id), None)
     if part is None:
@@ -159,13 +124,9 @@ def explanation(made: Plan, job: Job) -> None:
     else:
         late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
         out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")
-<<<<<<< HEAD
     table = tables.table(
         "OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH")
     )
-=======
-    table = table_of("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "STARTS", "DONE", "WHY", right=("$/H", "$ TO FINISH"))
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
     for verdict, c in (("chosen", part.chosen), ("runner-up", part.explanation.runner_up)):
         if c is not None:
             when = tables.when(c.start, now), tables.when(c.finish, now)
@@ -181,17 +142,10 @@ def explanation(made: Plan, job: Job) -> None:
 
 def remembered(status: Status) -> None:
     """Why a job that runs was placed where it is, as its status has kept it."""
-<<<<<<< HEAD
     out = tables.console()
     if status.message:
         out.print(status.message)
     table = tables.table("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
-=======
-    out = console()
-    if status.message:
-        out.print(status.message)
-    table = table_of("OFFERING", "VERDICT", "$/H", "$ TO FINISH", "WHY", right=("$/H", "$ TO FINISH"))
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
     if status.next_best is not None:
         best = status.next_best
         table.add_row(best.offering, "runner-up", tables.usd(best.usd_per_hour), tables.usd(best.usd), "")
@@ -217,17 +171,10 @@ def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) ->
     if not rows:
         print("nothing that fits; try fewer filters")
         return
-<<<<<<< HEAD
     table = tables.table(*(k.upper() for k in rows[0]))
     for row in rows:
         table.add_row(*("-" if v is None else str(v) for v in row.values()))
     tables.console().print(table)
-=======
-    table = table_of(*(k.upper() for k in rows[0]))
-    for row in rows:
-        table.add_row(*("-" if v is None else str(v) for v in row.values()))
-    console().print(table)
->>>>>>> 50f2ace1e9546a2cd78bd990eae6c6f6233cca95
 
 
 def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stint.cli import scenario as files
-from stint.cli.show import console, table_of
+from stint.cli import tables
 from stint.errors import InvalidInputError, Mistake, StintError
 from stint.sim import loop, report
 from stint.sim.outcome import Outcome
@@ -111,7 +111,7 @@ def _bar() -> Iterator[Progress | None]:
 
 
 def _show(outcomes: list[Outcome]) -> None:
-    table = table_of("POLICY", *_NUMBERS, right=_NUMBERS)
+    table = tables.table("POLICY", *_NUMBERS, right=_NUMBERS)
     for o in outcomes:
         other = o.total_usd - o.node_usd
         usd = [o.total_usd, *(o.usd[n] for n in ("useful", "idle", "held", "rework", "startup")), other]
@@ -125,7 +125,7 @@ def _show(outcomes: list[Outcome]) -> None:
             str(len(o.unfinished)),
             str(o.decisions),
         )
-    out = console()
+    out = tables.console()
     out.print(table if outcomes else "No policy came to an end.")
     for o in outcomes:
         for job, why in list(o.unfinished.items())[:5]:
