@@ -1,6 +1,7 @@
 """Nothing late is chosen while something in time can be had, whatever the rest of a bought node costs."""
 
 import pytest
+
 from stint.decide import decide
 from stint.model.situation import Settings
 from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering, running_on
