@@ -65,6 +65,7 @@ fleet:
     stock: -1
 jobs:
   trace: {file: log.csv}
+  generate: {count: 1, meanGapHours: 1, medianHours: 1}
   habits: {reference: nothing}
   trainingJobs: [{file: jobs.yaml}]
 """
@@ -85,6 +86,7 @@ def test_every_mistake_of_all_files_is_told_at_once(tmp_path):
         "fleet[1].name",
         "fleet[1].stock",
         "jobs.habits.reference",
+        "jobs",
         "GPUPool l40s spec.offerings[0]",
         "log.csv line 3, time",
         "log.csv line 4, duration",
