@@ -83,6 +83,7 @@ class HabitsPart(_Strict, kw_only=True):
         msgspec.field(default_factory=lambda: [1.2, 2.0, 10.0])
     )
     grace_hours: Annotated[float, doc("And so much more.", ge=0, le=10_000)] = 1.0
+    gpus_per_worker: Annotated[int, doc("More GPUs than that make a gang.", ge=1, le=64)] = 8
     usd_per_hour: Annotated[float, doc("What a result an hour sooner is worth.", ge=0, le=1e6)] = 1.0
 
 

@@ -176,6 +176,8 @@ def _senseless(s: Scenario) -> Iterable[Mistake]:
     for key, weight in (s.jobs.generate.gpus if s.jobs.generate else {}).items():
         if not key.isdigit() or int(key) < 1 or not weight >= 0:
             yield Mistake(f"jobs.generate.gpus.{key}", str(weight), "must be a number of GPUs, and 0 or more of them")
+    if s.jobs.trace and s.jobs.generate:
+        yield Mistake("jobs", "trace and generate", "give one of them: their ids might overlap")
     if not (s.jobs.trace or s.jobs.generate or s.jobs.training_jobs):
         yield Mistake("jobs", "nothing", "give a trace, generate some, or name trainingJobs")
 

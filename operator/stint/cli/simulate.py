@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -51,16 +52,13 @@ def simulate(options: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     failures: list[str] = []
     stopped = False
-    with _bar() as bar:
+    with _bar() as bar, _ctrl_c() as asked:
         for name, seed in [(p, s) for p in policies for s in seeds]:
             try:
-                outcomes.append(_run(read, name, seed, bar))
-            except KeyboardInterrupt:
-                stopped = True
+                outcomes.append(_run(read, name, seed, bar, asked))
             except StintError as error:
                 failures.append(str(error))
-            if stopped or (outcomes and outcomes[-1].interrupted):
-                stopped = True
+            if stopped := asked() or any(o.interrupted for o in outcomes):
                 break
     if options.output == "json":
         print(
@@ -78,19 +76,41 @@ def simulate(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _run(read: files.Read, name: str, seed: int, bar: Progress | None) -> Outcome:
+def _run(read: files.Read, name: str, seed: int, bar: Progress | None, asked: Callable[[], bool]) -> Outcome:
     stage = read.stage(seed)
-    if bar is None:
-        return loop.simulate(stage, POLICIES[name], seed=seed)
-    task = bar.add_task(f"{name}, seed {seed}", total=max(1, len(stage.jobs)), day=0.0)
+    task = bar.add_task(f"{name}, seed {seed}", total=max(1, len(stage.jobs)), day=0.0) if bar else None
 
     def watch(so_far: loop.Progress) -> None:
-        if so_far.decisions % 10 == 0:
+        if bar is not None and task is not None and so_far.decisions % 10 == 0:
             bar.update(task, completed=so_far.ended, day=so_far.now_s / 86_400.0)
+        if asked():
+            raise KeyboardInterrupt
 
     outcome = loop.simulate(stage, POLICIES[name], seed=seed, watch=watch)
-    bar.update(task, completed=outcome.finished, day=outcome.hours / 24.0)
+    if bar is not None and task is not None:
+        bar.update(task, completed=outcome.finished, day=outcome.hours / 24.0)
     return outcome
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Whether somebody has pressed it: then the run ends after this decision, with the books in order.
+
+    Pressed again, it ends everything at once.
+    """
+    pressed = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal pressed
+        del number, frame
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

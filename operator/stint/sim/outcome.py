@@ -10,7 +10,8 @@ import numpy as np
 
 from stint.sim.books import NODES
 from stint.sim.diary import Diary, Entry, Sample
-from stint.sim.world import Life, World
+from stint.sim.world import World
+from stint.sim.yard import Life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

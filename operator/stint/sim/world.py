@@ -16,53 +16,22 @@ import numpy as np
 
 from stint.estimate.runtime import units_per_hour, work_hours_left
 from stint.model.job import Assignment, Job, JobId, NodeName
-from stint.model.market import Offering, Pool, PoolName
-from stint.model.offering import CapacityType, OfferingId
-from stint.model.plan import MOVES, Placement, Reason, Recall, Resize
+from stint.model.plan import MOVES, Placement, Reason, Recall
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement.problem import Row, price_columns, share_of_node
-from stint.sim.books import APART, Books
-from stint.sim.events import Event, Events, Kind
+from stint.sim.books import APART
+from stint.sim.events import Event, Kind
 from stint.sim.gang import Gang, Tempo
-from stint.sim.machine import GIVEN_UP_AFTER, Machine
-from stint.sim.stage import Stage
-
-_AFTER_S = 0.001  # a node has stood empty for long enough just after the time, whatever rounding makes of it
+from stint.sim.machine import Machine
+from stint.sim.yard import Life, Yard
 
 
 @dataclass(slots=True)
-class Life:
-    """A job from its submission to its end. `job` is as the next situation shows it, but for its progress."""
+class World(Yard):
+    """The yard, and the gangs that run in it."""
 
-    job: Job
-    submitted_s: float
-    gang: Gang | None = None
-    starts: int = 0
-    interruptions: int = 0  # that cost it its place
-    first_start_s: float | None = None
-    ended_s: float | None = None
-    spent_usd: float = 0.0
-
-
-@dataclass(slots=True)
-class World:
-    """Everything that changes. The dice of a node follow from the seed and its number, whatever else happens."""
-
-    stage: Stage
-    seed: int
-    now_s: float = 0.0
-    events: Events = field(default_factory=Events)
-    books: Books = field(default_factory=Books)
-    lives: dict[JobId, Life] = field(default_factory=dict)  # those that have been submitted
-    open: dict[JobId, Life] = field(default_factory=dict)  # those of them that have not ended
-    machines: dict[NodeName, Machine] = field(default_factory=dict)
-    gangs: dict[JobId, Gang] = field(default_factory=dict)
-    interruptions: int = 0
-    offerings: dict[OfferingId, Offering] = field(default_factory=dict)
-    pools: dict[PoolName, Pool] = field(default_factory=dict)
     _to_come: dict[JobId, Job] = field(default_factory=dict)
-    _numbers: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         """Put the standing nodes up, and foresee the jobs."""
@@ -71,8 +40,8 @@ class World:
         self.pools = {p.name: p for p in stage.pools}
         for offering, count in sorted(stage.standing.items()):
             for _ in range(count):
-                machine = self._machine(self.offerings[offering], bought=False)
-                self._up(machine)
+                machine = self.machine(self.offerings[offering], bought=False)
+                self.up(machine)
         for job in stage.jobs:
             self._to_come[job.id] = job
             self.events.foresee((job.created - stage.start) / timedelta(seconds=1), Kind.SUBMIT, job.id)
@@ -147,9 +116,9 @@ class World:
 
     def _happen_to(self, machine: Machine, event: Event) -> bool:
         if event.kind is Kind.NODE_UP:
-            self._up(machine)
+            self.up(machine)
         elif event.kind is Kind.LOOK:
-            return machine.empty_since_s is not None and self.now_s - machine.empty_since_s >= self._patience_s(machine)
+            return machine.empty_since_s is not None and self.now_s - machine.empty_since_s >= self.patience_s(machine)
         elif event.kind is Kind.NOTICE:
             machine.interrupted, machine.seen = True, None
             self.interruptions += 1
@@ -157,9 +126,9 @@ class World:
         elif event.kind is Kind.TAKEN:
             for job in list(machine.shares):
                 self._break(self.gangs[job])
-            self._gone(machine)
+            self.gone(machine)
         elif event.kind is Kind.ORDER_LOST:
-            self._gone(machine)
+            self.gone(machine)
         return True
 
     def _finished(self, gang: Gang) -> bool:
@@ -179,67 +148,6 @@ class World:
                     self.machines[name].settle(self.books, self.gangs, self.now_s)
             self.lives[gang.job].spent_usd += gang.book(self.books, self.now_s)
             gang.broken_s = self.now_s
-
-    # Nodes
-
-    def _machine(self, offering: Offering, *, bought: bool) -> Machine:
-        number, in_pool = self._numbers[offering.id], self._numbers[f"pool {offering.pool}"]
-        self._numbers.update((offering.id, f"pool {offering.pool}"))
-        name = NodeName(f"{offering.pool}-{in_pool}")
-        cold = self.pools[offering.pool].cold_start_seconds
-        machine = Machine(name, offering, number, self.now_s, cold, bought=bought, settled_s=self.now_s)
-        self.machines[name] = machine
-        return machine
-
-    def _dice(self, machine: Machine, what: int) -> np.random.Generator:
-        index = list(self.offerings).index(machine.offering.id)
-        return np.random.default_rng((self.seed, index, machine.number, what))
-
-    def _up(self, machine: Machine) -> None:
-        machine.settle(self.books, self.gangs, self.now_s)
-        machine.up_s, machine.seen = self.now_s, None
-        self._empty(machine)
-        believed = machine.offering.interruptions_per_hour
-        rate = self.stage.conditions.interruptions_per_hour.get(
-            machine.offering.id, believed.value if believed is not None and believed.usable else 0.0
-        )
-        if machine.offering.capacity_type is CapacityType.SPOT and rate > 0:
-            hours = float(self._dice(machine, 0).exponential(1.0 / rate))
-            self.events.foresee(self.now_s + hours * 3600.0, Kind.NOTICE, machine.name)
-
-    def _patience_s(self, machine: Machine) -> float:
-        return self.pools[machine.offering.pool].give_back_after_seconds
-
-    def _empty(self, machine: Machine) -> None:
-        machine.empty_since_s = self.now_s
-        if machine.bought:
-            self.events.foresee(self.now_s + self._patience_s(machine) + _AFTER_S, Kind.LOOK, machine.name)
-
-    def _gone(self, machine: Machine) -> None:
-        machine.settle(self.books, self.gangs, self.now_s)
-        del self.machines[machine.name]
-
-    def resize(self, resize: Resize) -> None:
-        """Order nodes, or give some back."""
-        for name in resize.give_back:
-            self._gone(self.machines[name])
-        have = sum(m.offering.id == resize.offering for m in self.machines.values())
-        stock = self.stage.conditions.stock.get(resize.offering)
-        for i in range(max(0, resize.to_nodes - have)):
-            self._order(
-                self.offerings[resize.offering], resize.for_jobs, sold_out=stock is not None and have + i >= stock
-            )
-
-    def _order(self, offering: Offering, for_jobs: Iterable[JobId], *, sold_out: bool) -> None:
-        machine = self._machine(offering, bought=True)
-        machine.ordered_for = {job for job in for_jobs if job in self.open}
-        dice, world = self._dice(machine, 1), self.stage.conditions
-        machine.comes = not sold_out and float(dice.random()) >= world.out_of_stock
-        if machine.comes:
-            late = math.exp(world.start_sigma * float(dice.standard_normal()))
-            self.events.foresee(self.now_s + machine.cold_s * late, Kind.NODE_UP, machine.name)
-        else:
-            self.events.foresee(self.now_s + machine.cold_s * GIVEN_UP_AFTER + 1.0, Kind.ORDER_LOST, machine.name)
 
     # Gangs
 
@@ -326,7 +234,7 @@ class World:
             machine.used, machine.seen = _less(machine.used, life.job.per_worker, workers), None
             if not machine.shares:
                 machine.used = Resources()
-                self._empty(machine)
+                self.empty(machine)
         life.spent_usd += gang.book(self.books, self.now_s)
         life.gang = None
         del self.gangs[gang.job]

@@ -1,14 +1,18 @@
 """`stint simulate`: files with mistakes, tables, reports, and Ctrl-C."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
+from hack.demo.scenarios import packs, written
 from stint.cli import scenario as files
 from stint.cli.main import main
 from stint.errors import InvalidInputError
+from stint.model.plan import Plan, Reason, Recall
 from stint.sim import loop
+from stint.sim.policies import POLICIES
 
 GOOD = """
 format: stint.dev/scenario/v1
@@ -61,6 +65,7 @@ fleet:
     stock: -1
 jobs:
   trace: {file: log.csv}
+  generate: {count: 1, meanGapHours: 1, medianHours: 1}
   habits: {reference: nothing}
   trainingJobs: [{file: jobs.yaml}]
 """
@@ -81,6 +86,7 @@ def test_every_mistake_of_all_files_is_told_at_once(tmp_path):
         "fleet[1].name",
         "fleet[1].stock",
         "jobs.habits.reference",
+        "jobs",
         "GPUPool l40s spec.offerings[0]",
         "log.csv line 3, time",
         "log.csv line 4, duration",
@@ -128,20 +134,48 @@ def test_a_fleet_of_nothing_places_nobody(tmp_path, capsys):
 def test_ctrl_c_gives_what_there_is(tmp_path, capsys, monkeypatch):
     whole = loop.simulate
 
-    def stopped(stage, policy, **given):
+    def pressed(stage, policy, **given):
         def watch(progress):
             if progress.decisions == 5:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
+            given["watch"](progress)
 
         return whole(stage, policy, **{**given, "watch": watch})
 
-    monkeypatch.setattr(loop, "simulate", stopped)
-    report = tmp_path / "r.html"
+    monkeypatch.setattr(loop, "simulate", pressed)
+    before, report = signal.getsignal(signal.SIGINT), tmp_path / "r.html"
     assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--report", str(report)]) == 130
     out = capsys.readouterr()
     assert "stint-greedy (stopped)" in out.out
     assert "fifo" not in out.out
     assert "(stopped)" in report.read_text()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_job_log_beside_the_scenario_is_run(tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("id,arrival_s,duration_s,gpus\na,0,3600,1\nb,60,0,1\nc,90,600,12\n")
+    (tmp_path / "jobs.yaml").write_text(written(packs()[2]))
+    habits = "{reference: L40S, gpusPerWorker: 4}"
+    jobs = f"jobs: {{trace: {{file: log.csv}}, habits: {habits}, trainingJobs: [{{file: jobs.yaml, atHours: 2}}]}}"
+    path = _scenario(tmp_path, GOOD[: GOOD.index("jobs:")] + jobs)
+    assert main(["simulate", str(path), "-o", "json", "--policy", "stint"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["jobs"], found["finished"]) == (6, 6)
+
+
+def test_an_unsound_policy_does_not_keep_the_others_from_their_runs(tmp_path, capsys, monkeypatch):
+    class Unsound:
+        name = "unsound"
+
+        def __call__(self, situation):
+            recall = Recall(job="no/body", reason=Reason.NODE_LOST, message="")
+            return Plan(decided_at=situation.now, recalls=(recall,))
+
+    monkeypatch.setattr("stint.cli.simulate.POLICIES", {"unsound": Unsound(), **POLICIES})
+    assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--policy", "unsound", "--policy", "fifo"]) == 1
+    out = capsys.readouterr()
+    assert "policy unsound made an unsound plan: job no/body has no place to be recalled from" in out.err
+    assert "fifo" in out.out
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path, capsys, monkeypatch):
@@ -165,3 +199,8 @@ def test_the_sample_scenarios_can_be_read():
     for path in sorted(Path("hack/simulate").glob("*.yaml")):
         if "jobs" not in path.stem:
             assert files.read(path).stage(0).offerings
+
+
+def test_the_packs_of_the_demo_are_simulated_as_they_are():
+    for pack in packs():
+        assert (Path("hack/simulate") / f"{pack['name']}-jobs.yaml").read_text() == written(pack)
