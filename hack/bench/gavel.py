@@ -172,8 +172,8 @@ def _rows(folder: Path, workload: str) -> list[dict[str, Any]]:
     if outcome.unfinished:
         raise SystemExit(f"gavel: unfinished: {dict(outcome.unfinished)}")
     in_use = outcome.total_usd - outcome.usd["idle"]
-    names = {_job(j, types).id: j.name for j in jobs}
-    add("stint", in_use, {names[late_] for late_ in outcome.late}, outcome.mean_jct_h * 3600)
+    names: dict[str, str] = {_job(j, types).id: j.name for j in jobs}
+    add("stint", in_use, {names[id_] for id_ in outcome.late}, outcome.mean_jct_h * 3600)
     return found
 
 

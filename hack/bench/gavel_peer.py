@@ -62,7 +62,8 @@ class Ended:
 
 def per_dollar(speed: np.ndarray, usd: np.ndarray) -> np.ndarray:
     """What a share of a type's time is worth to the objective: steps a second for a dollar an hour."""
-    return speed / usd
+    worth: np.ndarray = speed / usd
+    return worth
 
 
 def throughput(speed: np.ndarray, usd: np.ndarray) -> np.ndarray:
