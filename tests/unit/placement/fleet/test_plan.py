@@ -132,6 +132,26 @@ class TestConsolidation:
         assert len(after.moved) == 1
         assert after.move_usd == pytest.approx(2.0)
 
+    def test_what_is_on_wasteful_nodes_is_packed_anew(self):
+        three = a_fleet([(0, 8.0, UNLIMITED)], [(FOUR, [(0, 1)])] * 4)
+        spread = FleetPlan(
+            column=np.arange(4),
+            node_pool=np.zeros(3, dtype=np.int64),
+            worker_job=np.arange(4),
+            worker_node=np.array([0, 1, 2, 2]),
+            workers=np.ones(4, dtype=np.int64),
+            usd_per_hour=24.0,
+        )
+        for pause, moved in ((2.0, [0, 1]), (6.0, [0])):  # both for 3/4 USD/h each, or one after another for 9/4
+            gate = Gate(move_usd=np.full(4, pause), hours=np.full(4, 4.0))
+            charged = with_moves_charged(three, spread, gate)
+            offers = offers_of(charged)
+            fluid = FluidProgramme(charged, offers).solve()
+            after = consolidate(three, spread, fluid.proof, gate, (offers, fluid))
+            assert broken_rules(three, after.plan) == []
+            assert after.plan.usd_per_hour == pytest.approx(16.0)
+            assert after.moved.tolist() == moved
+
     def test_nobody_moves_where_it_does_not_pay_back(self):
         assert len(self.after(move_usd=np.full(2, 22.0)).moved) == 0  # 8 USD/h x 4 h = 32 < 1.5 x 22
         assert len(self.after(move_usd=np.full(2, 21.0)).moved) == 1
@@ -156,8 +176,9 @@ class TestConsolidation:
         for move_usd, moved in ((1.0, [0]), (20.0, [])):
             gate = Gate(move_usd=np.array([move_usd]), hours=np.array([4.0]))
             charged = with_moves_charged(fleet, there, gate)
-            fluid = FluidProgramme(charged, offers_of(charged)).solve()
-            assert consolidate(fleet, there, proof, gate, fluid).moved.tolist() == moved
+            offers = offers_of(charged)
+            priced = offers, FluidProgramme(charged, offers).solve()
+            assert consolidate(fleet, there, proof, gate, priced).moved.tolist() == moved
 
 
 class TestIncremental:
