@@ -40,15 +40,11 @@ def sound_prices(
     ways.append(there / np.maximum(there.sum(axis=1, keepdims=True), 1.0))
     mended = [u + short[:, None] * way / np.maximum(fleet.capacity, 1e-300) for way in ways]
     mended = [np.where(there > 0, m, 0.0) for m in mended]
+    matters = np.flatnonzero((short > 0)[offers.pool])
+    pool, have = offers.pool[matters], class_usd[offers.of_class[matters]]
+    some = offers.only(matters)
     cheap = np.array(
-        [
-            np.bincount(
-                offers.pool,
-                weights=np.maximum(class_usd[offers.of_class] - offers.priced(fleet, m), 0.0),
-                minlength=pools,
-            )
-            for m in mended
-        ]
+        [np.bincount(pool, np.maximum(have - some.priced(fleet, m), 0.0), minlength=pools) for m in mended]
     )
     u = np.array(mended)[np.argmin(cheap, axis=0), np.arange(pools)]
     worth = (u * fleet.capacity).sum(axis=1)
@@ -77,8 +73,7 @@ def prove(
 ) -> Proof:
     """The bound that some prices prove, whatever they are; good ones prove a good one."""
     u = sound_prices(fleet, offers, unit_usd, class_usd)
-    mu = np.full(len(fleet.count), np.inf)
-    np.minimum.at(mu, offers.of_class, offers.priced(fleet, u))
+    mu = offers.least(offers.priced(fleet, u), len(fleet.count))
     mu = np.where(np.isfinite(mu), mu, 0.0)  # a class that fits nowhere is no part of any plan
     rent = np.maximum((u * fleet.capacity).sum(axis=1) - fleet.usd_per_hour, 0.0)
     rent = np.where(np.isinf(fleet.limit), 0.0, rent)

@@ -19,9 +19,11 @@ from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.fluid import Fluid
 from stint.placement.fleet.improve import step, waste
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import Offers, offers_of
-from stint.placement.fleet.rounding import Bound
-from stint.placement.fleet.site import Site
+from stint.placement.fleet.offers import Offers
+from stint.placement.fleet.rounding import Bound, Standing, columns_of, pack
+from stint.placement.fleet.site import NoRoomError, Site
+
+_SURE = 2.0  # times what its moves cost is what a node must waste: what is packed anew wastes a little again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +57,104 @@ def with_moves_charged(fleet: Fleet, plan: FleetPlan, gate: Gate) -> Fleet:
     return replace(fleet, column_usd_per_hour=fleet.column_usd_per_hour + extra)
 
 
-def consolidate(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate, fluid: Fluid | None = None) -> Consolidated:
+def consolidate(
+    fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate, priced: tuple[Offers, Fluid] | None = None
+) -> Consolidated:
     """Empty what pays to be emptied. Nodes without a gang are given back first.
 
     Args:
-        fluid: the fluid plan of `with_moves_charged`. Gangs that it has in another market are tried as well.
+        priced: the offers and the fluid plan of `with_moves_charged`. With it, gangs that it has elsewhere and gangs
+            on wasteful nodes are packed anew, all at once; without it, or where that does not pay, node after node.
     """
+    if priced is not None:
+        charge = np.where(gate.hours > 0, gate.payback * gate.move_usd / np.maximum(gate.hours, 1e-300), np.inf)
+        column, moves = _movers(fleet, plan, *priced, charge, gate.most_moves)
+        after = _packed_anew(fleet, plan, *priced, column, moves)
+        moved = np.unique(plan.worker_job[moves])
+        if after is not None and plan.usd_per_hour - after.usd_per_hour > max(1e-9, float(charge[moved].sum())):
+            return Consolidated(plan=after, moved=moved, move_usd=float(gate.move_usd[moved].sum()))
+    return _node_after_node(fleet, plan, proof, gate)
+
+
+def _movers(
+    fleet: Fleet, plan: FleetPlan, offers: Offers, fluid: Fluid, charge: Float[np.ndarray, " job"], most: int
+) -> tuple[Int[np.ndarray, " job"], Bool[np.ndarray, " entry"]]:
+    """Every job's column from now on, and which workers lose their place.
+
+    A gang goes where most of it is in the fluid plan. From the other nodes everything goes where they cost in vain
+    more than it is worth to move that, gang by gang and node by node.
+    """
+    jobs, nodes, class_of = len(plan.column), len(plan.node_pool), fleet.class_of
+    job, node, pool = plan.worker_job, plan.worker_node, plan.node_pool[plan.worker_node]
+    at_home = np.bincount(offers.column, weights=fluid.mass, minlength=len(fleet.column_class))[plan.column]
+    best = columns_of(fleet, offers, fluid)
+    goes = (at_home < 0.5) & (best != plan.column)
+    home = offers.least(np.where(np.isin(offers.column, plan.column), fluid.lifted_usd, np.inf), len(fleet.count))
+    goes = _first(goes, (home - fluid.class_usd)[class_of], most)
+    need = fleet.shape[fleet.class_shape[class_of[job]]] * plan.workers[:, None]
+    worth = np.einsum("er,er->e", need, fluid.proof.unit_usd[pool])
+    stays = ~goes[job]
+    used = np.bincount(node, weights=worth * stays, minlength=nodes)
+    waste = (fleet.usd_per_hour + fluid.proof.node_worth_usd)[plan.node_pool] - used
+    total = np.bincount(job, weights=plan.workers, minlength=jobs)
+    asked = _SURE * charge
+    share = np.where(stays, (asked / np.maximum(total, 1.0))[job] * plan.workers, 0.0)
+    out = waste > np.bincount(node, weights=share, minlength=nodes) + 1e-6
+    while True:
+        gain = np.bincount(job, weights=(waste / np.maximum(used, 1e-9) * out)[node] * worth * stays, minlength=jobs)
+        leaves = _first(gain > asked, gain - asked, most - int(goes.sum()))
+        still = out & (np.bincount(node, weights=stays & ~leaves[job], minlength=nodes) == 0)
+        if (still == out).all():
+            break
+        out = still
+    return np.where(goes, best, plan.column), ~stays | out[node]
+
+
+def _first(those: Bool[np.ndarray, " job"], worth: Float[np.ndarray, " job"], most: int) -> Bool[np.ndarray, " job"]:
+    """Of those the most worthy, no more than so many."""
+    some = np.flatnonzero(those)
+    if len(some) <= most:
+        return those
+    few = np.zeros(len(those), dtype=bool)
+    few[some[np.lexsort((some, -worth[some]))[: max(0, most)]]] = True
+    return few
+
+
+def _packed_anew(
+    fleet: Fleet,
+    plan: FleetPlan,
+    offers: Offers,
+    fluid: Fluid,
+    column: Int[np.ndarray, " job"],
+    moves: Bool[np.ndarray, " entry"],
+) -> FleetPlan | None:
+    """Workers that lose their place are packed beside those that keep it; None: not all of them find one."""
+    job, node = plan.worker_job, plan.worker_node
+    goes = column != plan.column
+    lost = np.bincount(job[moves], weights=plan.workers[moves], minlength=len(column))
+    workers = np.where(goes, fleet.column_workers[column], lost.astype(np.int64))
+    stays = ~moves
+    nodes, place = np.unique(node[stays], return_inverse=True)
+    free = fleet.capacity[plan.node_pool[nodes]]
+    need = fleet.shape[fleet.class_shape[fleet.class_of[job[stays]]]] * plan.workers[stays, None]
+    np.subtract.at(free, place, need)
+    standing = Standing(
+        node_pool=plan.node_pool[nodes],
+        free=free,
+        entry_job=job[stays],
+        entry_node=place,
+        entry_workers=plan.workers[stays],
+    )
+    bound = pack(fleet, offers, fluid, column, workers, fleet.limit, standing)
+    site = Site(fleet, bound, fluid.proof, besides=np.zeros(len(bound.node_pool), dtype=bool))
+    try:
+        site.place_loose()
+    except NoRoomError:
+        return None
+    return site.plan()
+
+
+def _node_after_node(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate) -> Consolidated:
     bound = Bound(
         column=plan.column,
         node_pool=plan.node_pool,
@@ -69,12 +163,7 @@ def consolidate(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate, fluid: 
         entry_workers=plan.workers,
         loose=np.zeros(0, dtype=np.int64),
     )
-    movers = np.zeros(len(plan.column), dtype=bool)
-    if fluid is not None:
-        movers = _elsewhere(fleet, plan, offers_of(fleet), fluid)
-    besides = np.zeros(len(plan.node_pool), dtype=bool)
-    besides[plan.worker_node[movers[plan.worker_job]]] = True
-    site = Site(fleet, bound, proof, besides=besides)
+    site = Site(fleet, bound, proof, besides=np.zeros(len(plan.node_pool), dtype=bool))
     yard = site.yard
     first = dict(yard.gangs)
     moved: set[int] = set()
@@ -86,11 +175,6 @@ def consolidate(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate, fluid: 
         return gate.payback * float(gate.move_usd[jobs].sum()) / hours if hours > 0 else np.inf
 
     lost = waste(yard)
-    worth = np.einsum("ij,ij->i", np.maximum(yard.free, 0.0), yard.unit_usd[yard.pool])
-    for job in np.flatnonzero(movers):
-        if int(job) in yard.gangs:
-            rows = list(yard.gangs[int(job)].rows)
-            lost[rows] = np.maximum(lost[rows], fleet.usd_per_hour[yard.pool[rows]] - worth[rows])
     queue = [(-lost[r] / max(1, len(yard.on[r])), int(r)) for r in np.flatnonzero(lost > 1e-6)]
     for _, row in sorted(queue):
         if yard.pool[row] >= 0:
@@ -98,11 +182,3 @@ def consolidate(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate, fluid: 
     back = [j for j in moved if yard.gangs[j] == first[j]]
     jobs = np.array(sorted(moved.difference(back)), dtype=np.int64)
     return Consolidated(plan=site.plan(), moved=jobs, move_usd=float(gate.move_usd[jobs].sum()))
-
-
-def _elsewhere(fleet: Fleet, plan: FleetPlan, offers: Offers, fluid: Fluid) -> Bool[np.ndarray, " job"]:
-    """Jobs most of which the fluid plan has in another market."""
-    inside = fleet.column_market[offers.column] == fleet.column_market[plan.column][offers.of_class]
-    stays = np.bincount(offers.of_class[inside], weights=fluid.mass[inside], minlength=len(plan.column))
-    elsewhere: Bool[np.ndarray, " job"] = stays < 0.5
-    return elsewhere

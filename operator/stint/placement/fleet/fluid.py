@@ -14,6 +14,7 @@ nothing, and an offer is priced there by the largest share of a node that it tak
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,6 @@ class FluidProgramme:
         self.fleet, self.offers = fleet, offers
         self.iterations = 0
         self._highs = QuietHighs()
-        self._highs.setOptionValue("simplex_strategy", _PRIMAL)
         self._in = np.zeros(len(offers.column), dtype=bool)
         self._promise = offers.alone_usd
         self._order: list[Int[np.ndarray, " some"]] = []  # offers in the order of the programme's variables
@@ -88,7 +88,7 @@ class FluidProgramme:
             self._take(self._promising())
             self._start()
         for _ in range(_ROUNDS):
-            found = self._run()
+            found = self._fluid(*self._answer())
             if found.usd_per_hour - found.proof.bound_usd_per_hour <= _CLOSE * found.usd_per_hour:
                 break
             sound = self.offers.priced(self.fleet, found.proof.unit_usd)
@@ -113,8 +113,7 @@ class FluidProgramme:
         Raises:
             FluidError: as `solve`.
         """
-        self._highs.setOptionValue("simplex_strategy", _DUAL)
-        dual = self._answer()[1]
+        dual = self._answer()[2]
         pools, resources = self.fleet.capacity.shape
         classes = len(self.fleet.count)
         return np.maximum(dual[classes:].reshape(pools, resources), 0.0), dual[:classes]
@@ -122,44 +121,57 @@ class FluidProgramme:
     def recount(self, classes: Int[np.ndarray, " some"], count: Int[np.ndarray, " some"]) -> None:
         """So many jobs of some classes from now on."""
         self._count[classes] = count
-        for c, k in zip(classes, count, strict=True):
-            self._highs.changeRowBounds(int(c), float(k), float(k))
+        self._highs.setOptionValue("simplex_strategy", _DUAL)
+        for c, k in zip(classes.tolist(), count.tolist(), strict=True):
+            self._highs.changeRowBounds(c, k, k)
 
-    def dive(self, found: Fluid, *, rounds: int) -> Fluid:
+    def dive(self, found: Fluid, *, rounds: int, each: int = 1) -> Fluid:
         """Large gangs that the fluid plan splits between markets go to one of them, and the prices are found again.
 
-        A round settles one gang a market, the largest first, where most of it is. A gang for which the market has no
-        room beside those already settled there is kept out of it.
+        A round settles one gang (or `each`) a market, the largest first, where most of it is. A gang for which the
+        market has no room beside those already settled there is kept out of it. Afterwards all is open again.
         """
         fleet = self.fleet
         room = np.where(fleet.capacity > 0, self._limit[:, None], 0.0) * fleet.capacity
         settled: set[int] = set()
+        shut: list[Int[np.ndarray, " some"]] = []
+        answer = None
+        mass = found.mass
         for _ in range(rounds):
-            split = [s for s in self._split(found) if s[1] not in settled]
+            split = [s for s in self._split(mass) if s[1] not in settled]
             if not split:
                 break
-            taken: set[int] = set()
+            taken: Counter[int] = Counter()
             only: dict[int, int] = {}
             never: list[tuple[int, int]] = []
             for offer, c, m in split:
-                if m in taken or c in only:
+                if taken[m] >= each or c in only:
                     continue
-                taken.add(m)
+                taken[m] += 1
                 if self._reserve(room, offer):
                     only[c] = m
                 else:
                     never.append((c, m))
             settled |= set(only)
-            shut = self._settle(only, never)
+            shut.append(self._settle(only, never))
             try:
-                found = self._run()
+                answer = self._answer()
             except FluidError:  # together they leave others without room: as it was, and no further
-                self._highs.changeColsBounds(
-                    len(shut), shut, np.zeros(len(shut)), np.full(len(shut), highspy.kHighsInf)
-                )
-                found = self._run()
+                self._open(shut.pop())
+                answer = self._answer()
                 break
-        return found
+            mass = self._mass(answer[1])
+        for some in shut:
+            self._open(some)
+        return found if answer is None else self._fluid(*answer)
+
+    def _open(self, some: Int[np.ndarray, " some"]) -> None:
+        self._highs.changeColsBounds(len(some), some, np.zeros(len(some)), np.full(len(some), highspy.kHighsInf))
+
+    def _mass(self, value: Float[np.ndarray, " variable"]) -> Float[np.ndarray, " offer"]:
+        mass = np.zeros(len(self.offers.column))
+        mass[np.concatenate(self._order)] = value[len(self.fleet.limit) :]
+        return mass
 
     def _reserve(self, room: Float[np.ndarray, "pool resource"], offer: int) -> bool:
         """Room for all workers of a column, on the pools with the largest nodes first; False, and none, if short."""
@@ -177,16 +189,16 @@ class FluidProgramme:
             room[p] = np.maximum(room[p] - amount, 0.0)
         return True
 
-    def _split(self, found: Fluid) -> list[tuple[int, int, int]]:
+    def _split(self, mass: Float[np.ndarray, " offer"]) -> list[tuple[int, int, int]]:
         """(offer, class, market) of large gangs in several markets: the largest first, its largest part first."""
         fleet, offers = self.fleet, self.offers
-        some = np.flatnonzero((found.mass > 1e-6) & (self._count[offers.of_class] == 1))
+        some = np.flatnonzero((mass > 1e-6) & (self._count[offers.of_class] == 1))
         key = offers.of_class[some] * fleet.markets + fleet.column_market[offers.column[some]]
         keys, first, where = np.unique(key, return_index=True, return_inverse=True)
-        mass = np.bincount(where, weights=found.mass[some])
+        part = np.bincount(where, weights=mass[some])
         gpus = offers.use[some[first], 0]
-        split = np.flatnonzero((mass < 1 - 1e-6) & (gpus > _SMALL_GPUS))
-        order = split[np.lexsort((keys[split], -mass[split], keys[split] // fleet.markets, -gpus[split]))]
+        split = np.flatnonzero((part < 1 - 1e-6) & (gpus > _SMALL_GPUS))
+        order = split[np.lexsort((keys[split], -part[split], keys[split] // fleet.markets, -gpus[split]))]
         return [(int(some[first[i]]), int(keys[i] // fleet.markets), int(keys[i] % fleet.markets)) for i in order]
 
     def _settle(self, only: Mapping[int, int], never: Sequence[tuple[int, int]]) -> Int[np.ndarray, " some"]:
@@ -240,6 +252,7 @@ class FluidProgramme:
 
     def _take(self, some: Int[np.ndarray, " some"]) -> None:
         fleet, offers = self.fleet, self.offers
+        self._highs.setOptionValue("simplex_strategy", _PRIMAL)
         self._in[some] = True
         self._order.append(some)
         resources, k = fleet.capacity.shape[1], len(some)
@@ -250,27 +263,26 @@ class FluidProgramme:
         value[:, 1:] = -offers.use[some]
         self._highs.add_columns(fleet.column_usd_per_hour[offers.column[some]], index, value)
 
-    def _answer(self) -> tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
+    def _answer(self) -> tuple[float, Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
         highs = self._highs
         highs.run()
         if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             raise FluidError(f"HiGHS ended with {highs.modelStatusToString(highs.getModelStatus())}")
-        self.iterations += max(0, highs.getInfo().simplex_iteration_count)
-        solution = highs.getSolution()
-        return np.array(solution.col_value), np.array(solution.row_dual)
+        info, solution = highs.getInfo(), highs.getSolution()
+        self.iterations += max(0, info.simplex_iteration_count)
+        return info.objective_function_value, np.array(solution.col_value), np.array(solution.row_dual)
 
-    def _run(self) -> Fluid:
-        fleet, offers, highs = self.fleet, self.offers, self._highs
-        value, dual = self._answer()
+    def _fluid(
+        self, usd_per_hour: float, value: Float[np.ndarray, " variable"], dual: Float[np.ndarray, " row"]
+    ) -> Fluid:
+        fleet, offers = self.fleet, self.offers
         pools, resources = fleet.capacity.shape
-        nodes = value[:pools]
-        mass = np.zeros(len(offers.column))
-        mass[np.concatenate(self._order)] = value[pools:]
+        nodes, mass = value[:pools], self._mass(value)
         unit = np.maximum(dual[len(fleet.count) :].reshape(pools, resources), 0.0)
         idle = nodes <= 1e-9
         class_usd = dual[: len(fleet.count)]
         return Fluid(
-            usd_per_hour=highs.getInfo().objective_function_value,
+            usd_per_hour=usd_per_hour,
             mass=mass,
             nodes=nodes,
             unit_usd=unit,

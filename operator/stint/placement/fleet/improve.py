@@ -6,7 +6,7 @@ Computational Physics 159, 2000. A step is kept where the bill is no larger afte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float
@@ -35,6 +35,16 @@ def sweep(yard: Yard, *, thrift: float) -> None:
             step(yard, [int(row)], thrift)
 
 
+def sweep_gangs(yard: Yard, *, thrift: float) -> None:
+    """Once over the gangs that `step` leaves alone, the largest first: each by itself, and with all beside it."""
+    large = [j for j, gang in yard.gangs.items() if len(gang.rows) > _MOST_ROWS]
+    for j in sorted(large, key=lambda j: (-len(yard.gangs[j].rows), j)):
+        move(yard, [j], (), thrift)
+        rows = yard.gangs[j].rows
+        beside = {k for row in rows for k in yard.on[row] if k in yard.gangs}
+        move(yard, sorted(beside), rows, thrift)
+
+
 def ruin_and_recreate(yard: Yard, *, steps: int, rng: np.random.Generator) -> None:
     """So many steps, each of a few nodes: one by its waste, the others beside it at random."""
     for i in range(steps):
@@ -59,8 +69,17 @@ def step(
     jobs = sorted(
         {j for row in rows for j in yard.on[row] if j in yard.gangs and len(yard.gangs[j].rows) <= _MOST_ROWS}
     )
-    if not jobs:
-        return []
+    return move(yard, jobs, rows, thrift, least_saving) if jobs else []
+
+
+def move(
+    yard: Yard,
+    jobs: list[int],
+    rows: Iterable[int],
+    thrift: float,
+    least_saving: Callable[[list[int]], float] | None = None,
+) -> list[int]:
+    """Take some gangs off and put them back, the largest first; see `step`."""
     saved, usd = yard.save(), yard.usd
     before: dict[int, Gang | None] = {}
     size = {}

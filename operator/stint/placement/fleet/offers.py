@@ -20,8 +20,8 @@ class Offers:
     use: Float[np.ndarray, "offer resource"]  # of the whole gang, and the GPUs that it leaves nobody a use for
     alone_usd: Float[np.ndarray, " offer"]  # at the largest share of a node that it takes
 
-    def only(self, keep: Bool[np.ndarray, " offer"]) -> Offers:
-        """Some of them."""
+    def only(self, keep: Bool[np.ndarray, " offer"] | Int[np.ndarray, " some"]) -> Offers:
+        """Some of them, in the same order."""
         return Offers(
             column=self.column[keep],
             pool=self.pool[keep],
@@ -32,11 +32,17 @@ class Offers:
 
     def near_best(self, usd: Float[np.ndarray, " offer"], within: float) -> Bool[np.ndarray, " offer"]:
         """Those that cost at most so much more, as a ratio, than the cheapest of their class."""
-        classes = int(self.of_class.max(initial=-1)) + 1
-        least = np.full(classes, np.inf)
-        np.minimum.at(least, self.of_class, usd)
+        least = self.least(usd, int(self.of_class.max(initial=-1)) + 1)
         near: Bool[np.ndarray, " offer"] = usd <= (1.0 + within) * least[self.of_class] + 1e-9
         return near
+
+    def least(self, usd: Float[np.ndarray, " offer"], classes: int) -> Float[np.ndarray, " class"]:
+        """The cheapest of each class; inf: it has none."""
+        least = np.full(classes, np.inf)
+        starts = np.flatnonzero(np.diff(self.of_class, prepend=-1))
+        if len(starts):
+            least[self.of_class[starts]] = np.minimum.reduceat(usd, starts)
+        return least
 
     def priced(self, fleet: Fleet, unit_usd: Float[np.ndarray, "pool resource"]) -> Float[np.ndarray, " offer"]:
         """What each would cost at given prices of resources."""

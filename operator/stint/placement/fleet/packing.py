@@ -45,19 +45,41 @@ def pack_market(
         worth: what a worker of each shape may cost an hour.
         rent: what a node of each pool is worth beyond its price, where a limit binds: those are filled first.
     """
-    largest = fleet.capacity[list(pools)].max(axis=0)
-    part = {s: fleet.shape[s] / np.maximum(largest, 1e-300) for s in demand}
+    shapes = list(demand)
+    need = dict(zip(shapes, fleet.shape[shapes].tolist(), strict=True))
+    part = fleet.shape[shapes] / np.maximum(fleet.capacity[list(pools)].max(axis=0), 1e-300)
+    every, most = (dict(zip(shapes, of.tolist(), strict=True)) for of in (part.sum(axis=1), part.max(axis=1)))
     orders = (
-        sorted(demand, key=lambda s: (-float(part[s].sum()), s)),
-        sorted(demand, key=lambda s: (-worth[s], -float(part[s].max()), -float(part[s].sum()), s)),
+        sorted(demand, key=lambda s: (-every[s], s)),
+        sorted(demand, key=lambda s: (-worth[s], -most[s], -every[s], s)),
     )
-    answers = [_pack_in_order(fleet, pools, limit, demand, worth, rent, order) for order in orders]
+    answers = [_pack_in_order(fleet, pools, limit, demand, worth, rent, order, need) for order in orders]
 
     def usd(answer: tuple[list[Pattern], dict[int, int]]) -> float:
         nodes = sum(float(fleet.usd_per_hour[p.pool] + rent[p.pool]) * p.nodes for p in answer[0])
         return nodes + sum(_ELSEWHERE * worth[s] * k for s, k in answer[1].items())
 
     return min(answers, key=usd)
+
+
+def fill_room(
+    fleet: Fleet, free: Float[np.ndarray, "node resource"], demand: Mapping[int, int]
+) -> tuple[list[dict[int, int]], dict[int, int]]:
+    """Workers of `demand` onto nodes that are there, hardest first: what each node gets, and who is left over."""
+    left = {s: k for s, k in demand.items() if k > 0}
+    shapes = list(left)
+    part = (fleet.shape[shapes] / np.maximum(fleet.capacity.max(axis=0), 1e-300)).sum(axis=1)
+    order = [shapes[i] for i in np.lexsort((shapes, -part))]
+    need = dict(zip(shapes, fleet.shape[shapes].tolist(), strict=True))
+    gets = []
+    for room in free.tolist():
+        gets.append(_fill(room, order, need, left))
+        for s, k in gets[-1].items():
+            left[s] -= k
+            if not left[s]:
+                order.remove(s)
+                del left[s]
+    return gets, left
 
 
 def _pack_in_order(
@@ -68,11 +90,13 @@ def _pack_in_order(
     worth: Mapping[int, float],
     rent: Float[np.ndarray, " pool"],
     order: list[int],
+    need: Mapping[int, Sequence[float]],
 ) -> tuple[list[Pattern], dict[int, int]]:
     left = {s: k for s, k in demand.items() if k > 0}
     order = [s for s in order if s in left]
-    need = {s: tuple(float(x) for x in fleet.shape[s]) for s in order}
     free = {p: float(limit[p]) for p in pools}
+    usd = {p: float(fleet.usd_per_hour[p] + rent[p]) for p in pools}
+    capacity = {p: fleet.capacity[p].tolist() for p in pools}
     best: dict[int, tuple[float, dict[int, int]]] = {}
     found: list[Pattern] = []
     stale = set(pools)
@@ -81,10 +105,10 @@ def _pack_in_order(
             holds: dict[int, int] = {}
             value = 0.0
             if free[p] >= 1:
-                holds = _fill(fleet.capacity[p], order, need, left)
+                holds = _fill(capacity[p], order, need, left)
                 value = sum(worth[s] * k for s, k in holds.items())
             if holds:
-                best[p] = ((float(fleet.usd_per_hour[p]) + float(rent[p])) / max(value, 1e-12), holds)
+                best[p] = (usd[p] / max(value, 1e-12), holds)
             else:
                 best.pop(p, None)
         if not best:
@@ -108,13 +132,13 @@ def _pack_in_order(
 
 
 def _fill(
-    capacity: Float[np.ndarray, " resource"],
+    capacity: Sequence[float],
     order: Sequence[int],
-    need: Mapping[int, tuple[float, ...]],
+    need: Mapping[int, Sequence[float]],
     left: Mapping[int, int],
 ) -> dict[int, int]:
     """What one node holds, the first of `order` first."""
-    gpu, cpu, gib = (float(c) + _SLACK for c in capacity)
+    gpu, cpu, gib = (c + _SLACK for c in capacity)
     holds: dict[int, int] = {}
     for s in order:
         a, b, c = need[s]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +10,15 @@ from jaxtyping import Bool
 
 from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import Fluid, FluidProgramme
-from stint.placement.fleet.improve import ruin_and_recreate, sweep
+from stint.placement.fleet.improve import ruin_and_recreate, sweep, sweep_gangs
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import Offers, offers_of
 from stint.placement.fleet.rounding import Bound, round_fluid
-from stint.placement.fleet.site import Site
+from stint.placement.fleet.site import NoRoomError, Site
 
 _SMALL, _MEDIUM = 60, 600  # jobs
 _DIVES = 6
+_LUMP = 0.02  # of the bill: a gang that costs so much may go where nobody would look, only to fit in
 _EXACT, _CLOSE = 1e-5, 2e-3  # at which gap branch and bound is content
 
 
@@ -59,8 +60,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
     small = jobs <= _MEDIUM
     settled = fluid if jobs <= _SMALL else programme.dive(fluid, rounds=_DIVES)
     bound = round_fluid(fleet, offers, settled)
-    steps = effort.steps if _SMALL < jobs <= _MEDIUM else 0
-    plan = _improved(fleet, bound, fluid, steps=steps, everything=small, rng=rng)
+    plan = _improved(fleet, bound, fluid, steps=0, everything=small, rng=rng)
     claimed = fluid.proof.bound_usd_per_hour
     if small:
         everything = jobs <= _SMALL
@@ -75,11 +75,16 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
             mass = np.zeros(len(offers.column))
             mass[keep] = whole.mass
             like = replace(fluid, mass=mass)
-            for limit, steps in itertools.product((np.minimum(whole.nodes, fleet.limit), None), (0, effort.steps)):
-                if plan.usd_per_hour <= whole.usd_per_hour * (1.0 + _EXACT):
-                    break  # as packed as can be
+            tries = []
+            for limit in (np.minimum(whole.nodes, fleet.limit), None):
                 bound = round_fluid(fleet, offers, like, limit)
-                other = _improved(fleet, bound, fluid, steps=steps, everything=True, rng=rng)
+                with contextlib.suppress(NoRoomError):  # there is a plan already
+                    tries.append((_improved(fleet, bound, fluid, steps=0, everything=True, rng=rng), bound))
+            if tries:
+                other, bound = min(tries, key=lambda t: t[0].usd_per_hour)
+                if other.usd_per_hour > whole.usd_per_hour * (1.0 + _EXACT):  # not as packed as can be
+                    again = _improved(fleet, bound, fluid, steps=effort.steps, everything=True, rng=rng)
+                    other = min(other, again, key=lambda p: p.usd_per_hour)
                 plan = min(plan, other, key=lambda p: p.usd_per_hour)
     return Planned(
         plan=plan,
@@ -90,14 +95,20 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
 
 
 def _kernel(fleet: Fleet, offers: Offers, fluid: Fluid, plan: FleetPlan) -> Bool[np.ndarray, " offer"]:
-    """Offers worth a look: near the cheapest at the fluid prices, or half way to paying for whole nodes, or in use."""
+    """Offers worth a look: near the cheapest at the fluid prices, or half way to paying for whole nodes, or in use.
+
+    Of the gangs that are large for this fleet nearly all.
+    """
     need = fleet.shape[fleet.class_shape[offers.of_class]]
     per_node = np.where(need > 0, (fleet.capacity[offers.pool] + 1e-9) / np.maximum(need, 1e-300), np.inf).min(axis=1)
     alone = np.ceil(fleet.column_workers[offers.column] / np.floor(per_node)) * fleet.usd_per_hour[offers.pool]
     pools = len(fleet.limit)
     used = np.unique(plan.column[plan.worker_job] * pools + plan.node_pool[plan.worker_node])
+    usd = offers.least(fluid.lifted_usd, len(fleet.count))
+    lump = (usd >= _LUMP * fluid.usd_per_hour)[offers.of_class]
     keep: Bool[np.ndarray, " offer"] = (
-        offers.near_best(fluid.lifted_usd, 0.10)
+        (lump & offers.near_best(fluid.lifted_usd, 1.0))
+        | offers.near_best(fluid.lifted_usd, 0.10)
         | offers.near_best((offers.alone_usd + alone) / 2.0, 0.15)
         | np.isin(offers.column * pools + offers.pool, used)
     )
@@ -111,6 +122,8 @@ def _improved(
     site = Site(fleet, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
     site.place_loose()
     sweep(site.yard, thrift=0.0)
+    if everything:
+        sweep_gangs(site.yard, thrift=0.0)
     if steps:
         ruin_and_recreate(site.yard, steps=steps, rng=rng)
     return site.plan()

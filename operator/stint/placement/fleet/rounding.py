@@ -12,7 +12,7 @@ from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.fluid import Fluid
 from stint.placement.fleet.model import Fleet
 from stint.placement.fleet.offers import Offers
-from stint.placement.fleet.packing import Pattern, pack_market
+from stint.placement.fleet.packing import Pattern, fill_room, pack_market
 
 _ATTEMPTS = 4  # at a market, leaving jobs out in between
 
@@ -29,38 +29,72 @@ class Bound:
     loose: Int[np.ndarray, " some"]  # jobs without a place
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Nodes that stay, and who stays on them. Entries are sorted by job."""
+
+    node_pool: Int[np.ndarray, " node"]
+    free: Float[np.ndarray, "node resource"]
+    entry_job: Int[np.ndarray, " entry"]
+    entry_node: Int[np.ndarray, " entry"]
+    entry_workers: Int[np.ndarray, " entry"]
+
+
+def nothing_stands(fleet: Fleet) -> Standing:
+    """Where a plan starts from nothing."""
+    none = np.zeros(0, dtype=np.int64)
+    free = np.zeros((0, fleet.capacity.shape[1]))
+    return Standing(node_pool=none, free=free, entry_job=none, entry_node=none, entry_workers=none)
+
+
 def round_fluid(fleet: Fleet, offers: Offers, fluid: Fluid, limit: Float[np.ndarray, " pool"] | None = None) -> Bound:
     """Whole gangs where the fluid plan has them, as far as the limits (or tighter ones) let them."""
-    column = _columns(fleet, offers, fluid)
-    class_of = fleet.class_of
-    shape = fleet.class_shape[class_of]
-    market = fleet.column_market[column]
-    workers = fleet.column_workers[column]
-    order = np.lexsort((np.arange(len(column)), -workers, shape, market))
+    column = columns_of(fleet, offers, fluid)
+    limit = fleet.limit if limit is None else limit
+    return pack(fleet, offers, fluid, column, fleet.column_workers[column], limit, nothing_stands(fleet))
+
+
+def pack(
+    fleet: Fleet,
+    offers: Offers,
+    fluid: Fluid,
+    column: Int[np.ndarray, " job"],
+    workers: Int[np.ndarray, " job"],
+    limit: Float[np.ndarray, " pool"],
+    standing: Standing,
+) -> Bound:
+    """Gangs whose columns are known onto nodes, those that are there first.
+
+    Args:
+        workers: of each gang, that have no place yet.
+        limit: nodes of each pool, those that are there among them.
+    """
+    market, shape = fleet.column_market[column], fleet.class_shape[fleet.class_of]
+    some = np.flatnonzero(workers)
+    order = some[np.lexsort((some, -workers[some], shape[some], market[some]))]
     edges = np.searchsorted(market[order], np.arange(fleet.markets + 1))
-    packer = _Packer(
-        fleet,
-        fleet.limit if limit is None else limit,
-        fluid.proof,
-        workers,
-        shape,
-        _regret(fleet, offers, fluid, column),
-    )
+    packer = _Packer(fleet, limit, fluid.proof, workers, shape, _regret(fleet, offers, fluid, column), standing)
     for m in np.flatnonzero(np.diff(edges)):
         packer.pack(int(m), order[edges[m] : edges[m + 1]])
     entry_job, entry_node, entry_workers = packer.entries()
-    by_job = np.argsort(entry_job, kind="stable")
+    loose = np.array(sorted(packer.loose), dtype=np.int64)
+    stays = np.isin(standing.entry_job, loose, invert=True)
+    job = np.concatenate([standing.entry_job[stays], entry_job])
+    node = np.concatenate([standing.entry_node[stays], entry_node])
+    nodes, node = np.unique(node, return_inverse=True)
+    pairs, where = np.unique(job * len(nodes) + node, return_inverse=True)
+    count = np.bincount(where, weights=np.concatenate([standing.entry_workers[stays], entry_workers]))
     return Bound(
         column=column,
-        node_pool=np.array(packer.node_pool, dtype=np.int64),
-        entry_job=entry_job[by_job],
-        entry_node=entry_node[by_job],
-        entry_workers=entry_workers[by_job],
-        loose=np.array(sorted(packer.loose), dtype=np.int64),
+        node_pool=np.array(packer.node_pool, dtype=np.int64)[nodes],
+        entry_job=pairs // max(1, len(nodes)),
+        entry_node=pairs % max(1, len(nodes)),
+        entry_workers=count.astype(np.int64),
+        loose=loose,
     )
 
 
-def _columns(fleet: Fleet, offers: Offers, fluid: Fluid) -> Int[np.ndarray, " job"]:
+def columns_of(fleet: Fleet, offers: Offers, fluid: Fluid) -> Int[np.ndarray, " job"]:
     """The column of every job: of each class the whole gangs first, then those with the largest parts."""
     some = np.flatnonzero(fluid.mass > 1e-9)
     columns, where = np.unique(offers.column[some], return_inverse=True)
@@ -81,9 +115,8 @@ def _regret(fleet: Fleet, offers: Offers, fluid: Fluid, column: Int[np.ndarray, 
     market = np.full(len(fleet.count), -1)
     market[class_of] = fleet.column_market[column]
     inside = fleet.column_market[offers.column] == market[offers.of_class]
-    least = np.full((2, len(fleet.count)), np.inf)
-    np.minimum.at(least, (np.where(inside, 0, 1), offers.of_class), fluid.lifted_usd)
-    regret: Float[np.ndarray, " job"] = (least[1] - least[0])[class_of]
+    here, there = (offers.least(np.where(where, fluid.lifted_usd, np.inf), len(market)) for where in (inside, ~inside))
+    regret: Float[np.ndarray, " job"] = there[class_of] - here[class_of]
     return regret
 
 
@@ -96,20 +129,32 @@ class _Packer:
         workers: Int[np.ndarray, " job"],
         shape: Int[np.ndarray, " job"],
         regret: Float[np.ndarray, " job"],
+        standing: Standing,
     ) -> None:
         self.fleet, self.proof = fleet, proof
         self.workers, self.shape, self.regret = workers, shape, regret
-        self.limit = limit.copy()
-        self.node_pool: list[int] = []
+        self.limit = limit - np.bincount(standing.node_pool, minlength=len(limit))
+        self.node_pool: list[int] = standing.node_pool.tolist()
+        self._free, self._rooms = standing.free, self._rooms_of(standing)
         self.loose: list[int] = []
         self._pools_of = [np.flatnonzero(fleet.market == m) for m in range(fleet.markets)]
         self._jobs: list[Int[np.ndarray, " some"]] = []
         self._nodes: list[Int[np.ndarray, " some"]] = []
 
+    def _rooms_of(self, standing: Standing) -> list[Int[np.ndarray, " some"]]:
+        """By market the nodes with room, those with the least on them last."""
+        fleet = self.fleet
+        roomy = np.flatnonzero((standing.free + 1e-9 >= fleet.shape.min(axis=0)).all(axis=1))
+        pool = standing.node_pool[roomy]
+        worth = np.einsum("nr,nr->n", standing.free[roomy], self.proof.unit_usd[pool])
+        order = np.lexsort((roomy, worth, fleet.market[pool]))
+        edges = np.searchsorted(fleet.market[pool][order], np.arange(1, fleet.markets))
+        return np.split(roomy[order], edges)
+
     def pack(self, market: int, jobs: Int[np.ndarray, " some"]) -> None:
         """One market; `jobs` are sorted by shape, widest first. If need be, those that lose least are left out."""
         for attempt in range(_ATTEMPTS):
-            patterns, left = self._patterns(market, jobs)
+            gets, patterns, left = self._patterns(market, jobs)
             if not left or attempt == _ATTEMPTS - 1:
                 break
             out = self._least_regretted(market, jobs, left)
@@ -119,6 +164,9 @@ class _Packer:
                 return
         shapes, first = np.unique(self.shape[jobs], return_index=True)
         slots: dict[int, list[Int[np.ndarray, " some"]]] = {int(s): [] for s in shapes}
+        for node, holds in gets:
+            for s, k in holds.items():
+                slots[s].append(np.full(k, node))
         for pattern in patterns:
             begin = len(self.node_pool)
             self.node_pool += [pattern.pool] * pattern.nodes
@@ -129,21 +177,28 @@ class _Packer:
         for s, mine in zip(shapes, np.split(jobs, first[1:]), strict=True):
             self._bind(mine, np.concatenate(slots[int(s)]) if slots[int(s)] else np.zeros(0, dtype=np.int64))
 
-    def _patterns(self, market: int, jobs: Int[np.ndarray, " some"]) -> tuple[list[Pattern], dict[int, int]]:
+    def _patterns(
+        self, market: int, jobs: Int[np.ndarray, " some"]
+    ) -> tuple[list[tuple[int, dict[int, int]]], list[Pattern], dict[int, int]]:
+        """What nodes that are there get, what new ones hold, and the workers left over."""
         fleet, pools = self.fleet, self._pools_of[market]
         shapes, first = np.unique(self.shape[jobs], return_index=True)
         demand = np.add.reduceat(self.workers[jobs], first)
         usd = self.proof.unit_usd[pools] @ fleet.shape[shapes].T
         fit = (fleet.shape[shapes][None] <= fleet.capacity[pools][:, None] + 1e-9).all(axis=2)
         worth = np.where(fit, usd, np.inf).min(axis=0)
-        return pack_market(
+        left = {int(s): int(k) for s, k in zip(shapes, demand, strict=True)}
+        rooms = self._rooms[market]
+        gets, left = fill_room(fleet, self._free[rooms], left)
+        patterns, left = pack_market(
             fleet,
             [int(p) for p in pools],
             self.limit,
-            {int(s): int(k) for s, k in zip(shapes, demand, strict=True)},
+            left,
             {int(s): float(w) for s, w in zip(shapes, worth, strict=True)},
             self.proof.node_worth_usd,
         )
+        return list(zip(rooms.tolist(), gets, strict=True)), patterns, left
 
     def _least_regretted(
         self, market: int, jobs: Int[np.ndarray, " some"], left: Mapping[int, int]

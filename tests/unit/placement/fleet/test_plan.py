@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
+from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidError, FluidProgramme
+from stint.placement.fleet.improve import sweep, sweep_gangs
 from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import FleetPlan
 from stint.placement.fleet.offers import offers_of
 from stint.placement.fleet.plan import Effort, plan_fleet
-from stint.placement.fleet.site import NoRoomError
+from stint.placement.fleet.rounding import Bound
+from stint.placement.fleet.site import NoRoomError, Site
 from stint.placement.fleet.verify import broken_rules
 from tests.fleets import a_fleet
 
@@ -42,6 +45,35 @@ def test_one_more_node_is_worth_what_it_would_save():
 def test_a_gang_never_straddles_markets():
     found = plan(a_fleet([(0, 10.0, UNLIMITED), (1, 1.0, 1.0)], [(EIGHT, [(0, 2), (1, 2)])]))
     assert set(found.plan.node_pool.tolist()) == {0}
+
+
+def test_branch_and_bound_puts_no_two_workers_on_a_node_that_want_most_of_it_each():
+    wide = (4.0, 60.0, 64.0)  # of 8 GPUs and 96 cores: two nodes' worth of room has three of them, and holds two
+    fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 6.0, UNLIMITED)], [(wide, [(0, 3)]), ((4.0, 48.0, 64.0), [(1, 2)])])
+    whole = solve_whole(fleet, offers_of(fleet), start=None, nodes=100, gap=0.0)
+    assert whole is not None
+    assert whole.nodes.tolist() == [3, 1]
+    assert whole.bound_usd_per_hour == pytest.approx(30.0)
+
+
+def test_a_wide_gang_is_tried_elsewhere_as_a_whole():
+    fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 5.0, UNLIMITED)], [(EIGHT, [(0, 30), (1, 30)])])
+    each = np.arange(30)
+    bound = Bound(
+        column=np.array([0]),
+        node_pool=np.zeros(30, dtype=np.int64),
+        entry_job=np.zeros(30, dtype=np.int64),
+        entry_node=each,
+        entry_workers=np.ones(30, dtype=np.int64),
+        loose=np.zeros(0, dtype=np.int64),
+    )
+    proof = FluidProgramme(fleet, offers_of(fleet)).solve().proof
+    site = Site(fleet, bound, proof, besides=np.ones(30, dtype=bool))
+    sweep(site.yard, thrift=0.0)
+    assert site.plan().usd_per_hour == pytest.approx(240.0)  # node by node it is left alone
+    sweep_gangs(site.yard, thrift=0.0)
+    assert site.plan().usd_per_hour == pytest.approx(150.0)
+    assert broken_rules(fleet, site.plan()) == []
 
 
 def test_no_room_within_the_limits_is_said():
@@ -132,6 +164,26 @@ class TestConsolidation:
         assert len(after.moved) == 1
         assert after.move_usd == pytest.approx(2.0)
 
+    def test_what_is_on_wasteful_nodes_is_packed_anew(self):
+        three = a_fleet([(0, 8.0, UNLIMITED)], [(FOUR, [(0, 1)])] * 4)
+        spread = FleetPlan(
+            column=np.arange(4),
+            node_pool=np.zeros(3, dtype=np.int64),
+            worker_job=np.arange(4),
+            worker_node=np.array([0, 1, 2, 2]),
+            workers=np.ones(4, dtype=np.int64),
+            usd_per_hour=24.0,
+        )
+        for pause, moved in ((2.0, [0, 1]), (6.0, [0])):  # both for 3/4 USD/h each, or one after another for 9/4
+            gate = Gate(move_usd=np.full(4, pause), hours=np.full(4, 4.0))
+            charged = with_moves_charged(three, spread, gate)
+            offers = offers_of(charged)
+            fluid = FluidProgramme(charged, offers).solve()
+            after = consolidate(three, spread, fluid.proof, gate, (offers, fluid))
+            assert broken_rules(three, after.plan) == []
+            assert after.plan.usd_per_hour == pytest.approx(16.0)
+            assert after.moved.tolist() == moved
+
     def test_nobody_moves_where_it_does_not_pay_back(self):
         assert len(self.after(move_usd=np.full(2, 22.0)).moved) == 0  # 8 USD/h x 4 h = 32 < 1.5 x 22
         assert len(self.after(move_usd=np.full(2, 21.0)).moved) == 1
@@ -156,8 +208,9 @@ class TestConsolidation:
         for move_usd, moved in ((1.0, [0]), (20.0, [])):
             gate = Gate(move_usd=np.array([move_usd]), hours=np.array([4.0]))
             charged = with_moves_charged(fleet, there, gate)
-            fluid = FluidProgramme(charged, offers_of(charged)).solve()
-            assert consolidate(fleet, there, proof, gate, fluid).moved.tolist() == moved
+            offers = offers_of(charged)
+            priced = offers, FluidProgramme(charged, offers).solve()
+            assert consolidate(fleet, there, proof, gate, priced).moved.tolist() == moved
 
 
 class TestIncremental:
