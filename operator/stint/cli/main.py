@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         help="what a move must save, over what it costs (default: %(default)s)",
     )
     run.add_argument(
+        "--deadline-reserve",
+        type=float,
+        default=Settings().reserve_seconds,
+        metavar="SECONDS",
+        help="that nodes may come and gangs end later than foreseen without a deadline missed (default: %(default)s)",
+    )
+    run.add_argument(
         "--plan-timeout",
         type=_plan_timeout,
         default=TIMEOUT_S,
@@ -156,6 +163,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--moves-per-hour must be 0 or more, not {options.moves_per_hour}")
     if not options.payback >= 1:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
+    if not 0 <= options.deadline_reserve <= 86_400:
+        raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,
@@ -177,6 +186,7 @@ def _run(options: argparse.Namespace) -> int:
             solver=options.solver,
             moves_per_hour=options.moves_per_hour,
             payback=options.payback,
+            reserve_seconds=options.deadline_reserve,
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),
