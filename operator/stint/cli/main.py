@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="what would be decided now, in money; changes nothing")
     _source(plan)
     plan.add_argument("--solver", choices=sorted(SOLVERS), help="instead of the one that is configured")
-    whatif.add_options(plan, sorted(SOLVERS))
+    whatif.add_options(plan)
 
     explain = verbs.add_parser("explain", help="why one job is where it is, or is not")
     explain.add_argument("job", help="NAME or NAMESPACE/NAME")
