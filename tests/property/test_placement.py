@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 
 from stint.api import snapshot
 from stint.decide import decide
+from stint.model.job import Checkpoint
+from stint.model.plan import Reason
 from stint.placement import queue
 from stint.placement.annealing import Annealing
 from stint.placement.greedy import Greedy
@@ -17,7 +22,9 @@ from stint.placement.prices import prove
 from stint.placement.problem import build_problem
 from stint.placement.scarcity import find_prices
 from stint.placement.solver import objective_usd
+from stint.sim.soundness import unsound
 from stint.testing import suites
+from stint.testing.builders import a_job, running_on
 from tests.problems import situations
 
 
@@ -83,6 +90,35 @@ def test_every_job_gets_exactly_one_answer_and_every_no_says_why(situation):
     assert all(h.message for h in plan.holds)
     assert plan.certificate is not None
     assert plan.certificate.objective_usd >= plan.certificate.bound_usd - 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(situation=situations(), hours_left=st.floats(0.1, 50), moves=st.integers(1, 4))
+def test_gangs_make_room_only_where_that_leaves_a_sound_plan_with_less_that_is_late(situation, hours_left, moves):
+    running = [_on(node, situation, hours_left) for node in situation.nodes if node.used.gpus]
+    jobs = (*situation.jobs, *running)
+    calm = decide(replace(situation, jobs=jobs))
+    plan = decide(replace(situation, jobs=jobs, settings=replace(situation.settings, moves_per_hour=moves)))
+    assert unsound(replace(situation, jobs=jobs), plan) == []
+    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
+    assert sorted(answered) == sorted(j.id for j in jobs)
+    gone = [r.job for r in plan.recalls if r.reason is Reason.MAKES_ROOM]
+    assert len(gone) <= moves
+    if gone:
+        assert all(r.job in {j.id for j in running} for r in plan.recalls)
+        waits = {h.job: h for h in plan.holds if h.reason is Reason.MAKES_ROOM}
+        deadlines = {j.id: j.deadline for j in jobs}
+        assert any(deadlines[j] and h.chosen.finish <= deadlines[j] for j, h in waits.items())
+        assert {p.job: p.nodes for p in plan.placements}.items() <= {p.job: p.nodes for p in calm.placements}.items()
+
+
+def _on(node, situation, hours_left):
+    """A gang that has all of a node that is taken, and writes checkpoints."""
+    offering = next(o for o in situation.offerings if o.id == node.offering)
+    saves = Checkpoint(every=timedelta(hours=1), restart=timedelta(minutes=6))
+    job = a_job(f"on-{node.name}", hours=hours_left, checkpoint=saves, speeds={"A100-80GB": 1.0, "H100-SXM": 1.0})
+    job = replace(job, per_worker=node.used)
+    return running_on(job, node, offering=offering, hours_left=hours_left)
 
 
 @settings(max_examples=40, deadline=None)

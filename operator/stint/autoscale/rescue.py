@@ -68,6 +68,7 @@ def _late(situation: Situation, plan: Plan) -> list[Job]:
 def _late_ids(situation: Situation, plan: Plan) -> set[JobId]:
     deadlines = {j.id: j.deadline for j in situation.jobs if j.deadline is not None}
     found = {h.job for h in plan.holds if h.reason is Reason.MISSES_DEADLINE}
+    found |= {h.job for h in plan.holds if h.reason is Reason.NOT_ENOUGH_GPUS and h.chosen is None} & deadlines.keys()
     finishes = [(job, c.finish) for job, c in _chosen(plan).items()] + [(s.job, s.finish) for s in plan.stays]
     return found | {job for job, finish in finishes if job in deadlines and finish and finish > deadlines[job]}
 

@@ -115,6 +115,16 @@ def test_nobody_leaves_where(change: dict, why: str):
     assert room_of(full(victim, job, nodes=NODES[:1], **settings)) == [], why
 
 
+def test_one_without_a_place_in_sight_gets_room_too():
+    """Nobody has said yet when the gang that runs will end."""
+    new = running("new", NODES[0])
+    new = replace(new, assignment=replace(new.assignment, finish=None))
+    situation = full(new, urgent(), nodes=NODES[:1])
+    (hold,) = decide(replace(situation, settings=Settings())).holds
+    assert hold.chosen is None
+    assert room_of(situation) == ["new"]
+
+
 def test_lateness_that_costs_more_is_worth_more_room():
     dear = Objective(usd_per_hour=100.0)
     victim = running("patient", NODES[0], objective=dear)
