@@ -3,28 +3,25 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from stint.api import snapshot
 from stint.decide import decide
 from stint.model.job import Checkpoint
 from stint.model.plan import Reason
+from stint.model.situation import Settings
 from stint.placement import queue
 from stint.placement.annealing import Annealing
 from stint.placement.greedy import Greedy
-from stint.placement.horizons import lay_out
 from stint.placement.milp import Auto, Exact
 from stint.placement.portfolio import Portfolio
-from stint.placement.prices import prove
 from stint.placement.problem import build_problem
-from stint.placement.scarcity import find_prices
 from stint.placement.solver import objective_usd
 from stint.sim.soundness import unsound
 from stint.testing import suites
-from stint.testing.builders import a_job, running_on
+from stint.testing.builders import a_job, a_node, a_situation, an_offering, running_on
 from tests.problems import situations
 
 
@@ -55,70 +52,45 @@ def test_never_worse_than_greedy(solver, situation):
     assert cost[solver.name] <= cost["greedy"] + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
-@given(situation=situations(most_jobs=3), seed=st.integers(0, 9), much=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
-def test_any_prices_of_capacity_prove_a_bound(situation, seed, much):
-    problem = build_problem(situation, queue.in_order(situation))
-    market = lay_out(problem)
-    dice = np.random.default_rng(seed)
-    prices = prove(
-        problem, market, much * dice.random(market.capacity.shape) * dice.integers(0, 2, market.capacity.shape)
-    )
-    for solver in (Greedy(), Portfolio()):
-        answer = suites.solve(solver, problem)
-        placed = np.array([c is not None for c in answer.choices], dtype=bool)
-        left_out = float(problem.hold_usd[~placed].sum())
-        assert prices.bound_usd(placed) <= objective_usd(problem, answer) - left_out + 1e-6
+@st.composite
+def full_clusters(draw):
+    """Every node is taken by gangs that write checkpoints, and jobs with deadlines come."""
+    offering, saves = an_offering(), Checkpoint(every=timedelta(hours=1), restart=timedelta(minutes=6))
+    nodes = [a_node(f"n{i}", offering, used_gpus=8) for i in range(draw(st.integers(1, 3)))]
+    jobs = []
+    for node in nodes:
+        for k, gpus in enumerate(draw(st.sampled_from([[8], [4, 4], [2, 2, 4], [1, 7]]))):
+            hours = draw(st.floats(0.1, 50))
+            loose = draw(st.one_of(st.none(), st.floats(hours + 0.1, hours + 20)))
+            job = a_job(f"on-{node.name}-{k}", gpus=gpus, hours=hours, checkpoint=saves, deadline_hours=loose)
+            jobs.append(running_on(job, node, offering=offering, hours_left=hours))
+    for i in range(draw(st.integers(1, 3))):
+        hours = draw(st.floats(0.5, 4))
+        due = hours * draw(st.floats(1.05, 3))
+        workers, gpus = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2, 4, 8]))
+        jobs.append(a_job(f"u{i}", workers=workers, gpus=gpus, hours=hours, deadline_hours=due))
+    moving = Settings(moves_per_hour=draw(st.integers(1, 4)), payback=1.0)
+    return a_situation(offerings=[offering], nodes=nodes, jobs=jobs, settings=moving)
 
 
-@settings(max_examples=40, deadline=None)
-@given(situation=situations())
-def test_prices_that_are_found_prove_no_less_than_none(situation):
-    problem = build_problem(situation, queue.in_order(situation))
-    found = find_prices(problem)
-    alone = prove(problem, found.market, np.zeros_like(found.unit_usd))
-    everybody = np.isfinite(alone.least_usd)
-    assert found.bound_usd(everybody) >= alone.bound_usd(everybody)
-
-
-@settings(max_examples=40, deadline=None)
-@given(situation=situations())
-def test_every_job_gets_exactly_one_answer_and_every_no_says_why(situation):
+@settings(max_examples=80, deadline=None)
+@given(situation=full_clusters())
+def test_gangs_make_room_only_where_that_leaves_a_sound_plan_and_somebody_in_time(situation):
     plan = decide(situation)
+    assert unsound(situation, plan) == []
     answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
-    assert sorted(answered) == sorted(j.id for j in situation.jobs if not j.suspended)
-    assert all(h.message for h in plan.holds)
-    assert plan.certificate is not None
-    assert plan.certificate.objective_usd >= plan.certificate.bound_usd - 1e-6
-
-
-@settings(max_examples=60, deadline=None)
-@given(situation=situations(), hours_left=st.floats(0.1, 50), moves=st.integers(1, 4))
-def test_gangs_make_room_only_where_that_leaves_a_sound_plan_with_less_that_is_late(situation, hours_left, moves):
-    running = [_on(node, situation, hours_left) for node in situation.nodes if node.used.gpus]
-    jobs = (*situation.jobs, *running)
-    calm = decide(replace(situation, jobs=jobs))
-    plan = decide(replace(situation, jobs=jobs, settings=replace(situation.settings, moves_per_hour=moves)))
-    assert unsound(replace(situation, jobs=jobs), plan) == []
-    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
-    assert sorted(answered) == sorted(j.id for j in jobs)
+    assert sorted(answered) == sorted(j.id for j in situation.jobs)
     gone = [r.job for r in plan.recalls if r.reason is Reason.MAKES_ROOM]
-    assert len(gone) <= moves
+    event(f"{len(gone)} make room")
+    assert len(gone) <= situation.settings.moves_per_hour
     if gone:
-        assert all(r.job in {j.id for j in running} for r in plan.recalls)
-        waits = {h.job: h for h in plan.holds if h.reason is Reason.MAKES_ROOM}
-        deadlines = {j.id: j.deadline for j in jobs}
-        assert any(deadlines[j] and h.chosen.finish <= deadlines[j] for j, h in waits.items())
-        assert {p.job: p.nodes for p in plan.placements}.items() <= {p.job: p.nodes for p in calm.placements}.items()
-
-
-def _on(node, situation, hours_left):
-    """A gang that has all of a node that is taken, and writes checkpoints."""
-    offering = next(o for o in situation.offerings if o.id == node.offering)
-    saves = Checkpoint(every=timedelta(hours=1), restart=timedelta(minutes=6))
-    job = a_job(f"on-{node.name}", hours=hours_left, checkpoint=saves, speeds={"A100-80GB": 1.0, "H100-SXM": 1.0})
-    job = replace(job, per_worker=node.used)
-    return running_on(job, node, offering=offering, hours_left=hours_left)
+        jobs = {j.id: j for j in situation.jobs}
+        assert all(jobs[j].assignment is not None for j in gone)
+        waits = [h for h in plan.holds if h.reason is Reason.MAKES_ROOM]
+        assert any(h.chosen.finish <= jobs[h.job].deadline for h in waits)
+        still = replace(situation, settings=replace(situation.settings, moves_per_hour=0))
+        before = {(p.job, p.nodes) for p in decide(still).placements}
+        assert {(p.job, p.nodes) for p in plan.placements} <= before
 
 
 @settings(max_examples=40, deadline=None)
