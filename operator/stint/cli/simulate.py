@@ -1,4 +1,4 @@
-"""`stint simulate SCENARIO.yaml`: each policy's month, in money."""
+"""`stint simulate SCENARIO.yaml`, or jobs from a log: each policy's month, in money."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stint.cli import history, tables
 from stint.cli import scenario as files
-from stint.cli import tables
 from stint.errors import InvalidInputError, Mistake, StintError
 from stint.sim import loop, report
 from stint.sim.outcome import Outcome
@@ -33,7 +33,13 @@ _NUMBERS = (
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line."""
     verb = verbs.add_parser("simulate", help="what a month would cost, by this and other policies; needs no cluster")
-    verb.add_argument("scenario", type=Path, help="a YAML file: fleet, prices, interruptions, jobs, policies, seeds")
+    verb.add_argument(
+        "scenario",
+        type=Path,
+        nargs="?",
+        help="a YAML file: fleet, prices, interruptions, jobs, policies, seeds; beside a log its jobs do not count",
+    )
+    history.add_options(verb)
     verb.add_argument("--policy", action="append", metavar="NAME", help="instead of the file's; may be repeated")
     verb.add_argument("--seed", type=int, action="append", help="instead of the file's; may be repeated")
     verb.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with plots and the decision log")
@@ -47,7 +53,7 @@ def simulate(options: argparse.Namespace) -> int:
         raise InvalidInputError("the command line", [Mistake("--policy", p, text) for p in unknown])
     if wrong := [s for s in options.seed or () if s < 0]:
         raise InvalidInputError("the command line", [Mistake("--seed", str(s), "must be 0 or more") for s in wrong])
-    read = files.read(options.scenario)
+    read, notes = _read(options)
     seeds, policies = options.seed or read.scenario.seeds, options.policy or read.scenario.policies
     outcomes: list[Outcome] = []
     failures: list[str] = []
@@ -66,6 +72,8 @@ def simulate(options: argparse.Namespace) -> int:
         )
     else:
         _show(outcomes)
+    for text in notes:
+        print(f"stint: {text}", file=sys.stderr)
     for text in failures:
         print(f"stint: {text}", file=sys.stderr)
     if options.report is not None:
@@ -74,6 +82,17 @@ def simulate(options: argparse.Namespace) -> int:
         print("stint: stopped; this is what there was until then", file=sys.stderr)
         return STOPPED
     return 1 if failures else 0
+
+
+def _read(options: argparse.Namespace) -> tuple[files.Read, tuple[str, ...]]:
+    """What to simulate, and what to say of it."""
+    if history.asked_for(options):
+        found = history.read(options)
+        return found.read, found.notes
+    if options.scenario is None:
+        text = "name a scenario, or give --from-csv, --from-sacct or --from-cluster"
+        raise InvalidInputError("the command line", [Mistake("SCENARIO", "nothing", text)])
+    return files.read(options.scenario), ()
 
 
 def _run(read: files.Read, name: str, seed: int, bar: Progress | None, asked: Callable[[], bool]) -> Outcome:
