@@ -119,15 +119,14 @@ def _history(log: Log, jobs: tuple[Job, ...], on: files.Read, *, name: str, give
 
 async def _from_cluster(kubeconfig: Path | None, given: files.Read | None) -> History:
     async with Api(connect(kubeconfig)) as api:
-        jobs, mine = await asyncio.gather(
-            api.get("/apis/batch/v1/jobs"), api.get("/apis/stint.dev/v1alpha1/trainingjobs")
-        )
+        jobs = (await api.get("/apis/batch/v1/jobs"))["items"]
+        mine = await _installed(api, "stint.dev", "trainingjobs")
         volcano = await _installed(api, "batch.volcano.sh", "jobs")
         workloads = await _installed(api, "kueue.x-k8s.io", "workloads")
-    on = given or _of_cluster(await situation_from_cluster(kubeconfig))
+    on = given or _of_cluster(await situation_from_cluster(kubeconfig, without_stint=True))
     unused: Counter[str] = Counter()
-    dated = list(rows_of(jobs["items"], volcano, workloads, _models(on), unused))
-    done = tuple(_training_jobs(mine["items"], unused))
+    dated = list(rows_of(jobs, volcano, workloads, _models(on), unused))
+    done = tuple(_training_jobs(mine, unused))
     log = log_of(dated, unused=unused)
     zero = min([j.created for j in done] + ([log.zero] if log.zero else []), default=None)
     if zero is not None and log.zero is not None:
@@ -142,7 +141,7 @@ async def _installed(api: Api, group: str, plural: str) -> list[Any]:
         version = (await api.get(f"/apis/{group}"))["preferredVersion"]["groupVersion"]
         return list((await api.get(f"/apis/{version}/{plural}"))["items"])
     except ApiError as error:
-        if error.status not in (403, 404):
+        if error.status != 404:
             raise
         return []
 
