@@ -28,6 +28,7 @@ from stint.feeds import bundled
 from stint.kube.inventory import take_inventory
 from stint.model.market import Offering, Pool
 from stint.model.offering import OfferingId
+from stint.model.situation import Settings
 from stint.sim.loop import simulate
 from stint.sim.outcome import Outcome
 from stint.sim.policies import POLICIES
@@ -103,6 +104,7 @@ def stage(rows: Sequence[Row], seed: int) -> Stage:
         pools=pools,
         standing=standing,
         jobs=jobs,
+        settings=Settings(reserve_seconds=2 * EVERY_S),
         conditions=Conditions(start_sigma=0.2, out_of_stock=0.02),
         every_s=EVERY_S,
     )

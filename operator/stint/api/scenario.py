@@ -50,6 +50,9 @@ class SettingsPart(_Strict, kw_only=True):
     start_seconds: Annotated[float, doc("Pods let go until they work.", ge=0, le=86_400)] = Settings().start_seconds
     moves_per_hour: Annotated[int, doc("As of `stint run`.", ge=0, le=10_000)] = 0
     payback: Annotated[float, doc("As of `stint run`.", ge=1, le=1000)] = Settings().payback
+    reserve_seconds: Annotated[float, doc("As of `stint run --deadline-reserve`.", ge=0, le=86_400)] = (
+        Settings().reserve_seconds
+    )
 
 
 class Trace(_Strict, kw_only=True):

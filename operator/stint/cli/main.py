@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         help="what a move must save, over what it costs (default: %(default)s)",
     )
     run.add_argument(
+        "--deadline-reserve",
+        type=float,
+        default=Settings().reserve_seconds,
+        metavar="SECONDS",
+        help="that nodes may come and gangs end later than foreseen without a deadline missed (default: %(default)s)",
+    )
+    run.add_argument(
         "--plan-timeout",
         type=_plan_timeout,
         default=TIMEOUT_S,
@@ -79,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="what would be decided now, in money; changes nothing")
     _source(plan)
     plan.add_argument("--solver", choices=sorted(SOLVERS), help="instead of the one that is configured")
-    whatif.add_options(plan, sorted(SOLVERS))
+    whatif.add_options(plan)
 
     explain = verbs.add_parser("explain", help="why one job is where it is, or is not")
     explain.add_argument("job", help="NAME or NAMESPACE/NAME")
@@ -157,6 +164,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--moves-per-hour must be 0 or more, not {options.moves_per_hour}")
     if not options.payback >= 1:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
+    if not 0 <= options.deadline_reserve <= 86_400:
+        raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,
@@ -178,6 +187,7 @@ def _run(options: argparse.Namespace) -> int:
             solver=options.solver,
             moves_per_hour=options.moves_per_hour,
             payback=options.payback,
+            reserve_seconds=options.deadline_reserve,
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -20,6 +19,7 @@ from stint.model.market import PoolName
 from stint.model.offering import OfferingId
 from stint.model.plan import Plan
 from stint.model.situation import Situation
+from stint.sim.policies import POLICIES
 from stint.whatif.changes import Change, apply
 from stint.whatif.compare import Both, Fate, Total, fates, side_by_side, total
 from stint.whatif.promises import Broken, broken_promises
@@ -40,7 +40,7 @@ class _Comparison(msgspec.Struct, kw_only=True):
     broken_after: tuple[Broken, ...]
 
 
-def add_options(plan: argparse.ArgumentParser, policies: Sequence[str]) -> None:
+def add_options(plan: argparse.ArgumentParser) -> None:
     """Of `stint plan`."""
     what_if = plan.add_argument_group("what if", "two plans side by side: as things are, and with these changes")
     for name, form, text in (
@@ -55,7 +55,7 @@ def add_options(plan: argparse.ArgumentParser, policies: Sequence[str]) -> None:
         ("--budget", "JOB=USD", "or none"),
     ):
         what_if.add_argument(name, metavar=form, action="append", default=[], help=f"{text}; may be given again")
-    what_if.add_argument("--policy", choices=policies, help="the changed plan is made by this one")
+    what_if.add_argument("--policy", choices=POLICIES, help="who makes the changed plan, as in `stint simulate`")
 
 
 def written_in(options: argparse.Namespace) -> Written:
@@ -72,9 +72,7 @@ def written_in(options: argparse.Namespace) -> Written:
 def compared(options: argparse.Namespace, situation: Situation, made: Plan, changes: Sequence[Change]) -> int:
     """Decide again with the changes, show both; the exit code is that of the changed plan."""
     changed = apply(situation, changes)
-    if options.policy:
-        changed = replace(changed, settings=replace(changed.settings, solver=options.policy))
-    after = decide(changed)
+    after = POLICIES[options.policy](changed) if options.policy else decide(changed)
     before_fates, after_fates = fates(situation, made), fates(changed, after)
     comparison = _Comparison(
         before=made,

@@ -35,6 +35,7 @@ class Settings:
 
     solver: str = "portfolio"  # a name in `stint.placement.solvers`
     start_seconds: float = 30.0  # pods let go until they work, images and all
+    reserve_seconds: float = 300.0  # before a deadline, for nodes and gangs that come or end later than is foreseen
     moves_per_hour: int = 0  # gangs that run and may be moved to save money
     payback: float = 1.5  # what a move must save, over what it costs
     quotas: tuple[Quota, ...] = ()

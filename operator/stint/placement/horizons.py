@@ -110,9 +110,9 @@ def _objective(
     finish, deadline = columns.cost.finish_hours[some], problem.deadline_hours[job]
     before = np.maximum(0.0, finish - deadline)
     late = np.maximum(0.0, finish + start - deadline)
-    penalty = np.where(late > 0, problem.late_usd[job], 0.0)
+    charge = problem.charge_usd(job, finish + start, columns.buys[some] | (start > 0))
     total: Float[np.ndarray, " some"] = (
-        columns.objective_usd[some] + hourly * start + late_usd * (late - before) + penalty
+        columns.objective_usd[some] + hourly * start + late_usd * (late - before) + charge
     )
     return total
 

@@ -29,6 +29,7 @@ from stint.placement import fit
 
 MOST_BUYABLE_NODES = 256  # of one offering in one plan
 _WHOLE_FOR_A_PART_USD = 1e-3
+_RISKY = 0.5  # of what being late is charged, where it depends on what comes late itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +88,8 @@ class Problem:
 
             J = alpha * usd_per_hour * hours until done + beta * dollars
 
-        Lateness is part of the dollars. A late finish is charged `late_usd` on top, so that nothing late is
-        chosen while something in time can be had.
+        Lateness is part of the dollars. What `charge_usd` adds keeps what is late from being chosen while something
+        in time can be had.
         """
         job = self.jobs[columns.job[column]]
         finish = float(columns.cost.finish_hours[column]) + start_hours
@@ -98,9 +99,25 @@ class Problem:
         wanted = job.objective
         delay = wanted.performance * wanted.usd_per_hour * start_hours
         lateness = wanted.cost * wanted.lateness_usd_per_hour * (late - late_before)
-        penalty = float(self.late_usd[columns.job[column]]) if late > 0 else 0.0
-        total: float = float(columns.objective_usd[column]) + delay + lateness + penalty
+        waits = np.array([start_hours > 0 or bool(columns.buys[column])])
+        charge = float(self.charge_usd(columns.job[[column]], np.array([finish]), waits)[0])
+        total: float = float(columns.objective_usd[column]) + delay + lateness + charge
         return total
+
+    def charge_usd(
+        self, job: Int[np.ndarray, " some"], finish_hours: Float[np.ndarray, " some"], waits: Bool[np.ndarray, " some"]
+    ) -> Float[np.ndarray, " some"]:
+        """`late_usd` for a late finish, half of it for one that would be late if what it waits for came late.
+
+        Args:
+            waits: for a node or a gang's end, either of which may be later than is foreseen: by
+                `Settings.reserve_seconds`, as far as deadlines go.
+        """
+        deadline = self.deadline_hours[job]
+        reserve = np.where(waits, self.situation.settings.reserve_seconds / SECONDS_PER_HOUR, 0.0)
+        risky = np.where(finish_hours + reserve > deadline, _RISKY, 0.0)
+        charge: Float[np.ndarray, " some"] = self.late_usd[job] * np.where(finish_hours > deadline, 1.0, risky)
+        return charge
 
     def is_late(self, columns: Columns, column: int, start_hours: float) -> bool:
         """Whether the gang would finish after its deadline."""
@@ -134,7 +151,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     free = np.array([_free(n) for n in nodes], dtype=float).reshape(-1, len(AXES))
     cold = np.array([pools[pool_of[o]].cold_start_seconds / SECONDS_PER_HOUR for o in new_offering], dtype=float)
     deadline = np.array([_deadline_hours(j, situation) for j in jobs], dtype=float)
-    worst = _worst(len(jobs), real)
+    worst, late = _worst(len(jobs), real), 1.0 + _worst(len(jobs), real, also=_idle_usd(real))
     releases = _releases(situation, nodes)
     return Problem(
         situation=situation,
@@ -156,7 +173,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         advice=advice,
         deadline_hours=deadline,
         hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
-        late_usd=1.0 + _worst(len(jobs), real, also=_idle_usd(real)),
+        late_usd=late,
         rejections=tuple(tuple(r) for r in rejections),
     )
 

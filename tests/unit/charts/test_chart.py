@@ -282,4 +282,4 @@ def test_quotas_shares_and_moves_reach_the_program_as_it_reads_them(helm):
     (quota,) = quotas_of(options.quotas, bundled.load())
     assert quota == Quota(namespace="imaging", usd_per_hour=120.0, gpus={"H100-SXM": 16})
     assert fair_share_of(options.fair_share) == FairShare(weights={"driving": 2.0}, patience_hours=24.0)
-    assert (options.moves_per_hour, options.payback) == (6, 1.5)
+    assert (options.moves_per_hour, options.payback, options.deadline_reserve) == (6, 1.5, 300)

@@ -35,7 +35,7 @@ def test_a_change_that_breaks_a_promise_exits_with_3_and_names_it(capsys: pytest
 
 
 def test_another_policy_is_a_change_too(capsys: pytest.CaptureFixture[str]):
-    assert main(["plan", "-f", SITUATION, "--policy", "greedy", "-o", "json"]) == 0
+    assert main(["plan", "-f", SITUATION, "--policy", "stint-greedy", "-o", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [told[k]["certificate"]["solver"] for k in ("before", "after")] == ["portfolio", "greedy"]
 
