@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from hack.cluster import Cluster, eventually, kueue, running_cluster
 from hack.cluster.audit import own_writes
 from hack.processes import Process
+from stint.feeds import bundled
+from stint.kube.finished import rows_of
+from stint.sim.trace import Models
+from stint.sim.workload import SPEEDS
 from tests.e2e import others
 from tests.e2e.conftest import World
 
@@ -84,6 +89,15 @@ def test_kueue_admits_one_after_the_other_and_stint_places_what_is_admitted(worl
             world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
     world.until("Succeeded", "job-one")
     assert set(world.until("Running", "job-two", timeout=60)["nodes"]) == {spare}
+
+    # What Kueue remembers of the first is a job that has been, and it is the Job that was counted already.
+    jobs, workloads = (json.loads(world.kubectl("get", k, "-o", "json"))["items"] for k in ("jobs", "workloads"))
+    models, unused = Models(bundled.load(), SPEEDS), Counter[str]()
+    ((_, alone),) = rows_of([], [], workloads, models, unused)
+    ((_, counted),) = rows_of(jobs, [], workloads, models, Counter())
+    assert (alone.id.split("-")[0], counted.id.split("-")[0]) == ("workload", "job")
+    assert alone.gpus == counted.gpus == 8
+    assert unused == {"Workloads that have not ended": 1}
 
     log = world.cluster.provider.audit_log
     assert log is not None

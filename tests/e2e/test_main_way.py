@@ -13,6 +13,7 @@ import pytest
 from hack import gen_dashboard
 from hack.cluster import ROOT, Operator, eventually, get
 from stint.api import snapshot
+from stint.cli.main import main
 from stint.decide import decide
 
 pytestmark = pytest.mark.e2e
@@ -222,6 +223,7 @@ def test_stored_decisions_replay_to_the_same_bytes(world, shared_operator: Opera
         record = snapshot.decode(file.read_bytes(), name=file.name)
         again = decide(record.situation)
         assert snapshot.encode(record.situation, again) == file.read_bytes(), file.name
+    assert main(["replay", str(files[0].parent)]) == 0  # all of them
 
 
 def test_metrics_and_probes_answer(world, shared_operator: Operator):

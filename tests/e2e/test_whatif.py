@@ -74,3 +74,36 @@ def test_a_pool_that_is_not_there_yet_would_let_a_held_job_start(world: World, t
     after = json.loads(world.kubectl("get", "tj", "-o", "json"))["items"]
     assert [j["metadata"]["resourceVersion"] for j in after] == [j["metadata"]["resourceVersion"] for j in before]
     assert world.cluster.get("nodes", "-l", f"stint.dev/pool={world.name}")["items"] == []
+
+
+def test_what_the_jobs_of_a_cluster_would_have_cost(world: World):
+    world.node("a")
+    brief = {"sim.stint.dev/run-for": "1s"}
+    job = world.job(workers=1, gpus=4, annotations=brief)
+    pod = {"metadata": {"annotations": brief}, "spec": dict(job["spec"]["template"]["spec"], restartPolicy="Never")}
+    asks = {"resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    pod["spec"]["containers"] = [{**pod["spec"]["containers"][0], **asks}]
+    pod["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    plain = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "plain", "namespace": world.name},
+        "spec": {"parallelism": 2, "completions": 2, "template": pod},
+    }
+    runs = {**plain, "metadata": {"name": "runs", "namespace": world.name}}
+    runs["spec"] = {**plain["spec"], "suspend": True}
+    world.apply(job, plain, runs)
+    world.until("Succeeded")
+    eventually(
+        lambda: json.loads(world.kubectl("get", "job", "plain", "-o", "json"))["status"]["completionTime"],
+        timeout=60,
+        what="the plain Job to end",
+    )
+    done = stint(world, "simulate", "--from-cluster", "--policy", "fifo", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    placed = {e["job"]: e["text"] for e in told["log"] if e["what"] == "place" and e["job"].startswith(world.name)}
+    assert len(placed) == 2, placed
+    assert f"{world.name}/job" in placed
+    assert any("/job-plain-" in name for name in placed), placed
+    assert "Jobs that have not ended" in done.stderr

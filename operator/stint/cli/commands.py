@@ -14,7 +14,7 @@ import msgspec
 
 from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
-from stint.cli import quote, show, simulate, whatif
+from stint.cli import quote, replay, show, simulate, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.controllers.status import outcomes
 from stint.decide import decide
@@ -86,4 +86,5 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "quote": quote.quote,
     "prices": prices,
     "simulate": simulate.simulate,
+    "replay": replay.replay,
 }

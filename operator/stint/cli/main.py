@@ -1,7 +1,7 @@
-"""stint run | plan | explain | quote | prices | simulate. Also `kubectl stint ...`: the same program, another name.
+"""stint run | plan | explain | quote | prices | simulate | replay. Also `kubectl stint ...`.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
-not hold; 130 stopped by Ctrl-C.
+not hold, or a stored decision is not made again; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-from stint.cli import commands, simulate, whatif
+from stint.cli import commands, replay, simulate, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _common(quote)
 
     simulate.add_parser(verbs)
+    replay.add_parser(verbs)
 
     prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
     prices.add_argument("--provider", help="only this one")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,32 @@ from stint.api.gpupool import Spec as PoolSpec
 from stint.api.meta import Meta
 from stint.api.parse import Known, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
-from stint.api.scenario import FORMAT, FleetPool, Scenario
+from stint.api.scenario import FORMAT, FleetPool, JobsPart, Scenario
 from stint.catalogue.catalogue import Catalogue
 from stint.cli import manifests
 from stint.errors import InvalidInputError, Mistake
 from stint.feeds import bundled
-from stint.kube.inventory import Inventory, take_inventory
+from stint.kube.inventory import take_inventory
 from stint.kube.observe import rates_of
 from stint.model.job import Job
-from stint.model.situation import Settings
+from stint.model.market import Offering, Pool, PoolName
+from stint.model.offering import OfferingId
+from stint.model.situation import Rates, Settings
 from stint.placement.solvers import SOLVERS
 from stint.sim.policies import POLICIES
 from stint.sim.stage import Conditions, Stage
-from stint.sim.trace import Row, read_rows
+from stint.sim.trace import Models, Row, read_log
 from stint.sim.workload import Habits, generate, jobs_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Where jobs can run."""
+
+    offerings: tuple[Offering, ...]
+    pools: tuple[Pool, ...]
+    standing: Mapping[OfferingId, int]  # nodes that are there from the start to the end
+    rates: Callable[[Iterable[Job]], Rates]  # that these jobs can meet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +52,21 @@ class Read:
     """A scenario that can be run."""
 
     scenario: Scenario
-    folder: Path
-    catalogue: Catalogue
-    inventory: Inventory
+    fleet: Fleet
     rows: tuple[Row, ...]
     manifests: tuple[Job, ...]
 
     def stage(self, seed: int) -> Stage:
         """What a run with these dice starts from."""
         s, rng = self.scenario, np.random.default_rng(seed)
-        offerings = tuple(self.inventory.offerings.values())
+        offerings = self.fleet.offerings
         rows = self.rows
         if (g := s.jobs.generate) is not None:
             gpus = tuple((int(k), v) for k, v in sorted(g.gpus.items()))
             gap, hours = g.mean_gap_hours, g.median_hours
             made = generate(g.count, mean_gap_hours=gap, median_hours=hours, sigma=g.sigma, gpus=gpus, rng=rng)
             rows = (*rows, *made)
-        models = {o.gpu_model for o in offerings}
+        models = {o.gpu_model for o in offerings} | {r.gpu_model for r in rows}
         h = msgspec.structs.asdict(s.jobs.habits)
         speeds = h.pop("speeds") or Habits().speeds
         kept = {m: v for m, v in speeds.items() if m in models or m == h["reference"]}
@@ -65,10 +76,10 @@ class Read:
             name=s.name,
             start=s.start.astimezone(UTC),
             offerings=offerings,
-            pools=tuple(self.inventory.pools.values()),
-            standing={by_pool[p.name][0]: p.nodes for p in s.fleet if p.nodes},
+            pools=self.fleet.pools,
+            standing=self.fleet.standing,
             jobs=jobs,
-            rates=rates_of(jobs, offerings, self.catalogue),
+            rates=self.fleet.rates(jobs),
             settings=replace(Settings(), **msgspec.structs.asdict(s.settings)),
             conditions=Conditions(
                 notice_s=s.world.notice_seconds,
@@ -92,44 +103,83 @@ def read(path: Path) -> Read:
     """
     scenario = _decode(path)
     mistakes = list(_senseless(scenario))
-    catalogue, pools = bundled.load(), [_pool(p) for p in scenario.fleet]
-    books = [PriceBook(metadata=Meta(name="scenario"), spec=scenario.prices)] if scenario.prices else []
-    with_prices = catalogue
-    try:
-        with_prices = with_books(catalogue, books)
-    except InvalidInputError as error:
-        mistakes += [replace(m, path=f"prices, {m.path}") for m in error.mistakes]
-    inventory = take_inventory((), pools, with_prices, today=scenario.start.date(), limits=freshness(books))
-    mistakes += [Mistake(p.about, p.reason, p.message) for p in inventory.problems]
+    fleet, catalogue = _fleet(scenario, scenario.start.date(), mistakes)
     rows: tuple[Row, ...] = ()
     if (trace := scenario.jobs.trace) is not None:
         try:
-            text = _text(path.parent / trace.file, "jobs.trace.file")
-            rows = read_rows(text.splitlines(), name=trace.file)[:: trace.every]
+            lines = text_of(path.parent / trace.file, "jobs.trace.file").splitlines()
+            models = Models(catalogue, scenario.jobs.habits.speeds or Habits().speeds)
+            rows = read_log(lines, name=trace.file, models=models).rows[:: trace.every]
         except InvalidInputError as error:
             mistakes += [replace(m, path=f"{trace.file} {m.path}") for m in error.mistakes]
     jobs: list[Job] = []
     for i, some in enumerate(scenario.jobs.training_jobs):
         try:
-            jobs += _jobs(path.parent / some.file, i, scenario.start + timedelta(hours=some.at_hours), with_prices)
+            jobs += _jobs(path.parent / some.file, i, scenario.start + timedelta(hours=some.at_hours), catalogue)
         except InvalidInputError as error:
             mistakes += [replace(m, path=f"{error.what}, {m.path}") for m in error.mistakes]
-    ids = [j.id for j in jobs]
-    twice = sorted({j for j in ids if ids.count(j) > 1})
+    ids = Counter(j.id for j in jobs)
+    twice = sorted(j for j, count in ids.items() if count > 1)
     mistakes += [Mistake("jobs.trainingJobs", j, "is there twice; every job needs a name of its own") for j in twice]
     if mistakes:
         raise InvalidInputError(str(path), mistakes)
-    return Read(
-        scenario=scenario,
-        folder=path.parent,
-        catalogue=with_prices,
-        inventory=inventory,
-        rows=rows,
-        manifests=tuple(jobs),
-    )
+    return Read(scenario=scenario, fleet=fleet, rows=rows, manifests=tuple(jobs))
 
 
-def _text(path: Path, about: str) -> str:
+def without_jobs(path: Path) -> Read:
+    """Read a scenario for all but its jobs, which come from elsewhere; the files of its own are not looked at.
+
+    Raises:
+        InvalidInputError: with every mistake.
+    """
+    scenario = _decode(path)
+    mistakes = [m for m in _senseless(scenario) if m.path != "jobs"]
+    fleet, _ = _fleet(scenario, scenario.start.date(), mistakes)
+    if mistakes:
+        raise InvalidInputError(str(path), mistakes)
+    jobs = JobsPart(habits=scenario.jobs.habits)
+    return Read(scenario=msgspec.structs.replace(scenario, jobs=jobs), fleet=fleet, rows=(), manifests=())
+
+
+def of_fleet(scenario: Scenario, today: date) -> Read:
+    """A scenario that has no file and no jobs yet, at the prices of a day.
+
+    Raises:
+        InvalidInputError: with every mistake.
+    """
+    mistakes: list[Mistake] = []
+    fleet, _ = _fleet(scenario, today, mistakes)
+    if mistakes:
+        raise InvalidInputError(scenario.name, mistakes)
+    return Read(scenario=scenario, fleet=fleet, rows=(), manifests=())
+
+
+def _fleet(scenario: Scenario, today: date, mistakes: list[Mistake]) -> tuple[Fleet, Catalogue]:
+    """What a scenario's fleet is, and the catalogue with its prices; what is wrong is added to the mistakes."""
+    catalogue, pools = bundled.load(), [_pool(p) for p in scenario.fleet]
+    books = [PriceBook(metadata=Meta(name="scenario"), spec=scenario.prices)] if scenario.prices else []
+    try:
+        catalogue = with_books(catalogue, books)
+    except InvalidInputError as error:
+        mistakes += [replace(m, path=f"prices, {m.path}") for m in error.mistakes]
+    inventory = take_inventory((), pools, catalogue, today=today, limits=freshness(books))
+    mistakes += [Mistake(p.about, p.reason, p.message) for p in inventory.problems]
+    offerings = tuple(inventory.offerings.values())
+    first = {o.pool: o.id for o in reversed(offerings)}
+    return Fleet(
+        offerings=offerings,
+        pools=tuple(inventory.pools.values()),
+        standing={first[PoolName(p.name)]: p.nodes for p in scenario.fleet if p.nodes and p.name in first},
+        rates=lambda jobs: rates_of(jobs, offerings, catalogue),
+    ), catalogue
+
+
+def text_of(path: Path, about: str) -> str:
+    """What a file says.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -139,7 +189,7 @@ def _text(path: Path, about: str) -> str:
 
 def _decode(path: Path) -> Scenario:
     try:
-        data: Any = yaml.safe_load(_text(path, "the file"))
+        data: Any = yaml.safe_load(text_of(path, "the file"))
     except yaml.YAMLError as error:
         raise InvalidInputError(str(path), [Mistake("the file", str(error), "must be YAML")]) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -200,7 +250,7 @@ def _pool(p: FleetPool) -> GPUPool:
 def _jobs(path: Path, index: int, at: datetime, catalogue: Catalogue) -> Iterable[Job]:
     mistakes: list[Mistake] = []
     found = []
-    documents = manifests.documents(_text(path, f"jobs.trainingJobs[{index}].file"), name=str(path))
+    documents = manifests.documents(text_of(path, f"jobs.trainingJobs[{index}].file"), name=str(path))
     for number, document in enumerate(documents, 1):
         if not isinstance(document, dict) or document.get("kind") != manifests.KIND:
             continue

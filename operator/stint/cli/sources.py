@@ -43,18 +43,28 @@ def situation_of(options: argparse.Namespace, *, besides: Sequence[TrainingJob] 
 
 
 async def situation_from_cluster(
-    kubeconfig: Path | None, *, besides: Sequence[TrainingJob] = (), as_if_new: bool = False
+    kubeconfig: Path | None,
+    *,
+    besides: Sequence[TrainingJob] = (),
+    as_if_new: bool = False,
+    without_stint: bool = False,
 ) -> Situation:
     """Look once, as the operator does all the time.
 
     Args:
         besides: TrainingJobs that are taken to be there, too, submitted now; each needs a uid.
         as_if_new: take every TrainingJob as just submitted: what would be if nothing had been decided yet.
+        without_stint: it need not be installed there.
     """
     async with Api(connect(kubeconfig)) as api:
 
         async def items(path: str, kind: type[Any], params: Mapping[str, str] | None = None) -> list[Any]:
-            listed = await api.get(path, params)
+            try:
+                listed = await api.get(path, params)
+            except ApiError as error:
+                if error.status != 404 or not without_stint:
+                    raise
+                return []
             return [msgspec.convert(item, kind) for item in listed["items"]]
 
         own = "/apis/stint.dev/v1alpha1"

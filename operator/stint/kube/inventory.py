@@ -36,7 +36,7 @@ _POOL_LABELS = (
     "cloud.google.com/gke-nodepool",
     "kubernetes.azure.com/agentpool",
 )
-_GPU_HINTS = (GPU_PRODUCT, "karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
+GPU_HINTS = (GPU_PRODUCT, "karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
 _CAPACITY_LABELS = (
     CAPACITY,
     "karpenter.sh/capacity-type",
@@ -150,7 +150,7 @@ def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 def _hints_at_gpus(node: NodeRecord) -> bool:
     """A GPU node whose device plugin is not there yet: it is under way, not CPU-only."""
-    return any(label in node.labels for label in _GPU_HINTS)
+    return any(label in node.labels for label in GPU_HINTS)
 
 
 def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
@@ -293,7 +293,7 @@ def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:
 def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue) -> str | None:
     memory = labels.get(GPU_MEMORY, "")
     gib = float(memory) / 1024 if memory.isdigit() else None
-    for key in _GPU_HINTS:
+    for key in GPU_HINTS:
         if key in labels and (model := catalogue.canonical_gpu(labels[key], gib)):
             return model
     return None

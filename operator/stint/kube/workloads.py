@@ -203,11 +203,16 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
 
 def asks_for_gpus(pod: Any) -> bool:
     """Whether a pod made of this spec is one that Stint places."""
+    return gpus_of(pod) > 0
+
+
+def gpus_of(pod: Any) -> int:
+    """The whole GPUs that a pod made of this spec asks for."""
+    gpus = 0
     for container in _of(pod, "containers") or ():
         asked = {**(_of(container, "resources", "requests") or {}), **(_of(container, "resources", "limits") or {})}
-        if resources({k: str(v) for k, v in asked.items()}).gpus > 0:
-            return True
-    return False
+        gpus += resources({k: str(v) for k, v in asked.items()}).gpus
+    return gpus
 
 
 def _progress(status: _ANY) -> float | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from stint.errors import InvalidInputError, Mistake
 from stint.model.job import Job
 from stint.model.market import Offering, Pool
 from stint.model.offering import OfferingId
@@ -38,3 +40,14 @@ class Stage:
     conditions: Conditions = field(default_factory=Conditions)
     every_s: float = 60.0  # at most one decision in so long
     until_s: float | None = None  # nothing is looked at after it; None: until the last job has ended
+
+    def __post_init__(self) -> None:
+        """Two jobs of one id would be one to the world, and half of the work would be forgotten.
+
+        Raises:
+            InvalidInputError: with every id that is there more than once.
+        """
+        twice = sorted(job for job, count in Counter(j.id for j in self.jobs).items() if count > 1)
+        if twice:
+            text = "is there more than once; every job needs an id of its own"
+            raise InvalidInputError(self.name, [Mistake("jobs", repr(job), text) for job in twice])

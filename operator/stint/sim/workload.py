@@ -35,8 +35,8 @@ class Habits:
     """Of those who submit jobs. Fractions are chances of each job by itself."""
 
     speeds: Mapping[str, float] = field(default_factory=lambda: dict(SPEEDS))  # of a GPU, by model
-    reference: str = "A100-80GB"  # the model on which the log's durations were, or would have been
-    pinned: float = 0.33  # to the reference model
+    reference: str = "A100-80GB"  # the model on which the log's durations were, or would have been, where it has none
+    pinned: float = 0.33  # to the model that the durations were on
     spot: float = 0.5  # may be interrupted
     deadlines: float = 0.33
     slack: Sequence[float] = (1.2, 2.0, 10.0)  # deadline after so many times the duration, each as likely
@@ -80,15 +80,18 @@ def generate(
 
 
 def _job(row: Row, habits: Habits, start: datetime, draws: np.ndarray) -> Job:
-    workers = next(w for w in range(math.ceil(row.gpus / habits.gpus_per_worker), row.gpus + 1) if row.gpus % w == 0)
+    least = max(row.workers, math.ceil(row.gpus / habits.gpus_per_worker))
+    workers = next((w for w in range(least, row.gpus + 1) if row.gpus % w == 0), row.gpus)
     gpus = row.gpus // workers
     created = start + row.at
     slack = habits.slack[int(draws[3] * len(habits.slack))] if habits.slack else 1.0
     due = timedelta(seconds=row.duration_s * slack) + timedelta(hours=habits.grace_hours)
-    reference = habits.speeds[habits.reference]
+    model = row.gpu_model or habits.reference
+    pinned = draws[0] < habits.pinned if row.pinned is None else row.pinned
+    reference = habits.speeds[model]
     allowed = set(CapacityType) if draws[1] < habits.spot else set(CapacityType) - {CapacityType.SPOT}
     return Job(
-        id=job_id(habits.namespace, row.id),
+        id=job_id(row.owner or habits.namespace, row.id),
         uid=row.id,
         created=created,
         workers=workers,
@@ -97,7 +100,7 @@ def _job(row: Row, habits: Habits, start: datetime, draws: np.ndarray) -> Job:
         per_worker=Resources(
             gpus=gpus, cpu=habits.cpu_per_gpu * gpus, memory_gib=habits.memory_gib_per_gpu * gpus, pods=1
         ),
-        gpu_models=(habits.reference,) if draws[0] < habits.pinned else (),
+        gpu_models=(model,) if pinned else (),
         work=Work(
             units=row.duration_s,
             unit="second on the reference GPU",

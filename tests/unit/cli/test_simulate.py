@@ -9,7 +9,8 @@ import pytest
 from hack.demo.scenarios import packs, written
 from stint.cli import scenario as files
 from stint.cli.main import main
-from stint.errors import InvalidInputError
+from stint.cli.simulate import Bounded
+from stint.errors import InvalidInputError, StintError
 from stint.model.plan import Plan, Reason, Recall
 from stint.sim import loop
 from stint.sim.policies import POLICIES
@@ -176,6 +177,60 @@ def test_an_unsound_policy_does_not_keep_the_others_from_their_runs(tmp_path, ca
     out = capsys.readouterr()
     assert "policy unsound made an unsound plan: job no/body has no place to be recalled from" in out.err
     assert "fifo" in out.out
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_policy_that_hangs_is_ended_and_the_others_have_their_runs(tmp_path, capsys, monkeypatch, stubborn):
+    class Hangs:
+        name = "hangs"
+
+        def __call__(self, _):
+            told = 0
+            while True:
+                try:
+                    while True:
+                        pass
+                except StintError:
+                    told += 1
+                    if told > stubborn:
+                        raise
+
+    monkeypatch.setattr("stint.cli.simulate.POLICIES", {"hangs": Hangs(), **POLICIES})
+    monkeypatch.setattr("stint.cli.simulate._AGAIN_S", 0.05)
+    before = signal.getsignal(signal.SIGALRM)
+    policies = ["--policy", "hangs", "--policy", "fifo"]
+    path = str(_scenario(tmp_path, GOOD))
+    monkeypatch.setattr("stint.cli.simulate.Bounded", _impatient_with("hangs"))
+    assert main(["simulate", path, *policies]) == 1
+    out = capsys.readouterr()
+    assert "policy hangs has no plan for 2026-01-01" in out.err
+    assert "fifo" in out.out
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def _impatient_with(name):
+    """A busy machine must not end the others."""
+    return lambda policy, limit_s: Bounded(policy, 0.05 if policy.name == name else limit_s)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_told(tmp_path, capsys, seconds):
+    assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--plan-timeout", seconds]) == 2
+    assert "--plan-timeout" in capsys.readouterr().err
+
+
+def test_ids_that_overlap_are_told_by_name(tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("id,arrival_s,duration_s,gpus,owner\nnightly,0,60,1,ml\n")
+    (tmp_path / "jobs.yaml").write_text(
+        "kind: TrainingJob\nmetadata: {name: nightly, namespace: ml}\n"
+        "spec: {workers: 1, gpu: {perWorker: 1}, work: {units: 60, unitsPerSecond: {L40S: 1}},\n"
+        "  template: {spec: {containers: [{name: t, image: i}]}}}\n"
+    )
+    jobs = "jobs: {trace: {file: log.csv}, trainingJobs: [{file: jobs.yaml}], habits: {reference: L40S}}"
+    path = _scenario(tmp_path, GOOD[: GOOD.index("jobs:")] + jobs)
+    assert main(["simulate", str(path)]) == 2
+    assert "jobs: 'ml/nightly': is there more than once" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path, capsys, monkeypatch):

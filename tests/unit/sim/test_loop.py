@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stint.errors import StintError
+from stint.errors import InvalidInputError, StintError
 from stint.model.plan import Plan, Reason, Resize
 from stint.sim.loop import EndlessPolicyError, Progress, simulate
 from stint.sim.policy import Decides
@@ -229,3 +229,10 @@ def test_data_that_lies_elsewhere_is_moved_for_money():
     assert outcome.usd["egress"] == pytest.approx(100 * 1.073741824 * 0.02)
     assert outcome.usd["storage"] > 0
     assert outcome.total_usd == pytest.approx(outcome.node_usd + outcome.usd["egress"] + outcome.usd["storage"])
+
+
+def test_a_stage_has_every_job_once():
+    jobs = [submitted("a"), submitted("b"), submitted("a", 1.0), submitted("c"), submitted("c")]
+    with pytest.raises(InvalidInputError, match="2 mistakes") as caught:
+        a_stage(jobs)
+    assert [m.found for m in caught.value.mistakes] == ["'team/a'", "'team/c'"]

@@ -1,10 +1,13 @@
 """Every policy, under the same rules."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from stint.model.offering import CapacityType
 from stint.sim.loop import simulate
-from stint.sim.policies import POLICIES
+from stint.sim.policies import POLICIES, stratus
 from stint.testing.builders import a_pool, an_offering
 from tests.stages import ON_DEMAND, SPOT, a_stage, submitted
 
@@ -61,6 +64,79 @@ def test_best_fit_packs_and_kube_scheduler_spreads(name, nodes):
         a_stage(jobs, [ON_DEMAND], pools=(a_pool(ON_DEMAND),), standing={ON_DEMAND.id: 2}), POLICIES[name]
     )
     assert len({e.text.split(": ")[1] for e in outcome.log}) == nodes
+
+
+def _nodes(name, jobs, offerings, **changes):
+    """Each job's node, and its offering."""
+    outcome = simulate(a_stage(jobs, offerings, **changes), POLICIES[name])
+    assert outcome.finished == len(jobs)
+    return {e.job: e.text.split(": ")[1] for e in outcome.log if e.what == "place"}
+
+
+def test_stratus_puts_together_what_ends_together():
+    jobs = [
+        submitted("short", hours=1.0, gpus=6),
+        submitted("long", hours=20.0, gpus=4),
+        submitted("later", 0.5, hours=18.0, gpus=2),
+    ]
+    fixed = {"pools": (a_pool(ON_DEMAND),), "standing": {ON_DEMAND.id: 2}}
+    found = _nodes("stratus-like", jobs, [ON_DEMAND], **fixed)
+    assert found["team/later"] == found["team/long"]
+    packed = _nodes("best-fit", jobs, [ON_DEMAND], **fixed)
+    assert packed["team/later"] == packed["team/short"]
+
+
+def test_stratus_packs_up_before_it_packs_down():
+    jobs = [
+        submitted("short", hours=1.0, gpus=6),
+        submitted("long", hours=20.0, gpus=6),
+        submitted("later", 0.5, hours=5.0, gpus=2),
+    ]
+    found = _nodes("stratus-like", jobs, [ON_DEMAND], pools=(a_pool(ON_DEMAND),), standing={ON_DEMAND.id: 2})
+    assert found["team/later"] == found["team/long"]
+    assert list(stratus.distance(np.array([0.0, 1.0, 5.0, 20.0]), 5.0)) == [129.0, 67.0, 0.0, 2.0]
+
+
+def test_gavel_gives_the_fast_machine_to_whom_it_gives_most_for_a_dollar():
+    fast = an_offering("fast", usd=16.0, model="H100-SXM", instance_type="p5.48xlarge")
+    slow = an_offering("slow", usd=8.0)
+    jobs = [
+        submitted("a", hours=1.0, speeds={"A100-80GB": 1.0, "H100-SXM": 2.1}),
+        submitted("b", hours=1.0, speeds={"A100-80GB": 1.0, "H100-SXM": 4.0}),
+    ]
+    fixed = {"pools": (a_pool(fast), a_pool(slow)), "standing": {fast.id: 1, slow.id: 1}}
+    assert _starts("gavel-like", jobs, [fast, slow], **fixed) == {"team/a": "slow", "team/b": "fast"}
+    assert _starts("stint-greedy", jobs[:1], [fast, slow], **fixed) == {"team/a": "fast"}
+    assert _starts("gavel-like", jobs[:1], [fast, slow], **fixed) == {"team/a": "fast"}
+    dear = replace(fast, usd_per_node_hour=replace(fast.usd_per_node_hour, value=17.0))
+    assert _starts("gavel-like", jobs[:1], [dear, slow], **fixed) == {"team/a": "slow"}
+
+
+def test_gavel_buys_the_type_that_does_most_for_a_dollar_though_another_stands_free():
+    bought = an_offering("bought", usd=8.0, model="H100-SXM", instance_type="p5.48xlarge")
+    job = submitted("a", hours=1.0, speeds={"A100-80GB": 1.0, "H100-SXM": 2.0})
+    fixed = {"pools": (a_pool(ON_DEMAND), a_pool(bought, scaler="kwok", most=2)), "standing": {ON_DEMAND.id: 1}}
+    assert _starts("gavel-like", [job], [ON_DEMAND, bought], **fixed) == {"team/a": "bought"}
+    assert _starts("fifo", [job], [ON_DEMAND, bought], **fixed) == {"team/a": "od"}
+
+
+def test_eva_opens_a_big_machine_once_those_on_it_would_pay_more_for_their_own():
+    big, small = an_offering("big", usd=10.0), an_offering("small", usd=6.0, gpus=4)
+    jobs = [submitted(n, hours=1.0, gpus=4) for n in "ab"]
+    assert _starts("eva-like", jobs[:1], [big, small]) == {"team/a": "small"}
+    found = _nodes("eva-like", jobs, [big, small])
+    assert len(set(found.values())) == 1
+    assert _starts("eva-like", jobs, [big, small]) == {"team/a": "big", "team/b": "big"}
+    assert _starts("cheapest-hour", jobs, [big, small]) == {"team/a": "small", "team/b": "small"}
+    dear = replace(big, usd_per_node_hour=replace(big.usd_per_node_hour, value=12.5))
+    assert _starts("eva-like", jobs, [dear, small]) == {"team/a": "small", "team/b": "small"}
+
+
+def test_eva_pays_more_an_hour_where_more_is_done_in_it():
+    big, small = an_offering("big", usd=30.0, model="H100-SXM"), an_offering("small", usd=6.0, gpus=4)
+    for speed, chosen in ((2.0, "small"), (3.0, "big")):
+        jobs = [submitted(n, hours=1.0, gpus=4, speeds={"A100-80GB": 1.0, "H100-SXM": speed}) for n in "ab"]
+        assert set(_starts("eva-like", jobs, [big, small]).values()) == {chosen}
 
 
 def test_spot_is_for_those_who_allow_it():

@@ -1,6 +1,7 @@
 """What the simple policies have in common: one job after the other, each onto nodes that are there, coming or bought.
 
-They know neither how long anybody runs nor what waiting would save: nobody waits for a node that another job has.
+None of them knows what waiting would save: nobody waits for a node that another job has. How long jobs run is there to
+be looked at, for those that reckon with it.
 A gang is placed whole or not at all; a scheduler of single pods would do worse.
 """
 
@@ -29,6 +30,8 @@ class Room:
 
     workers: np.ndarray  # of the job that each node can hold
     free_gpus: np.ndarray
+    until_hours: np.ndarray  # until the last of those on it ends; 0: it is empty
+    hours: float  # until the job itself would
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Offer:
     problem: Problem
     choice: Choice
     bought: int  # nodes
+    until_hours: tuple[float, ...] = ()  # until the last of those on each of its nodes ends; 0: it is empty
 
     @property
     def offering(self) -> int:
@@ -55,6 +59,16 @@ class Offer:
         columns, c = self.problem.columns, self.choice.column
         gang = float(columns.share[c]) * int(columns.workers[c])
         return self.usd_per_node_hour * max(gang, float(self.bought))
+
+    @property
+    def job(self) -> int:
+        """Its index."""
+        return int(self.problem.columns.job[self.choice.column])
+
+    @property
+    def hours(self) -> float:
+        """From now until it would have ended."""
+        return self.choice.start_hours + float(self.problem.columns.held_hours[self.choice.column])
 
     @property
     def spare_gpus(self) -> float:
@@ -91,13 +105,14 @@ def emptiest(room: Room) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class InTurn:
-    """A solver made of three preferences. Nodes that are there or under way come before nodes to buy."""
+    """A solver made of three preferences. Nodes that are there or under way come before nodes to buy, as a rule."""
 
     name: str
     order: Order
     nodes: Nodes
     where: Where  # among nodes that are there or coming
     buys: Where  # among nodes that could be bought
+    there_first: bool = True  # False: `buys` chooses among all
 
     def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
         """See `Solver`."""
@@ -106,18 +121,23 @@ class InTurn:
         capacity, columns = Capacity(blind), problem.columns
         own = columns_of_jobs(columns, len(problem.jobs))
         choices: list[Choice | None] = [None] * len(problem.jobs)
+        until = np.zeros(len(problem.node_offering))
+        for release in problem.releases:
+            until[release.node] = max(until[release.node], release.hours)
         for j in self.order(problem):
-            offers = [o for c in own[j] if (o := self._offer(blind, capacity, int(c))) is not None]
-            there = [o for o in offers if not o.bought]
+            offers = [o for c in own[j] if (o := self._offer(blind, capacity, until, int(c))) is not None]
+            there = [o for o in offers if not o.bought and self.there_first]
             if not offers:
                 continue
             key = self.where if there else self.buys
             best = min(there or offers, key=lambda o: (*key(o), o.choice.column))
             capacity.take(columns, best.choice)
             choices[j] = best.choice
+            mine = list(best.choice.nodes)
+            until[mine] = np.maximum(until[mine], best.hours)
         return Assignment(choices=tuple(choices))
 
-    def _offer(self, problem: Problem, capacity: Capacity, column: int) -> Offer | None:
+    def _offer(self, problem: Problem, capacity: Capacity, until: np.ndarray, column: int) -> Offer | None:
         columns = problem.columns
         found = capacity.place(columns, column)
         if found is None:
@@ -126,10 +146,13 @@ class InTurn:
         if not columns.buys[column]:
             if choice.start_hours > float(problem.node_from_hours[list(choice.nodes)].max()) + _AT_ONCE:
                 return None  # that would be waiting for somebody's end
-            choice = replace(choice, nodes=self._fill(problem, capacity, columns, choice))
-        return Offer(problem, choice, len({n for n in choice.nodes if problem.node_is_new[n]}))
+            choice = replace(choice, nodes=self._fill(problem, capacity, until, columns, choice))
+        bought = len({n for n in choice.nodes if problem.node_is_new[n]})
+        return Offer(problem, choice, bought, tuple(float(until[n]) for n in choice.nodes))
 
-    def _fill(self, problem: Problem, capacity: Capacity, columns: Columns, choice: Choice) -> tuple[int, ...]:
+    def _fill(
+        self, problem: Problem, capacity: Capacity, until: np.ndarray, columns: Columns, choice: Choice
+    ) -> tuple[int, ...]:
         """The same start on nodes of this policy's own preference; where topology has a say, as it was."""
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
         if problem.domain[job] is not None:
@@ -139,6 +162,6 @@ class InTurn:
         mine = capacity.nodes_of(offering)
         free = np.array([capacity.free_at(int(n), choice.start_hours)[0] for n in mine])
         taken: list[int] = []
-        for i in np.argsort(self.nodes(Room(workers, free)), kind="stable"):
+        for i in np.argsort(self.nodes(Room(workers, free, until[mine], end)), kind="stable"):
             taken += [int(mine[i])] * min(int(workers[i]), len(choice.nodes) - len(taken))
         return tuple(taken)
