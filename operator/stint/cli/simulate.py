@@ -21,6 +21,7 @@ from stint.errors import InvalidInputError, Mistake, StintError
 from stint.model.plan import Plan
 from stint.model.situation import Situation
 from stint.sim import loop, report
+from stint.sim.books import APART
 from stint.sim.outcome import Outcome
 from stint.sim.policies import POLICIES
 from stint.sim.policy import Policy
@@ -210,7 +211,7 @@ def _bar() -> Iterator[Progress | None]:
 def _show(outcomes: list[Outcome]) -> None:
     table = tables.table("POLICY", *_NUMBERS, right=_NUMBERS)
     for o in outcomes:
-        other = o.total_usd - o.node_usd
+        other = sum(o.usd[n] for n in APART)
         usd = [o.total_usd, *(o.usd[n] for n in ("useful", "idle", "held", "rework", "startup")), other]
         hours = [o.p50_wait_h, o.p99_wait_h, o.mean_jct_h]
         table.add_row(
