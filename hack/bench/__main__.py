@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, gang, gavel, idle, informer, kind, month, openb, plain, planner, recover, storm
+from hack.bench import decide, eva, gang, gavel, idle, informer, kind, month, openb, plain, planner, recover, storm
 from hack.bench.fleets import JOBS
 
 Rows = list[dict[str, Any]]
@@ -35,11 +35,12 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "incremental": planner.incremental,
     "consolidate": planner.consolidation,
     "snapshot500": planner.snapshot500,
+    "eva": eva.rows,
     "gavel": gavel.rows,
     "month": month.month,
     "simspeed": month.simspeed,
 }
-TRACED = ("openb", "gavel", "month", "simspeed")  # left out of `all` where there are no traces
+TRACED = ("openb", "eva", "gavel", "month", "simspeed")  # left out of `all` where there are no traces
 
 
 def seeds(spec: str) -> tuple[int, ...]:
