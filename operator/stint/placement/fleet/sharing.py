@@ -31,7 +31,7 @@ from stint.placement.highs import QuietHighs
 
 _SLACK = 1e-9
 _NEAR = 0.004  # of the fluid plan's cost: columns further from paying than that are left out of whole plans
-_GAP = 3e-3  # at which branch and bound is content
+_GAP = 1e-3  # at which branch and bound is content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
