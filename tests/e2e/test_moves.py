@@ -60,7 +60,7 @@ def test_a_gang_that_can_wait_makes_room_for_one_that_would_miss_its_deadline(al
     alone.start_operator("--moves-per-hour=6", f"--pace={PACE}")
     alone.apply([a100("only")])
     patient = job("patient", workers=2, gpus=4)
-    patient["spec"]["checkpoint"] = {"everyMinutes": 2, "takesSeconds": 5, "restartSeconds": 60}
+    patient["spec"]["checkpoint"] = {"everyMinutes": 0.1, "takesSeconds": 1, "restartSeconds": 60}
     patient["spec"]["work"]["units"] = 360_000  # a hundred hours
     alone.apply([patient])
     eventually(lambda: _status(alone, "patient").get("phase") == "Running", timeout=60, what="the first gang to run")
@@ -68,11 +68,11 @@ def test_a_gang_that_can_wait_makes_room_for_one_that_would_miss_its_deadline(al
     urgent = job("urgent", workers=1, gpus=8)
     urgent["spec"] |= {"within": "12h", "budget": {"usd": 10_000}}
     urgent["spec"]["work"]["units"] = 7_200  # two hours
+    urgent["spec"]["template"]["metadata"] = {"annotations": {"sim.stint.dev/run-for": "5s"}}
     alone.apply([urgent])
     eventually(lambda: _status(alone, "patient").get("moved"), timeout=60, what="the first gang to be taken back")
-    eventually(lambda: _status(alone, "urgent").get("phase") == "Running", timeout=60, what="the urgent one to run")
+    eventually(lambda: _status(alone, "urgent").get("phase") == "Succeeded", timeout=90, what="the urgent one to end")
     assert "default/urgent, which would miss its deadline" in alone.kubectl("get", "events", "-A")
-    alone.kubectl("delete", "tj", "urgent")
     eventually(lambda: _status(alone, "patient")["phase"] == "Running", timeout=90, what="the first one to go on")
     told = _status(alone, "patient")
     assert (told["retries"], told["rollbacks"]) == (0, 0)
