@@ -331,8 +331,12 @@ def test_anything_with_a_scale_can_be_a_pool(world):
         return wanted
 
     eventually(lambda: replicas() == 3, what="three replicas")
-    status = json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"]
-    assert (status["wantedNodes"], status["nodesText"]) == (3, "3/5")
+
+    def told() -> tuple[int, str]:
+        status = json.loads(world.kubectl("get", "gp", pool, "-o", "json"))["status"]
+        return status["wantedNodes"], status["nodesText"]
+
+    eventually(lambda: told() == (3, "3/5"), what="the pool to count what was ordered")
     assert "arrive in about" in eventually(
         lambda: s["message"] if "arrive" in (s := world.status())["message"] else "", what="to wait for its nodes"
     )
