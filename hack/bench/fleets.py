@@ -17,6 +17,7 @@ from stint.catalogue.catalogue import Catalogue
 from stint.feeds import bundled
 from stint.model.offering import CapacityType
 from stint.placement.fleet.model import Fleet
+from stint.sim.workload import SPEEDS
 
 JOBS = {"S": 22, "M": 220, "L": 2_200, "XL": 22_000}
 ALLOCATABLE = 0.94
@@ -35,18 +36,6 @@ _SIZES = {
     "p6-b200": ("48xlarge",),
 }
 _TYPES = [f"{family}.{size}" for family, sizes in _SIZES.items() for size in sizes]
-_SPEED = {  # of one GPU, A100 = 1
-    "T4": 0.22,
-    "A10G": 0.48,
-    "L4": 0.40,
-    "L40S": 0.85,
-    "V100-16GB": 0.55,
-    "A100-40GB": 1.0,
-    "A100-80GB": 1.08,
-    "H100-SXM": 2.1,
-    "H200-SXM": 2.4,
-    "B200": 4.2,
-}
 _TOGETHER = frozenset({"L40S", "V100-16GB", "A100-40GB", "A100-80GB", "H100-SXM", "H200-SXM", "B200"})
 _SCARCE = frozenset({"A100-40GB", "A100-80GB", "L40S", "H100-SXM", "H200-SXM", "B200"})
 _GPU_GIB = ((10, 15, 22, 36, 70, 120), (0.2, 0.15, 0.25, 0.15, 0.2, 0.05))
@@ -108,7 +97,7 @@ def fleet(size: str, seed: int) -> Fleet:
     rng = np.random.default_rng(seed)
     types = _types()
     models = sorted({t.model for t in types})
-    speed = {m: _SPEED[m] * rng.lognormal(0.0, 0.18, FAMILIES) for m in models}
+    speed = {m: SPEEDS[m] * rng.lognormal(0.0, 0.18, FAMILIES) for m in models}
     jobs = [_job(rng, types, models, speed) for _ in range(JOBS[size])]
     wanted = sum(j.width * j.need[0] for j in jobs)
 

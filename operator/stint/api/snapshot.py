@@ -27,13 +27,17 @@ class Record(msgspec.Struct, kw_only=True):
 
 def encode(situation: Situation, plan: Plan | None) -> bytes:
     """As canonical JSON: the same decision gives the same bytes."""
-    record = Record(format=FORMAT, situation=situation, plan=plan)
-    return msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1) + b"\n"
+    return canonical(Record(format=FORMAT, situation=situation, plan=plan))
 
 
 def encode_plan(plan: Plan) -> bytes:
     """A plan alone, canonical."""
-    return msgspec.json.format(msgspec.json.encode(plan, order="sorted"), indent=1) + b"\n"
+    return canonical(plan)
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys, for people and machines: the same value gives the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
 
 
 def decode(text: bytes | str, *, name: str) -> Record:

@@ -43,7 +43,8 @@ def make_room(situation: Situation, plan: Plan, decide: Callable[[Situation], Pl
     left = moves_left(situation)
     if left <= 0 or any(j.moved_at is not None and situation.now - j.moved_at < _LEAVING for j in situation.jobs):
         return None
-    late = _late(situation, plan)
+    late_ids = _late_ids(situation, plan)
+    late = _late(situation, plan, late_ids)
     movers = movers_of(situation, plan.stays, settled_after=timedelta(0)) if late else []
     if not movers:
         return None
@@ -52,14 +53,13 @@ def make_room(situation: Situation, plan: Plan, decide: Callable[[Situation], Pl
         rooms = [r for r in _rooms(problem, movers) if len(r.movers) <= left]
         for room in sorted(rooms, key=lambda r: (r.pause_usd, [m.job.id for m in r.movers]))[:_MOST_TRIED]:
             after = decide(tried(situation, [m.again for m in room.movers]))
-            if _is_worth_it(situation, problem, room, plan, after):
+            if _late_ids(situation, after) < late_ids and _is_worth_it(situation, problem, room, plan, after):
                 return _with(plan, job, room, after)
     return None
 
 
-def _late(situation: Situation, plan: Plan) -> list[Job]:
+def _late(situation: Situation, plan: Plan, late: set[JobId]) -> list[Job]:
     """Jobs that wait or start now, and will be late for all that is planned; the next deadline first."""
-    late = _late_ids(situation, plan)
     bought_for = {j for r in plan.resizes for j in r.for_jobs}
     jobs = [(j.deadline, j.id, j) for j in situation.jobs if j.deadline is not None and j.id in late]
     return [j for *_, j in sorted(jobs) if j.assignment is None and j.id not in bought_for]
@@ -136,8 +136,6 @@ def _is_worth_it(situation: Situation, problem: Problem, room: _Room, plan: Plan
     job = problem.jobs[0]
     placed = next((p for p in after.placements if p.job == job.id), None)
     if placed is None or placed.late_by_hours > 0:
-        return False
-    if not _late_ids(situation, after) < _late_ids(situation, plan):
         return False
     before, then = _chosen(plan), _chosen(after)
     cost = 0.0

@@ -57,7 +57,7 @@ def explain(options: argparse.Namespace) -> int:
     job = matches[0]
     if options.output == "json":
         part = outcomes(made).get(job.id)
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(part, order="sorted"), indent=1).decode() + "\n")
+        sys.stdout.write(snapshot.canonical(part).decode())
     else:
         show.explanation(made, job)
         if job.assignment is not None and options.file is None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from stint.api import snapshot
 from stint.api.parse import Known, to_job
 from stint.api.trainingjob import TrainingJob
 from stint.cli import manifests, tables
@@ -45,7 +46,7 @@ def quote(options: argparse.Namespace) -> int:
     there = replace(situation, jobs=tuple(j for j in situation.jobs if j.uid not in uids))
     quoted = quote_of(there, jobs, decide)
     if options.output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(quoted, order="sorted"), indent=1).decode() + "\n")
+        sys.stdout.write(snapshot.canonical(quoted).decode())
     else:
         _show(quoted)
     kept = all(not q.broken and q.part.chosen is not None for q in quoted.quotes)

@@ -61,8 +61,7 @@ def replay(options: argparse.Namespace) -> int:
     if not found and not mistakes:
         raise StintError(f"{options.folder} has no decision; `stint run --record-dir` stores them")
     if options.output == "json":
-        told = msgspec.json.encode([asdict(r) for r in found], order="sorted")
-        sys.stdout.write(msgspec.json.format(told, indent=1).decode() + "\n")
+        sys.stdout.write(snapshot.canonical([asdict(r) for r in found]).decode())
     else:
         _show(found)
     if mistakes:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stint.api import snapshot
 from stint.cli import history, tables
 from stint.cli import scenario as files
 from stint.errors import InvalidInputError, Mistake, StintError
@@ -127,9 +127,7 @@ def simulate(options: argparse.Namespace) -> int:
             if stopped := asked() or any(o.interrupted for o in outcomes):
                 break
     if options.output == "json":
-        print(
-            msgspec.json.format(msgspec.json.encode([asdict(o) for o in outcomes], order="sorted"), indent=1).decode()
-        )
+        sys.stdout.write(snapshot.canonical([asdict(o) for o in outcomes]).decode())
     else:
         _show(outcomes)
     for text in notes:

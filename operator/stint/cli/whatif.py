@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 from rich.console import Console
 
+from stint.api import snapshot
 from stint.cli import tables
 from stint.cli.sources import BROKEN_PROMISE
 from stint.decide import decide
@@ -84,7 +85,7 @@ def compared(options: argparse.Namespace, situation: Situation, made: Plan, chan
         broken_after=broken_promises(changed, after),
     )
     if options.output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(comparison, order="sorted"), indent=1).decode() + "\n")
+        sys.stdout.write(snapshot.canonical(comparison).decode())
     else:
         _show(comparison, {o.id: o.pool for o in (*situation.offerings, *changed.offerings)}, situation.now)
     return BROKEN_PROMISE if comparison.broken_after else 0

@@ -47,10 +47,6 @@ class Written:
     deadline: Sequence[str] = ()
     budget: Sequence[str] = ()
 
-    def __bool__(self) -> bool:
-        """Whether they say anything."""
-        return any((self.add_pool, self.drop_pool, self.price, self.deadline, self.budget))
-
 
 @dataclass(slots=True)
 class _Reader:
