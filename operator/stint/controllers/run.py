@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import stint
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.controllers.bookkeeper import EPOCH, Bookkeeper
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
+from stint.controllers.daybooks import KEEP_DAYS, Daybooks
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.planner import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
@@ -36,7 +38,7 @@ from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
 from stint.kube import rights
 from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client import Api, ApiError, FencedError, connect
 from stint.kube.events import Recorder
 from stint.kube.informer import Informer
 from stint.kube.lease import Leadership
@@ -77,6 +79,8 @@ SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
 RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
+SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
+DAYS_EVERY_S = 5.0  # a look at what is due
 UNWATCHED_S = 2.0  # between lists of our own resources while kopf does not watch them
 # The API server accepts objects that are nested 10,000 deep; Python by itself gives up at 1,000, and one such object in
 # a list would hide all others.
@@ -102,6 +106,7 @@ class Options:
     webhook_port: int | None = None  # None: an admission policy gates pods
     webhook_certificates: Path | None = None
     plan_timeout_s: float = TIMEOUT_S
+    keep_days: int = KEEP_DAYS  # DailySpends older than that are deleted
     settings: Settings = field(default_factory=Settings)
 
 
@@ -179,7 +184,7 @@ class Operator:
             namespace=options.namespace,
             name="stint",
             identity=options.identity,
-            on_gain=self.knocker.knock,
+            on_gain=self._leads,
         )
         api.may_write = self.leadership.certain
         events = Recorder(api, options.identity)
@@ -206,6 +211,9 @@ class Operator:
         async def fell_back(text: str) -> None:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
 
+        catalogue = bundled.load()
+        self.books = Bookkeeper(of=self.clock.of, catalogue=catalogue, count=self.metrics.booked)
+        self.days = Daybooks(api=api, namespace=options.namespace, books=self.books, keep_days=options.keep_days)
         self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
         self.cycle = Cycle(
             api=api,
@@ -226,25 +234,45 @@ class Operator:
             events=events,
             metrics=self.metrics,
             clock=self.clock,
-            catalogue=bundled.load(),
+            catalogue=catalogue,
             settings=options.settings,
             caches=self._caches,
+            books=self.books,
+            days=self.days,
+            known_until=self._known_until,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
-            notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            notes=lambda: tuple(filter(None, (self._usage_wrong, self.days.absent))),
             hindrance=self._hindrance,
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
         )
 
+    def _leads(self) -> None:
+        """What was booked in an earlier reign of ours may not be what others have booked since."""
+        before = self.leadership.led_before_until
+        self.books.begin(self.clock.of(before) if before else EPOCH)
+        self.days.stop()
+        self.knocker.knock()
+
+    def _known_until(self) -> datetime:
+        """On the wall's clock, where the API server's does not lag behind it: a clock that has jumped books no time."""
+        now, told = datetime.now(UTC), self.api.server_time()
+        silent = time.monotonic() - self.pods.last_heard
+        return min(now, told or now) - timedelta(seconds=max(SETTLE_AFTER_S, silent))
+
     def _changed(self, old: object, new: object) -> None:
         """A pod that is not ours knocks only when it comes or goes."""
+        if new is None and isinstance(old, PodRecord):
+            self.books.gone(old, datetime.now(UTC))
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
             return
         self.knocker.knock()
 
     def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
         """Heartbeats do not knock."""
+        if new is None and old is not None:
+            self.books.gone(old, datetime.now(UTC))
         if old is None or new is None or old != new:
             self.knocker.knock()
 
@@ -365,6 +393,16 @@ class Operator:
             if changed:
                 self.knocker.knock()
 
+    async def keep_days(self) -> None:
+        """Write what jobs and nodes cost day by day, beside the cycle: nobody waits for it."""
+        while True:
+            await asyncio.sleep(DAYS_EVERY_S)
+            if self.leadership.certain() and self.cycle.observation is not None:
+                try:
+                    await self.days.write(self.clock.now())
+                except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
+                    log.warning("DailySpends: %s", error or type(error).__name__)
+
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
         while self.prometheus is not None:
@@ -433,6 +471,7 @@ async def run(options: Options) -> None:
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
+            "days": operator.keep_days(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }
