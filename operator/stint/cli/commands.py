@@ -14,7 +14,7 @@ import msgspec
 
 from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
-from stint.cli import quote, replay, show, simulate, whatif
+from stint.cli import quote, replay, report, show, simulate, top, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.controllers.status import outcomes
 from stint.decide import decide
@@ -85,6 +85,8 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "explain": explain,
     "quote": quote.quote,
     "prices": prices,
+    "top": top.top,
+    "report": report.spending,
     "simulate": simulate.simulate,
     "replay": replay.replay,
 }

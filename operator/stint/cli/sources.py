@@ -17,10 +17,11 @@ from stint.api import snapshot
 from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.controllers.bookkeeper import Bookkeeper
 from stint.errors import StintError
 from stint.feeds import bundled
 from stint.kube.client import Api, ApiError, connect
-from stint.kube.observe import Caches, observe
+from stint.kube.observe import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer
@@ -49,7 +50,19 @@ async def situation_from_cluster(
     as_if_new: bool = False,
     without_stint: bool = False,
 ) -> Situation:
-    """Look once, as the operator does all the time.
+    """Look once, as the operator does all the time: `look`'s situation."""
+    seen = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
+    return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
+
+
+async def look(
+    kubeconfig: Path | None,
+    *,
+    besides: Sequence[TrainingJob] = (),
+    as_if_new: bool = False,
+    without_stint: bool = False,
+) -> Observation:
+    """Look once, as the operator does all the time, with what everybody has spent until this moment.
 
     Args:
         besides: TrainingJobs that are taken to be there, too, submitted now; each needs a uid.
@@ -92,8 +105,10 @@ async def situation_from_cluster(
         workloads=[w for some in workloads for w in some],
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
-    seen = observe(caches, bundled.load(), Settings(), now=now, created=created, empty_since={})
-    return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
+    catalogue = bundled.load()
+    seen = observe(caches, catalogue, Settings(), now=now, created=created, empty_since={})
+    keeper = Bookkeeper(of=lambda at: at, catalogue=catalogue)
+    return with_spending(seen, keeper.book(seen, caches, {}, known_until=now))
 
 
 async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:

@@ -27,7 +27,7 @@ from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, d
 from stint.ledger.days import less, resume
 from stint.ledger.rates import Timeline, rates_of
 from stint.model.cluster import Utilisation
-from stint.model.job import ENDED, JobId, NodeName, job_id
+from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
 from stint.placement.problem import egress
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 TEAM = "stint.dev/team"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
 _ENDED = frozenset(p.value for p in ENDED)
 
 
@@ -125,7 +126,7 @@ class Bookkeeper:
             account = replace(account, terms=self._terms(account, seen, observation, usage.get(key)))
             account = self._about(account, seen, observation)
             account, pending = self._advance(account, known_until, now)
-            account = self._close(account, seen)
+            account = self._close(self._credit(account, seen), seen)
             self.accounts[account.uid] = account
             told = seen.resource.status.spent_through
             spans = self.worktimes.spans(account.uid)
@@ -245,10 +246,17 @@ class Bookkeeper:
             before, ledger = ledger, book_transfer(ledger, usd, placed=plan.since, place=place)
             if plan.since > self.counted_until:
                 self._count(account, before, ledger)
-        done = 1.0 if seen.phase is not None and seen.phase.value == "Succeeded" else 0.0
-        if job.work.units > 0:
-            done = max(done, seen.progress.estimate / job.work.units)
-        return replace(account, ledger=book_baseline(ledger, done))
+        return replace(account, ledger=ledger)
+
+    def _credit(self, account: Account, seen: Seen) -> Account:
+        """What the work that is done by now would have cost otherwise."""
+        if seen.last is None:
+            return account
+        done = 1.0 if seen.phase is Phase.SUCCEEDED else seen.progress.estimate / max(seen.last.work.units, 1e-9)
+        ledger = book_baseline(account.ledger, done)
+        if account.through > self.counted_until:
+            self._count(account, account.ledger, ledger)
+        return replace(account, ledger=ledger)
 
     def _advance(self, account: Account, known_until: datetime, now: datetime) -> tuple[Account, float]:
         """The account, booked until then; and what it comes to at this moment, in USD."""
@@ -303,3 +311,15 @@ class Bookkeeper:
 
 def _closed(resource: TrainingJob) -> bool:
     return resource.status.phase in _ENDED and resource.status.ledger.closed
+
+
+def known_until(now: datetime, told: datetime | None, silent_s: float) -> datetime:
+    """Until when everything that happened to pods has been told, on the wall's clock.
+
+    Args:
+        now: by our own clock.
+        told: what time it is by the API server's; None: it has not said so lately. Of the two the earlier one counts,
+            so that no time is booked that has not passed on both: a clock that has jumped ahead pays for nothing.
+        silent_s: for how long nothing has been heard of pods.
+    """
+    return min(now, told or now) - timedelta(seconds=max(SETTLE_AFTER_S, silent_s))

@@ -55,6 +55,7 @@ class Daybooks:
     namespace: str  # the operator's own, for what belongs to nobody
     books: Bookkeeper
     keep_days: int = KEEP_DAYS
+    every_s: float = EVERY_S
     absent: str = ""  # why there are none; empty: there are
     clock: Callable[[], float] = time.monotonic
     _known: dict[Key, list[_Object]] = field(default_factory=dict)
@@ -145,7 +146,7 @@ class Daybooks:
         pressing = any(not account.open for account, _ in rows) or key[1] != today
         size = sum(len(o.spec.rows) for o in objects) + len(rows)
         last = max((o.written for o in objects), default=float("-inf"))
-        if not pressing and self.clock() - last < EVERY_S * max(1.0, size / EVERY_ROWS):
+        if not pressing and self.clock() - last < self.every_s * max(1.0, size / EVERY_ROWS):
             return
 
         def grown(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
@@ -159,7 +160,7 @@ class Daybooks:
         key = (self.namespace, day)
         objects = await self._load(key)
         last = objects[0].written if objects else float("-inf")
-        waits = day == today and not self.books.new_prices and self.clock() - last < EVERY_S
+        waits = day == today and not self.books.new_prices and self.clock() - last < self.every_s
         if self._through is None or waits:
             return
         if day == today:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ import stint
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
-from stint.controllers.bookkeeper import EPOCH, Bookkeeper
+from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
-from stint.controllers.daybooks import KEEP_DAYS, Daybooks
+from stint.controllers.daybooks import EVERY_S, KEEP_DAYS, Daybooks
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.planner import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
@@ -79,7 +79,6 @@ SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
 RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
-SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
 DAYS_EVERY_S = 5.0  # a look at what is due
 UNWATCHED_S = 2.0  # between lists of our own resources while kopf does not watch them
 # The API server accepts objects that are nested 10,000 deep; Python by itself gives up at 1,000, and one such object in
@@ -213,7 +212,13 @@ class Operator:
 
         catalogue = bundled.load()
         self.books = Bookkeeper(of=self.clock.of, catalogue=catalogue, count=self.metrics.booked)
-        self.days = Daybooks(api=api, namespace=options.namespace, books=self.books, keep_days=options.keep_days)
+        self.days = Daybooks(
+            api=api,
+            namespace=options.namespace,
+            books=self.books,
+            keep_days=options.keep_days,
+            every_s=max(1.0, EVERY_S / options.pace),
+        )
         self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
         self.cycle = Cycle(
             api=api,
@@ -256,10 +261,8 @@ class Operator:
         self.knocker.knock()
 
     def _known_until(self) -> datetime:
-        """On the wall's clock, where the API server's does not lag behind it: a clock that has jumped books no time."""
-        now, told = datetime.now(UTC), self.api.server_time()
-        silent = time.monotonic() - self.pods.last_heard
-        return min(now, told or now) - timedelta(seconds=max(SETTLE_AFTER_S, silent))
+        silent_s = time.monotonic() - self.pods.last_heard
+        return known_until(datetime.now(UTC), self.api.server_time(), silent_s)
 
     def _changed(self, old: object, new: object) -> None:
         """A pod that is not ours knocks only when it comes or goes."""
@@ -396,7 +399,7 @@ class Operator:
     async def keep_days(self) -> None:
         """Write what jobs and nodes cost day by day, beside the cycle: nobody waits for it."""
         while True:
-            await asyncio.sleep(DAYS_EVERY_S)
+            await asyncio.sleep(max(1.0, DAYS_EVERY_S / self.options.pace))
             if self.leadership.certain() and self.cycle.observation is not None:
                 try:
                     await self.days.write(self.clock.now())
