@@ -14,7 +14,7 @@ import msgspec
 
 from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
-from stint.cli import quote, replay, report, show, simulate, top, whatif
+from stint.cli import quote, reconcile, replay, report, show, simulate, top, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.controllers.status import outcomes
 from stint.decide import decide
@@ -87,6 +87,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "prices": prices,
     "top": top.top,
     "report": report.spending,
+    "reconcile": reconcile.reconcile,
     "simulate": simulate.simulate,
     "replay": replay.replay,
 }

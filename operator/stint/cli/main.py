@@ -1,7 +1,7 @@
-"""stint run | plan | explain | quote | prices | top | report | simulate | replay. Also `kubectl stint ...`.
+"""stint run | plan | explain | quote | prices | top | report | reconcile | simulate | replay. Also `kubectl stint ...`.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
-not hold, or a stored decision is not made again; 130 stopped by Ctrl-C.
+not hold, a stored decision is not made again, or a bill is not what was booked; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-from stint.cli import commands, replay, report, simulate, top, whatif
+from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
     top.add_parser(verbs)
     report.add_parser(verbs)
+    reconcile.add_parser(verbs)
     simulate.add_parser(verbs)
     replay.add_parser(verbs)
 
