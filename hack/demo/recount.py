@@ -50,11 +50,15 @@ class Watcher(threading.Thread):
 
 
 class Recount:
-    """Pods of gangs, and nodes."""
+    """Pods of gangs, everywhere or in one namespace, and nodes."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, namespace: str = "") -> None:
         api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
-        self._pods = Watcher(api.list_pod_for_all_namespaces, label_selector=LABEL)
+        self._pods = Watcher(
+            api.list_namespaced_pod if namespace else api.list_pod_for_all_namespaces,
+            label_selector=LABEL,
+            **({"namespace": namespace} if namespace else {}),
+        )
         self._nodes = Watcher(api.list_node)
 
     def __enter__(self) -> Recount:
@@ -70,7 +74,9 @@ class Recount:
 
     def usd(self, price: Mapping[str, tuple[float, int]], pace: float) -> float:
         """See the function of that name."""
-        pool_of = {n["metadata"]["name"]: n["metadata"]["labels"][POOL] for n in dict(self._nodes.seen).values()}
+        pool_of = {
+            n["metadata"]["name"]: n["metadata"]["labels"].get(POOL, "") for n in dict(self._nodes.seen).values()
+        }
         return usd(dict(self._pods.seen), pool_of, price, pace)
 
 

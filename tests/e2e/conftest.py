@@ -201,6 +201,16 @@ class World:
 
         return eventually(there, timeout=timeout, what=f"{name} to be {phase} {reason}")
 
+    def paid(self, name: str = "job") -> dict[str, Any]:
+        """The status of a job that has ended, once its ledger is closed."""
+
+        def closed() -> dict[str, Any]:
+            status = self.status(name)
+            assert status.get("ledger", {}).get("closed"), status.get("ledger")
+            return status
+
+        return eventually(closed, what=f"the ledger of {name} to be closed")
+
     def pods(self, name: str = "job") -> list[dict[str, Any]]:
         """Pods of a gang that have not ended, by rank."""
         listed = json.loads(self.kubectl("get", "pods", "-l", f"stint.dev/trainingjob={name}", "-o", "json"))["items"]

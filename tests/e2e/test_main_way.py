@@ -39,7 +39,8 @@ def test_a_gang_is_placed_whole_runs_and_ends_with_dollars_in_its_status(world):
     assert "USD to finish" in world.events()["Placed"]
     for pod in pods:
         world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
-    done = world.until("Succeeded")
+    world.until("Succeeded")
+    done = world.paid()
     assert done["spentUsd"] == done["estimatedUsd"]
     assert 0 < done["spentExactly"] < 2
     assert "finished for" in done["message"]

@@ -78,8 +78,8 @@ def test_a_job_that_is_labelled_is_priced_placed_runs_and_ends(steered: World):
     assert nodes_of(steered) == {node}
     for pod in pods:
         steered.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
-    done = steered.until("Succeeded", "job-train")
-    assert done["spentExactly"] > 0
+    steered.until("Succeeded", "job-train")
+    assert steered.paid("job-train")["spentExactly"] > 0
     steered.kubectl("delete", "job", "train")
     eventually(lambda: "job-train" not in steered.kubectl("get", "tj"), what="the job's TrainingJob to go with it")
 
