@@ -15,6 +15,8 @@ from stint.model.plan import Plan
 from stint.model.situation import Situation
 
 FORMAT = "stint.dev/situation/v1"
+# Left out where it says nothing: decisions that were stored before there was such a field are written the same.
+_SAYS_NOTHING = b'    "billed_usd_per_node_hour": null,\n'
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -27,7 +29,7 @@ class Record(msgspec.Struct, kw_only=True):
 
 def encode(situation: Situation, plan: Plan | None) -> bytes:
     """As canonical JSON: the same decision gives the same bytes."""
-    return canonical(Record(format=FORMAT, situation=situation, plan=plan))
+    return canonical(Record(format=FORMAT, situation=situation, plan=plan)).replace(_SAYS_NOTHING, b"")
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -41,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
     run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
     run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
+    run.add_argument(
+        "--feed-tokens",
+        type=Path,
+        default=Path("/feeds"),
+        help="a folder with SECRET/KEY for the tokens that price sources name (default: %(default)s)",
+    )
     run.add_argument("--steering", action="store_true", help="place other people's workloads, too, that ask for it")
     run.add_argument("--webhook-port", type=int, help="gate their pods by a webhook on this port; 0: a free one")
     run.add_argument("--webhook-certificates", type=Path, help="a folder with tls.crt and tls.key for it")
@@ -177,6 +183,7 @@ def _run(options: argparse.Namespace) -> int:
         prometheus_window=options.prometheus_window,
         prometheus_token_file=options.prometheus_token_file,
         record_dir=options.record_dir,
+        feed_tokens=options.feed_tokens,
         pod_groups=options.pod_groups,
         pace=options.pace,
         steering=options.steering,

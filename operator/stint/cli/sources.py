@@ -19,6 +19,7 @@ from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.errors import StintError
 from stint.feeds import bundled
+from stint.feeds.sources import standing
 from stint.kube.client import Api, ApiError, connect
 from stint.kube.observe import Caches, observe
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
@@ -92,7 +93,7 @@ async def situation_from_cluster(
         workloads=[w for some in workloads for w in some],
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
-    seen = observe(caches, bundled.load(), Settings(), now=now, created=created, empty_since={})
+    seen = observe(caches, standing(bundled.load(), books, now), Settings(), now=now, created=created, empty_since={})
     return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
 
 

@@ -22,8 +22,10 @@ import stint
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.catalogue.catalogue import Catalogue
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
+from stint.controllers.feeds import Feeds
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.planner import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
@@ -96,6 +98,7 @@ class Options:
     prometheus_window: str = "5m"
     prometheus_token_file: Path | None = None
     record_dir: Path | None = None
+    feed_tokens: Path = Path("/feeds")  # SECRET/KEY, of the sources of PriceBooks
     pod_groups: bool = False  # where they are served
     pace: float = 1.0
     steering: bool = False
@@ -206,6 +209,17 @@ class Operator:
         async def fell_back(text: str) -> None:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
 
+        shipped = bundled.load()
+        self.feeds = Feeds(
+            api=api,
+            shipped=shipped,
+            books=lambda: tuple(self.price_books.items.values()),
+            namespace=options.namespace,
+            tokens=options.feed_tokens,
+            metrics=self.metrics,
+            now=self.clock.now,
+            on_change=self._reprice,
+        )
         self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
         self.cycle = Cycle(
             api=api,
@@ -222,11 +236,12 @@ class Operator:
                 lambda: tuple(self.gpu_pools.items.values()),
                 lambda: tuple(self.price_books.items.values()),
                 {"gpupools": self.gpu_pools.put, "pricebooks": self.price_books.put},
+                self.feeds,
             ),
             events=events,
             metrics=self.metrics,
             clock=self.clock,
-            catalogue=bundled.load(),
+            catalogue=shipped,
             settings=options.settings,
             caches=self._caches,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
@@ -248,6 +263,10 @@ class Operator:
         if old is None or new is None or old != new:
             self.knocker.knock()
 
+    def _reprice(self, catalogue: Catalogue) -> None:
+        self.cycle.catalogue = catalogue
+        self.knocker.knock()
+
     def _caches(self) -> Caches:
         return Caches(
             trainingjobs=tuple(self.trainingjobs.items.values()),
@@ -267,6 +286,8 @@ class Operator:
         behind += ["pod groups"] * self.pod_groups.behind
         if not self._listed:
             behind.append("our own resources; are the CRDs installed, and may we list them?")
+        if self._listed and not self.feeds.settled():
+            behind.append("price sources")
         return f"not yet listed: {', '.join(behind)}" if behind else None
 
     def _ages(self) -> dict[str, float]:
@@ -433,6 +454,7 @@ async def run(options: Options) -> None:
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
+            "feeds": operator.feeds.run(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }

@@ -6,12 +6,14 @@ to start. A GPUPool takes the nodes that its selector matches and says what new 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 
 from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
+from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
 from stint.kube import slices
 from stint.kube.records import NodeRecord
@@ -96,8 +98,13 @@ def take_inventory(
     *,
     today: date,
     limits: FreshnessLimits,
+    now: datetime | None = None,
 ) -> Inventory:
-    """Pure: the same records give the same inventory."""
+    """Pure: the same records give the same inventory.
+
+    Args:
+        now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
+    """
     own = sorted(gpu_pools, key=lambda p: p.metadata.name)
     problems: list[Problem] = []
     offerings: dict[OfferingId, Offering] = {}
@@ -137,6 +144,8 @@ def take_inventory(
             offering_of[NodeName(node.name)] = offering.id
         else:
             offering_of[NodeName(node.name)] = fact.id
+    if now is not None and catalogue.commitments:
+        offerings = with_commitments(offerings, Counter(offering_of.values()), catalogue, now)
     pools = {PoolName(p.metadata.name): _pool(p, tuple(members[PoolName(p.metadata.name)])) for p in own}
     for name, ids in members.items():
         if name not in pools:

@@ -61,6 +61,8 @@ class Offering:
     usd_per_storage_gb_month: Figure | None = None
     stale: tuple[str, ...] = ()  # which of its figures are older than the price book allows
     slices: Slices | None = None  # None: its GPUs are whole
+    # What the books get, where a commitment makes it differ from what one more hour costs; None: the same.
+    billed_usd_per_node_hour: Figure | None = None
 
     def whole_gpus(self, count: int) -> float:
         """How many GPUs that many of what `per_node.gpus` counts are."""
