@@ -106,12 +106,17 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_parser(verbs)
     replay.add_parser(verbs)
 
-    prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
+    prices = verbs.add_parser(
+        "prices", help="every price that decisions use, with source, date and what is wrong with it"
+    )
+    prices.add_argument("-f", "--file", type=Path, help="a stored situation instead of a cluster; - for standard input")
+    prices.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the usual file")
+    prices.add_argument("--catalogue", action="store_true", help="the tables that come with Stint, without any cluster")
     prices.add_argument("--provider", help="only this one")
     prices.add_argument("--gpu", help="only this model")
     prices.add_argument("--region", help="only this one")
-    prices.add_argument("--gpus", action="store_true", help="list the GPU models instead")
-    prices.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    prices.add_argument("--gpus", action="store_true", help="list the GPU models of the catalogue instead")
+    prices.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
     return top
 
 

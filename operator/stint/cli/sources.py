@@ -50,7 +50,22 @@ async def situation_from_cluster(
     as_if_new: bool = False,
     without_stint: bool = False,
 ) -> Situation:
-    """Look once, as the operator does all the time.
+    """Look once, as the operator does all the time; see `look`."""
+    situation, _ = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
+    return situation
+
+
+async def look(
+    kubeconfig: Path | None,
+    *,
+    besides: Sequence[TrainingJob] = (),
+    as_if_new: bool = False,
+    without_stint: bool = False,
+) -> tuple[Situation, list[PriceBook]]:
+    """What is decided on there, and the PriceBooks, whose statuses tell how their sources are.
+
+    Sources are not asked again: their figures are those that the operator keeps in the statuses, so that what is seen
+    from outside is what it decides by.
 
     Args:
         besides: TrainingJobs that are taken to be there, too, submitted now; each needs a uid.
@@ -94,7 +109,8 @@ async def situation_from_cluster(
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
     seen = observe(caches, standing(bundled.load(), books, now), Settings(), now=now, created=created, empty_since={})
-    return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
+    notes = (*seen.situation.notes, "seen from outside: utilisation was not looked at")
+    return replace(seen.situation, notes=notes), books
 
 
 async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:

@@ -196,12 +196,13 @@ class Feeds:
 
     def troubles(self, book: PriceBook) -> list[tuple[Trouble, str]]:
         """What is wrong with a book's sources, each with its name."""
-        return [
-            (trouble, f"{source.name}: {text}")
-            for source in book.spec.sources
-            if (kept := self._kept.get(name_of(book, source))) is not None
-            for trouble, text in troubles(kept.state)
-        ]
+        found = []
+        for source in book.spec.sources:
+            kept = self._kept.get(name_of(book, source))
+            read = kept is not None and kept.tried
+            told = troubles(kept.state) if kept and read else [(Trouble.PENDING, "not read yet")]
+            found += [(trouble, f"{source.name}: {text}") for trouble, text in told]
+        return found
 
     async def _get(self, path: str) -> Any:
         """An object of the API server's, for feeds that are kept there."""

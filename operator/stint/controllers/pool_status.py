@@ -254,4 +254,5 @@ def _sources(troubles: Sequence[tuple[Trouble, str]]) -> tuple[str, str, str]:
     """The condition of a book's sources: the first trouble gives its reason, all are told."""
     if not troubles:
         return ("True", "Good", "")
-    return ("False", troubles[0][0].value, "; ".join(text for _, text in troubles))
+    status = "Unknown" if all(trouble is Trouble.PENDING for trouble, _ in troubles) else "False"
+    return (status, troubles[0][0].value, "; ".join(text for _, text in troubles))

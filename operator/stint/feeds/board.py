@@ -35,6 +35,7 @@ Named = tuple[Concern, Key]
 class Trouble(StrEnum):
     """What is wrong with a feed, in a word."""
 
+    PENDING = "NotReadYet"
     DOWN = "SourceDown"
     QUARANTINED = "Quarantined"
     CURRENCY = "WrongCurrency"
@@ -230,7 +231,7 @@ def _believed(
             known[-1] = replace(known[-1], as_of=fact.as_of)
         else:
             known.append(fact if not known else replace(fact, since=reading.read_at))
-    old = [f for f in known if f.since is not None and f.since < reading.read_at - REMEMBERED]
+    old = [f for f in known if f.since is None or f.since < reading.read_at - REMEMBERED]
     return tuple(known[max(0, len(old) - 1) :])
 
 

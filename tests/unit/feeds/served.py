@@ -1,4 +1,4 @@
-"""A little of the outside world for feeds: an HTTP server that answers what a test says, and an API server's objects."""
+"""A little of the outside world for feeds: an HTTP server that says what a test says, and an API server's objects."""
 
 from __future__ import annotations
 
