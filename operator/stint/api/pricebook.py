@@ -166,7 +166,7 @@ class Window(Camel, kw_only=True):
             pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$",
         ),
     ]
-    per_kwh: Annotated[float, doc("A kilowatt-hour then.", ge=0, le=1e6)] = msgspec.field(name="perKWh")
+    per_kwh: Annotated[float, doc("A kilowatt-hour then.", ge=0, le=1e6)]
 
 
 class TimeOfUse(Camel, kw_only=True):
@@ -174,9 +174,7 @@ class TimeOfUse(Camel, kw_only=True):
 
     region: Annotated[str, doc("Region of owned machines; * for all others.", min_length=1, max_length=64)]
     time_zone: Annotated[str, doc("Whose clock, as Europe/Berlin.", min_length=1, max_length=64)] = "UTC"
-    per_kwh: Annotated[float, doc("A kilowatt-hour outside of all windows.", ge=0, le=1e6)] = msgspec.field(
-        name="perKWh"
-    )
+    per_kwh: Annotated[float, doc("A kilowatt-hour outside of all windows.", ge=0, le=1e6)]
     windows: Annotated[list[Window], doc("The first that fits wins.", max_length=32)] = []
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from stint.api.meta import Meta
+from stint.api.pricebook import PriceBook
 from stint.feeds import bundled
 from stint.kube import manifests
 from stint.kube.gang import GangState
@@ -311,3 +312,18 @@ def test_nodes_carry_the_label_that_a_topology_names():
     node = a_record(labels={**a_record().labels, "rack": "a", "row": "b"})
     (seen,) = look(resources=[a_resource(topology={"within": "rack"})], nodes=[node]).situation.nodes
     assert seen.labels == {"rack": "a"}
+
+
+def test_nodes_beyond_what_is_reserved_have_their_ordinary_price():
+    ri = {"name": "ri", "provider": "aws", "instanceType": "p4de.24xlarge", "nodes": 1, "usdPerNodeHour": 20}
+    book = msgspec.convert({"metadata": {"name": "b"}, "spec": {"commitments": [ri]}}, PriceBook)
+
+    def prices(*nodes: str) -> tuple[float, float]:
+        (offering,) = look(nodes=[a_record(n) for n in nodes], books=[book]).situation.offerings
+        assert offering.usd_per_node_hour is not None
+        assert offering.billed_usd_per_node_hour is not None
+        return offering.usd_per_node_hour.value, offering.billed_usd_per_node_hour.value
+
+    listed = CATALOGUE.list_price("aws", "us-east-1", "p4de.24xlarge").value
+    assert prices("n1") == (0, 20)
+    assert prices("n1", "n2") == pytest.approx((listed / 2, (20 + listed) / 2))
