@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from stint.api.parse import Known, deadline_of, freshness, to_job, to_overrides, with_books
-from stint.api.pricebook import PriceBook
+from stint.api.pricebook import PriceBook, SourceType, Spec
 from stint.api.quantity import duration, resources
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.commitments import OwnedMachine
@@ -291,3 +294,17 @@ def test_a_deadline_is_a_moment_in_utc_even_where_utc_has_no_date_for_it(written
     moment = deadline_of(resource.spec, NOW)
     assert moment == meant
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(moment), type=datetime) == meant
+
+
+def test_the_price_book_of_the_readme_is_one():
+    text = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    (block,) = [b for b in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "kind: PriceBook" in b]
+    written = yaml.safe_load(block)
+    strict = msgspec.defstruct(
+        "Strict", [("apiVersion", str), ("kind", str), ("metadata", dict), ("spec", Spec)], forbid_unknown_fields=True
+    )
+    book = msgspec.convert(written, PriceBook)
+    assert msgspec.convert(written, strict).spec == book.spec  # type: ignore[attr-defined]
+    assert {s.type for s in book.spec.sources} == set(SourceType) - {SourceType.WATT_TIME}
+    assert [c.name for c in with_books(CATALOGUE, [book]).commitments] == ["ri", "block", "racks", "plan"]
+    assert msgspec.to_builtins(book.spec.sources[5].tariffs[0].windows[0])["from"] == "07:00"
