@@ -7,6 +7,7 @@ covers a part of what runs, the price is the mean over the nodes that are there:
 
     price  = ordinary * (1 - f)              f: the part of the nodes that is covered, 1 while none is there yet
     billed = committed * f + ordinary * (1 - f)
+    new    = ordinary * (1 - g)              g: the part of the nodes that may still be bought that is covered
 """
 
 from __future__ import annotations
@@ -79,47 +80,80 @@ class Commitment:
 
 
 def with_commitments(
-    offerings: Mapping[OfferingId, Offering], nodes: Mapping[OfferingId, int], catalogue: Catalogue, now: datetime
+    offerings: Mapping[OfferingId, Offering],
+    nodes: Mapping[OfferingId, int],
+    room: Mapping[OfferingId, int],
+    catalogue: Catalogue,
+    now: datetime,
 ) -> dict[OfferingId, Offering]:
-    """The offerings at what one more hour of them costs. `nodes`: how many there are of each.
+    """The offerings at what one more hour of them costs.
 
-    A commitment is used up in the order in which commitments are written; one that covers several offerings is shared
-    out over their nodes alike. A reserved node whose commitment has ended, or not begun, has the price on demand.
+    A commitment is used up in the order in which the catalogue has them, by nodes that are there before those that may
+    come; one that covers several offerings is shared out over their nodes alike. A reserved node whose commitment has
+    ended, or not begun, has the price on demand.
+
+    Args:
+        nodes: how many there are of each.
+        room: how many more of each may be bought.
     """
     found = dict(offerings)
-    covered: dict[OfferingId, float] = {}  # part of the nodes for which somebody has paid
-    billed: dict[OfferingId, float] = {}  # and what was paid for that part
     ordinary = {o.id: _ordinary(o, catalogue) for o in offerings.values()}
+    open_ = {o: float(nodes.get(o, 0)) for o in offerings}  # nodes that nobody has paid for yet
+    buyable = {o: float(room.get(o, 0)) for o in offerings}
+    covered = dict.fromkeys(offerings, 0.0)  # the part for which somebody has, and what was paid for that part
+    billed = dict.fromkeys(offerings, 0.0)
     for commitment in catalogue.commitments:
         mine = [o for o in offerings.values() if commitment.covers(o)]
         if not commitment.holds(now):
             for o in mine:
-                if o.capacity_type is CapacityType.RESERVED and o.id not in covered:
-                    found[o.id] = replace(found[o.id], usd_per_node_hour=ordinary[o.id])
+                if o.capacity_type is CapacityType.RESERVED and not covered[o.id]:
+                    price = ordinary[o.id]
+                    found[o.id] = replace(found[o.id], usd_per_node_hour=price, billed_usd_per_node_hour=price)
             continue
-        open_ = {o.id: (1 - covered.get(o.id, 0.0)) * max(nodes.get(o.id, 0), 0) for o in mine}
-        part = _part(commitment, open_, ordinary)
+        ids = [o.id for o in mine]
+        part, used = _part(commitment, {o: open_[o] for o in ids}, ordinary, 0.0)
+        of_new, _ = _part(commitment, {o: buyable[o] for o in ids}, ordinary, used)
         for o in mine:
-            free = 1 - covered.get(o.id, 0.0)
             full = _rate(commitment, o, ordinary[o.id], catalogue, now)
             if full is None:
                 continue
-            covered[o.id] = covered.get(o.id, 0.0) + free * part
-            billed[o.id] = billed.get(o.id, 0.0) + free * part * full
+            free = 1 - covered[o.id]
+            covered[o.id] += free * part
+            billed[o.id] += free * part * full
+            open_[o.id] *= 1 - part
+            buyable[o.id] *= 1 - of_new
             found[o.id] = _priced(found[o.id], commitment, covered[o.id], billed[o.id], ordinary[o.id])
+            if room.get(o.id):
+                found[o.id] = _for_new(found[o.id], buyable[o.id] / room[o.id], ordinary[o.id])
     return found
 
 
 def _part(
-    commitment: Commitment, open_: Mapping[OfferingId, float], ordinary: Mapping[OfferingId, Figure | None]
-) -> float:
-    """Which part of the nodes that nobody else pays for it covers, from 0 to 1."""
+    commitment: Commitment,
+    wanted: Mapping[OfferingId, float],
+    ordinary: Mapping[OfferingId, Figure | None],
+    used: float,
+) -> tuple[float, float]:
+    """Which part of the nodes it covers, from 0 to 1, after so much of it has been used; and how much is used then.
+
+    It is measured in nodes, and a savings plan in dollars an hour.
+    """
     if commitment.plan_usd_per_hour is None:
-        there = sum(open_.values())
-        return min(1.0, commitment.nodes / there) if there else 1.0
-    keep = 1 - commitment.plan_discount
-    spent = sum(count * price.value * keep for o, count in open_.items() if (price := ordinary[o]) is not None)
-    return min(1.0, commitment.plan_usd_per_hour / spent) if spent else 1.0
+        have, need = float(commitment.nodes), sum(wanted.values())
+    else:
+        keep = 1 - commitment.plan_discount
+        have = commitment.plan_usd_per_hour
+        need = sum(count * price.value * keep for o, count in wanted.items() if (price := ordinary[o]) is not None)
+    left = max(0.0, have - used)
+    return (min(1.0, left / need) if need else 1.0), used + min(left, need)
+
+
+def _for_new(offering: Offering, beyond: float, ordinary: Figure | None) -> Offering:
+    """`beyond`: the part of the nodes that may be bought that nobody has paid for."""
+    if ordinary is None or offering.usd_per_node_hour is None:
+        return offering
+    new = replace(ordinary, value=ordinary.value * beyond)
+    return replace(offering, usd_per_new_node_hour=None if new.value == offering.usd_per_node_hour.value else new)
 
 
 def _ordinary(offering: Offering, catalogue: Catalogue) -> Figure | None:

@@ -85,6 +85,8 @@ def lines(situation: Situation, books: Sequence[PriceBook]) -> Iterator[Line]:
         yield Line(what="price", where=o.id, figure=o.usd_per_node_hour, unit="USD/node-h", marks=told)
         if o.billed_usd_per_node_hour:
             yield Line(what="billed", where=o.id, figure=o.billed_usd_per_node_hour, unit="USD/node-h", marks=committed)
+        if o.usd_per_new_node_hour:
+            yield Line(what="price of new", where=o.id, figure=o.usd_per_new_node_hour, unit="USD/node-h")
         if o.capacity_type is CapacityType.SPOT:
             asked = [SpotKey(o.provider, r, w, z) for r, z in places for w in (o.instance_type, o.gpu_model, ANY)]
             told = marks(Concern.INTERRUPTIONS, *asked)

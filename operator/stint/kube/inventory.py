@@ -145,12 +145,26 @@ def take_inventory(
         else:
             offering_of[NodeName(node.name)] = fact.id
     if now is not None and catalogue.commitments:
-        offerings = with_commitments(offerings, Counter(offering_of.values()), catalogue, now)
+        there = Counter(offering_of.values())
+        offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
     pools = {PoolName(p.metadata.name): _pool(p, tuple(members[PoolName(p.metadata.name)])) for p in own}
     for name, ids in members.items():
         if name not in pools:
             pools[name] = Pool(name=name, offerings=tuple(ids), inferred=True)
     return Inventory(offerings=offerings, pools=pools, offering_of=offering_of, problems=tuple(problems))
+
+
+def _room(
+    pools: Iterable[GPUPool], members: Mapping[PoolName, Iterable[OfferingId]], there: Mapping[OfferingId, int]
+) -> dict[OfferingId, int]:
+    """How many nodes may still be bought of each offering."""
+    room: dict[OfferingId, int] = {}
+    for pool in pools:
+        mine = tuple(members[PoolName(pool.metadata.name)])
+        if pool.spec.scaler is not None and pool.spec.limits is not None:
+            most = pool.spec.limits.max_nodes - sum(there.get(o, 0) for o in mine)
+            room |= {o: max(0, most) for o in mine}
+    return room
 
 
 def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

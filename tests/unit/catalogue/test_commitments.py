@@ -31,7 +31,7 @@ def priced(
     catalogue = replace(CATALOGUE, commitments=tuple(commitments))
     counts = nodes if isinstance(nodes, list) else [nodes] * len(offerings)
     there = {o.id: n for o, n in zip(offerings, counts, strict=True)}
-    found = with_commitments({o.id: o for o in offerings}, there, catalogue, now)
+    found = with_commitments({o.id: o for o in offerings}, there, {}, catalogue, now)
     figures = [(found[o.id].usd_per_node_hour, found[o.id].billed_usd_per_node_hour) for o in offerings]
     return [(price and price.value, billed and billed.value) for price, billed in figures]
 
@@ -42,6 +42,37 @@ def priced(
 )
 def test_reserved_nodes_are_sunk_and_those_beyond_have_their_ordinary_price(nodes, price, billed):
     assert priced(an_offering(usd=8.0), commitments=[reserved()], nodes=nodes) == [pytest.approx((price, billed))]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "room", "price", "new"),
+    [
+        (0, 4, 0.0, None),  # all that may be bought is paid for
+        (2, 2, 0.0, None),
+        (4, 4, 0.0, 8.0),  # nothing is left for the next one
+        (4, 0, 0.0, None),
+        (2, 8, 0.0, 6.0),  # two of eight
+        (8, 4, 4.0, 8.0),
+    ],
+)
+def test_a_node_that_would_be_bought_beyond_the_commitment_has_its_ordinary_price(nodes, room, price, new):
+    offering = an_offering(usd=8.0)
+    catalogue = replace(CATALOGUE, commitments=(reserved(),))
+    found = with_commitments({offering.id: offering}, {offering.id: nodes}, {offering.id: room}, catalogue, NOW)
+    o = found[offering.id]
+    assert o.usd_per_node_hour is not None
+    assert o.usd_per_node_hour.value == price
+    assert (o.usd_per_new_node_hour and o.usd_per_new_node_hour.value) == new
+
+
+def test_what_a_savings_plan_has_left_goes_to_nodes_that_may_be_bought():
+    offering = an_offering(usd=10.0)
+    plan = Commitment(name="sp", source="x", provider="aws", plan_usd_per_hour=28.0, plan_discount=0.3)
+    catalogue = replace(CATALOGUE, commitments=(plan,))
+    found = with_commitments({offering.id: offering}, {offering.id: 2}, {offering.id: 4}, catalogue, NOW)
+    new = found[offering.id].usd_per_new_node_hour
+    assert new is not None
+    assert new.value == pytest.approx(5.0)
 
 
 def test_the_nodes_of_two_pools_share_one_commitment():
@@ -78,10 +109,10 @@ def test_spot_is_never_committed():
 @pytest.mark.parametrize(
     ("now", "seen"),
     [
-        (NOW - HOUR, (LIST, None)),
+        (NOW - HOUR, (LIST, LIST)),
         (NOW, (0.0, 5.0)),
         (NOW + HOUR - timedelta(seconds=1), (0.0, 5.0)),
-        (NOW + HOUR, (LIST, None)),
+        (NOW + HOUR, (LIST, LIST)),
     ],
     ids=["before", "first instant", "last second", "after"],
 )
@@ -108,7 +139,7 @@ def test_a_machine_of_our_own_costs_the_power_beyond_idle_and_is_booked_with_its
     bought = reserved(usd_per_node_hour=None, owned=machine, start=datetime(2025, 1, 1, tzinfo=UTC))
     offering = an_offering(usd=9.0, capacity=CapacityType.OWNED, watts_per_node=a_figure(3200.0), usd_per_kwh=None)
     catalogue = replace(CATALOGUE, commitments=(bought,))
-    found = with_commitments({offering.id: offering}, {offering.id: 2}, catalogue, NOW)[offering.id]
+    found = with_commitments({offering.id: offering}, {offering.id: 2}, {}, catalogue, NOW)[offering.id]
     assert found.usd_per_node_hour is not None
     assert found.usd_per_node_hour.value == 0.0
     assert found.watts_per_node is not None
@@ -116,7 +147,7 @@ def test_a_machine_of_our_own_costs_the_power_beyond_idle_and_is_booked_with_its
     assert (found.usd_per_kwh.value, found.pue.value) == (0.2, 1.5)  # type: ignore[union-attr]
     assert found.billed_usd_per_node_hour is not None
     assert found.billed_usd_per_node_hour.value == pytest.approx(10.0 + 1.0 * 1.5 * 0.2)
-    later = with_commitments({offering.id: offering}, {}, catalogue, NOW + timedelta(days=365 * 4))[offering.id]
+    later = with_commitments({offering.id: offering}, {}, {}, catalogue, NOW + timedelta(days=365 * 4))[offering.id]
     assert later.billed_usd_per_node_hour is not None
     assert later.billed_usd_per_node_hour.value == pytest.approx(0.3), "written off"
 
