@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node, Utilisation
+from stint.model.figure import Confidence
 from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
 from stint.model.plan import Hold, Placement, Plan, Reason, Recall, Resize
 from stint.model.situation import Situation
@@ -219,7 +220,8 @@ class Metrics:
             labels = (o.pool, o.gpu_model, o.capacity_type.value, price.source)
             self.price.labels(*labels).set(price.value / o.whole_gpus(o.per_node.gpus))
             days = price.age_days(situation.now.date())
-            age = math.inf if days is None else days * 86_400
+            by_definition = price.confidence is Confidence.DEFINITION  # as what is paid for anyway: it never ages
+            age = 0.0 if by_definition else math.inf if days is None else days * 86_400
             ages[o.pool,] = max(ages.get((o.pool,), 0.0), age)
         _set(self.price_age, ages)
 
