@@ -84,12 +84,16 @@ class Feeds:
         """Until cancelled."""
         try:
             while True:
-                self._look()
+                try:
+                    self._look()
+                except Exception:
+                    log.exception("looking at price sources")  # a mistake of ours; the others may be fine next time
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
-            for kept in self._kept.values():
-                if kept.reading is not None:
-                    kept.reading.cancel()
+            readings = [kept.reading for kept in self._kept.values() if kept.reading is not None]
+            for reading in readings:
+                reading.cancel()
+            await asyncio.gather(*readings, return_exceptions=True)
 
     def _look(self) -> None:
         """Begin what is due; drop what is no longer asked for; notice when the hour has changed a price."""
@@ -122,7 +126,7 @@ class Feeds:
                 kept.due = time.monotonic() + 60 * source.every_minutes
                 kept.reading = asyncio.create_task(self._read(name, kept))
         now = self._now()
-        changed |= any(kept.state.changes(self._last, now) for kept in self._kept.values())
+        changed |= now < self._last or any(kept.state.changes(self._last, now) for kept in self._kept.values())
         self._last = now
         if changed:
             self._tell()

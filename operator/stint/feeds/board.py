@@ -223,14 +223,14 @@ def _believed(
             refused.append(Refused(fact.about, fact.value, Trouble.QUARANTINED, f"{why}; {kept}"))
         else:
             news.append(fact)
-    for fact in news:
-        if fact.since is not None:
-            known = [f for f in known if f.since is None or f.since < fact.since]
-            known.append(fact)
-        elif known and known[-1].value == fact.value and known[-1].until is None:
+    for fact in (f for f in news if f.since is None):
+        if known and known[-1].value == fact.value and known[-1].until is None:
             known[-1] = replace(known[-1], as_of=fact.as_of)
         else:
             known.append(fact if not known else replace(fact, since=reading.read_at))
+    series = [f for f in news if f.since is not None]
+    if series and (begins := series[0].since):
+        known = [f for f in known if f.since is None or f.since < begins] + series
     old = [f for f in known if f.since is None or f.since < reading.read_at - REMEMBERED]
     return tuple(known[max(0, len(old) - 1) :])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,6 +34,9 @@ class ConfigMapFeed:
         if not keys or any(k not in files for k in keys):
             wanted = self.key or "file that ends in .csv or .yaml"
             raise FeedError(f"ConfigMap {self.config_map} has no {wanted}; it has {there}")
-        readings = [(read_csv if k.endswith(".csv") else read_yaml)(files[k], self.name, now) for k in keys]
+        readings = [
+            await asyncio.to_thread(read_csv if k.endswith(".csv") else read_yaml, files[k], self.name, now)
+            for k in keys
+        ]
         whole = together(readings, self.name, now, confidence=Confidence.OVERRIDE, complete=True)
         return replace(whole, facts=tuple(replace(f, as_of=f.as_of or f.since) for f in whole.facts))

@@ -15,6 +15,7 @@ what is answered is taken to be true now.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -34,7 +35,7 @@ class HttpFeed:
         """See `Feed`."""
         payload, kind = await get(self.where)
         if kind == "text/csv":
-            reading = read_csv(payload.decode(errors="replace"), self.name, now)
+            reading = await asyncio.to_thread(read_csv, payload.decode(errors="replace"), self.name, now)
         else:
-            reading = read_json(payload, self.name, now)
+            reading = await asyncio.to_thread(read_json, payload, self.name, now)
         return replace(reading, as_of=now)

@@ -32,6 +32,7 @@ from stint.catalogue.layer import ANY, Concern, Place, PriceKey, SpotKey
 from stint.feeds.feed import USD, Fact, FeedError, Key, Reading
 
 MOST_ROWS = 50_000
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a ConfigMap may be a megabyte, which takes the other one long
 _COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Row))
 _TIMES = ("from", "until", "asOf")
 
@@ -62,7 +63,7 @@ def read_yaml(text: str, name: str, now: datetime) -> Reading:
         FeedError: it is neither.
     """
     try:
-        return _document(yaml.safe_load(text), name, now)
+        return _document(yaml.load(text, Loader=_LOADER), name, now)
     except yaml.YAMLError as error:
         raise FeedError(f"no YAML: {' '.join(str(error).split())[:200]}") from error
 

@@ -120,7 +120,10 @@ def restored(status: SourceStatus, name: str) -> FeedState:
     """A state as its status kept it: what an operator goes on with, and what the command line sees."""
     held: dict[Named, tuple[Fact, ...]] = {}
     for row in status.kept:
-        fact = to_fact(row)
+        try:
+            fact = to_fact(row)
+        except ValueError:
+            continue  # somebody else wrote there
         held[fact.concern, fact.key] = (*held.get((fact.concern, fact.key), ()), fact)
     return FeedState(name=name, up=status.up, message=status.message, last_good=status.last_good, held=held)
 

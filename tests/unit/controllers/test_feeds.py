@@ -13,9 +13,21 @@ from typing import Any
 import pytest
 
 from stint.api.meta import Meta
-from stint.api.pricebook import Carbon, Intensity, PriceBook, Source, SourceType, Spec, Status, TimeOfUse, Window
+from stint.api.pricebook import (
+    Carbon,
+    Intensity,
+    PriceBook,
+    Row,
+    Source,
+    SourceStatus,
+    SourceType,
+    Spec,
+    Status,
+    TimeOfUse,
+    Window,
+)
 from stint.catalogue.catalogue import Catalogue
-from stint.catalogue.layer import CarbonSignal
+from stint.catalogue.layer import CarbonSignal, Concern
 from stint.controllers import feeds
 from stint.controllers.feeds import Feeds
 from stint.controllers.pool_status import _book_status
@@ -146,6 +158,7 @@ async def test_a_restart_goes_on_with_what_the_status_keeps_while_the_source_is_
     assert figure is not None
     assert figure.source == "feed/mine/api"
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_what_another_address_said_is_forgotten_and_a_new_rhythm_forgets_nothing(room):
@@ -172,6 +185,24 @@ async def test_the_hour_changes_a_tariff_without_anybody_being_asked(room):
         NOW.replace(hour=6) + timedelta(days=1),
     ]
     assert room.feeds.catalogue(NOW).tariff_usd_per_kwh("dc").value == 0.3  # for whoever books what was
+
+
+async def test_a_clock_that_is_put_back_puts_the_tariff_back(room):
+    night = Window(start="22:00", to="06:00", per_kwh=0.1)
+    tariff = TimeOfUse(region="dc", per_kwh=0.3, windows=[night])
+    room.now = NOW.replace(hour=23)
+    room.books = [book(Source(name="power", type=SourceType.TARIFF, tariffs=[tariff], every_minutes=1000))]
+    await until(lambda: room.told and room.told[-1].tariff_usd_per_kwh("dc").value == 0.1)
+    room.now = NOW
+    await until(lambda: room.told[-1].tariff_usd_per_kwh("dc").value == 0.3)
+
+
+async def test_nonsense_in_a_status_is_passed_over(room):
+    room.world.status = 503
+    nonsense = SourceStatus(name="api", up=True, kept=[Row(value=3.0), Row(what=Concern.CARBON, value=1.0)])
+    room.books = [book(http(room.world), status=Status(sources=[nonsense]))]
+    await until(room.feeds.settled)
+    assert room.price() == 55.04
 
 
 async def test_one_that_breaks_in_a_way_nobody_foresaw_leaves_the_others_alone(room, monkeypatch):

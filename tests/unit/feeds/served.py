@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from stint.feeds.feed import FeedError
@@ -51,4 +52,6 @@ async def serving() -> AsyncIterator[World]:
     world.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield world
     world.over.set()
+    async with aiohttp.ClientSession() as last, last.get(world.url) as answer:
+        await answer.read()  # whoever connected before it has been let in by now, and can be shown out
     await runner.cleanup()
