@@ -10,7 +10,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, eva, gang, gavel, idle, informer, kind, month, openb, plain, planner, recover, storm
+from hack.bench import (
+    decide,
+    eva,
+    gang,
+    gavel,
+    idle,
+    informer,
+    kind,
+    ledger,
+    month,
+    openb,
+    plain,
+    planner,
+    recover,
+    storm,
+)
 from hack.bench.fleets import JOBS
 
 Rows = list[dict[str, Any]]
@@ -39,6 +54,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "gavel": gavel.rows,
     "month": month.month,
     "simspeed": month.simspeed,
+    "ledger": ledger.rows,
 }
 TRACED = ("openb", "eva", "gavel", "month", "simspeed")  # left out of `all` where there are no traces
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from rich.text import Text
 from hack import build, fleet
 from hack.build import step
 from hack.cluster import Cluster, eventually, running_cluster
-from hack.demo import baselines, picture, scenarios
+from hack.demo import baselines, picture, recount, scenarios
 from hack.demo.workers import Workers
 from hack.processes import HopelessError
+from stint.cli.report import from_cluster, show
 from stint.cli.sources import situation_from_cluster
+from stint.ledger.report import entries, report
 
 PACE = 2400.0  # seconds that pass for the jobs in one of ours
 PICTURE_AFTER_S = 14.0
@@ -102,6 +105,30 @@ def watch(cluster: Cluster, workers: Workers, started: float) -> tuple[list[dict
             time.sleep(0.5)
 
 
+def closed(cluster: Cluster) -> bool:
+    """Whether every job's ledger is, and the days have all of it."""
+    jobs = cluster.get("tj", "-A")["items"]
+    rows = [row for day in cluster.get("dailyspends", "-A")["items"] for row in day["spec"].get("rows", [])]
+    booked = sum(float(j["status"].get("spentExactly", 0)) for j in jobs)
+    kept = sum(sum(row["line"].get("components", {}).values()) for row in rows)
+    return all(j["status"].get("ledger", {}).get("closed") for j in jobs) and abs(booked - kept) < 0.005
+
+
+def spend_report(cluster: Cluster, recounted: float) -> None:
+    """Who spent what, as `stint report` has it; and the same recounted from pods' own times."""
+    days = asyncio.run(from_cluster(cluster.kubeconfig, None))
+    first, last = (f(date.fromisoformat(spec.day) for _, spec in days) for f in (min, max))
+    found = entries(days, first=first, last=last)
+    for by in ("namespace", "pool"):
+        console.print()
+        show(report(found, by, first=first, last=last), days, console)
+    booked = sum(e.line.components.hardware for e in found if e.job)
+    console.print(
+        f"What jobs paid for nodes, counted once more from the API server's own pod times by other code: "
+        f"{recounted:,.2f} USD; in the ledger {booked:,.2f} USD; difference {abs(recounted - booked):.2f} USD."
+    )
+
+
 def summary(jobs: list[dict[str, Any]], others: list[baselines.Bill], news: list[str]) -> int:
     """The bill, and whether promises were kept; the exit code says whether every job finished."""
     done = [j for j in jobs if j["status"].get("phase") == "Succeeded"]
@@ -158,10 +185,19 @@ def main() -> int:
             started = time.monotonic()
             began = time.time()
             try:
-                eventually(lambda: all(j.get("status") for j in cluster.get("tj", "-A")["items"]), what="statuses")
-                jobs, news = watch(cluster, workers, started)
+                with recount.Recount(cluster.kubeconfig) as counter:
+                    eventually(lambda: all(j.get("status") for j in cluster.get("tj", "-A")["items"]), what="statuses")
+                    jobs, news = watch(cluster, workers, started)
+                    eventually(lambda: closed(cluster), timeout=60, what="the ledgers to be closed")
+                    prices = {
+                        str(o.pool): (o.usd_per_node_hour.value, o.per_node.gpus)
+                        for o in before.offerings
+                        if o.usd_per_node_hour is not None
+                    }
+                    recounted = counter.usd(prices, PACE)
             finally:
                 workers.stop()
+            spend_report(cluster, recounted)
             if options.picture is not None:
                 options.picture.write_text(picture.page(url, began, time.time(), at=began + PICTURE_AFTER_S))
             return summary(jobs, baselines.bills(before), news)

@@ -1,6 +1,4 @@
-"""What holds of the cost to finish and of booking, whatever the numbers."""
-
-from datetime import UTC, datetime, timedelta
+"""What holds of the cost to finish whatever the numbers."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stint.cost.finish import COMPONENTS, CostToFinish, FinishInputs, cost_to_finish
-from stint.cost.spending import accrue
 
 AMOUNTS = {
     "work_hours": st.floats(0, 500) | st.just(np.inf),
@@ -86,30 +83,3 @@ def test_columns_do_not_know_of_each_other(first, second):
 def test_a_deadline_further_away_never_costs_more(way):
     nearer, further = run(way, {**way, "hours_to_deadline": way["hours_to_deadline"] + 1}).total_usd
     assert further <= nearer
-
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@UNHURRIED
-@given(
-    rate=st.floats(0, 1e4),
-    seconds=st.integers(1, 10**6),
-    cuts=st.lists(st.integers(0, 10**6), max_size=20),
-)
-def test_booking_in_any_pieces_and_in_any_order_comes_to_the_same(rate, seconds, cuts):
-    end = START + timedelta(seconds=seconds)
-    whole, _ = accrue(0.0, START, rate, end)
-    spent, through = 0.0, START
-    for cut in [*cuts, seconds, seconds]:  # unsorted: some come twice, some late
-        spent, through = accrue(spent, through, rate, START + timedelta(seconds=min(cut, seconds)))
-    assert through == end
-    assert spent == pytest.approx(whole, rel=1e-9)
-
-
-@UNHURRIED
-@given(rate=st.floats(0, 1e4), spent=st.floats(0, 1e9), hours=st.floats(-1e5, 1e5))
-def test_what_is_spent_never_shrinks(rate, spent, hours):
-    after, through = accrue(spent, START, rate, START + timedelta(hours=hours))
-    assert after >= spent
-    assert through >= START

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stint.api import gpupool, pricebook, trainingjob
+from stint.api import gpupool, ledger, pricebook, trainingjob
 from stint.api.schema import rule, structural
 
 GROUP = "stint.dev"
@@ -24,7 +24,7 @@ class Kind:
     namespaced: bool
     description: str
     spec: type[msgspec.Struct]
-    status: type[msgspec.Struct]
+    status: type[msgspec.Struct] | None  # None: it has no status
     rules: tuple[tuple[str, str], ...] = ()
     root_rules: tuple[tuple[str, str], ...] = ()
     columns: tuple[tuple[str, str, str, str, int], ...]  # name, type, path, text, priority
@@ -64,8 +64,10 @@ TRAINING_JOB = Kind(
         ("Reason", "string", ".status.reason", "", 1),
         ("Next-Best", "string", ".status.nextBest.offering", "Where it would have run instead", 1),
         ("Saved", "string", ".status.savedUsd", "Against the next best place", 1),
-        ("kWh", "string", ".status.energyKwh", "To finish, as estimated", 1),
-        ("CO2kg", "string", ".status.carbonKg", "To finish, as estimated", 1),
+        ("vs-Default", "string", ".status.ledger.savedUsd", "Against the default scheduler, on demand, so far", 1),
+        ("Waste%", "string", ".status.ledger.waste", "Part of the GPU time that was not useful", 1),
+        ("kWh", "string", ".status.ledger.energyKwh", "So far", 1),
+        ("CO2kg", "string", ".status.ledger.carbonKg", "So far", 1),
     ),
     selectable=(".spec.queue", ".status.phase", ".status.pool"),
     scale={
@@ -116,7 +118,25 @@ PRICE_BOOK = Kind(
     ),
 )
 
-KINDS = (TRAINING_JOB, GPU_POOL, PRICE_BOOK)
+DAILY_SPEND = Kind(
+    kind="DailySpend",
+    plural="dailyspends",
+    short="spend",
+    namespaced=True,
+    description="What a namespace's jobs cost on one day. Stint writes it; it outlives the jobs.",
+    spec=ledger.DaySpec,
+    status=None,
+    columns=(
+        ("USD", "string", ".spec.usd", "Of all its jobs", 0),
+        ("GPU-H", "string", ".spec.gpuHours", "", 0),
+        ("Useful%", "string", ".spec.usefulPercent", "Part of the GPU time that was useful", 0),
+        ("kWh", "string", ".spec.energyKwh", "", 0),
+        ("CO2kg", "string", ".spec.carbonKg", "", 0),
+        ("Age", "date", ".metadata.creationTimestamp", "", 0),
+    ),
+)
+
+KINDS = (TRAINING_JOB, GPU_POOL, PRICE_BOOK, DAILY_SPEND)
 
 
 def definition(kind: Kind) -> dict[str, Any]:
@@ -132,10 +152,11 @@ def definition(kind: Kind) -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": {"description": "What is wanted.", **spec},
-            "status": {"description": "What is, as Stint sees it.", **structural(kind.status)},
+            "spec": {"description": "What is wanted." if kind.status else "What was.", **spec},
         },
     }
+    if kind.status is not None:
+        schema["properties"]["status"] = {"description": "What is, as Stint sees it.", **structural(kind.status)}
     if kind.root_rules:
         schema["x-kubernetes-validations"] = [rule(*r) for r in kind.root_rules]
     version: dict[str, Any] = {
@@ -143,7 +164,7 @@ def definition(kind: Kind) -> dict[str, Any]:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}} | ({"scale": kind.scale} if kind.scale else {}),
+        "subresources": ({"status": {}} if kind.status else {}) | ({"scale": kind.scale} if kind.scale else {}),
         "additionalPrinterColumns": [_column(*c) for c in kind.columns],
     }
     if kind.selectable:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from stint.api.ledger import Ledger
 from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import PRESERVE, doc
 from stint.model.job import OnExceed, OnMiss, Phase
@@ -402,8 +403,9 @@ class Status(Camel, kw_only=True):
     rejected: Annotated[list[Rejected], doc("Why not elsewhere: the ten that came nearest.", max_length=10)] = []
     usage: Annotated[Usage | None, doc("What Prometheus measured last.")] = None
     progress: Annotated[Progress, doc("How far it is.")] = msgspec.field(default_factory=Progress)
-    spent_through: Annotated[datetime | None, doc("Until when spentUsd is booked.")] = None
-    spent_exactly: Annotated[float, doc("spentUsd before it was rounded.", extra={"minimum": 0})] = 0.0
+    spent_through: Annotated[datetime | None, doc("Until then it is booked, once and for all.")] = None
+    spent_exactly: Annotated[float, doc("What is booked until then, in US dollars.", extra={"minimum": 0})] = 0.0
+    ledger: Annotated[Ledger, doc("What for, where and on which day.")] = msgspec.field(default_factory=Ledger)
     retries: Annotated[int, doc("How often the gang started again after a worker failed.")] = 0
     rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
     taken_back: Annotated[

@@ -13,7 +13,7 @@ import msgspec
 
 from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
-from stint.cli import prices, quote, replay, show, simulate, whatif
+from stint.cli import prices, quote, reconcile, replay, report, show, simulate, top, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.controllers.status import outcomes
 from stint.decide import decide
@@ -77,6 +77,9 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "explain": explain,
     "quote": quote.quote,
     "prices": prices.prices,
+    "top": top.top,
+    "report": report.spending,
+    "reconcile": reconcile.reconcile,
     "simulate": simulate.simulate,
     "replay": replay.replay,
 }

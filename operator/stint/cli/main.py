@@ -1,7 +1,7 @@
-"""stint run | plan | explain | quote | prices | simulate | replay. Also `kubectl stint ...`.
+"""stint run | plan | explain | quote | prices | top | report | reconcile | simulate | replay. Also `kubectl stint ...`.
 
 Exit codes: 0 fine; 1 no cluster, no such job; 2 the command line or a file is wrong; 3 a deadline or a budget does
-not hold, or a stored decision is not made again; 130 stopped by Ctrl-C.
+not hold, a stored decision is not made again, or a bill is not what was booked; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import aiohttp
 
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
-from stint.cli import commands, replay, simulate, whatif
+from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -27,9 +27,9 @@ from stint.placement.solvers import SOLVERS
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(prog=_program(), description="GPU jobs where finishing costs least.")
-    top.add_argument("--version", action="version", version=f"stint {__version__}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(prog=_program(), description="GPU jobs where finishing costs least.")
+    whole.add_argument("--version", action="version", version=f"stint {__version__}")
+    verbs = whole.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     run = verbs.add_parser("run", help="be the operator")
     run.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the Pod's own account")
@@ -103,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     quote.add_argument("--situation", dest="file", type=Path, help="a stored situation instead of a cluster")
     _common(quote)
 
+    top.add_parser(verbs)
+    report.add_parser(verbs)
+    reconcile.add_parser(verbs)
     simulate.add_parser(verbs)
     replay.add_parser(verbs)
 
@@ -117,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     prices.add_argument("--region", help="only this one")
     prices.add_argument("--gpus", action="store_true", help="list the GPU models of the catalogue instead")
     prices.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
-    return top
+    return whole
 
 
 def _plan_timeout(text: str) -> float:

@@ -61,7 +61,8 @@ def prices(options: argparse.Namespace) -> int:
         return 0
     books: list[PriceBook] = []
     if options.file is None:
-        situation, books = asyncio.run(look(options.kubeconfig))
+        seen, books = asyncio.run(look(options.kubeconfig))
+        situation = seen.situation
     else:
         situation = situation_of(options)
     today = situation.now.date()

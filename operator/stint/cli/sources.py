@@ -17,11 +17,12 @@ from stint.api import snapshot
 from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.controllers.bookkeeper import Bookkeeper
 from stint.errors import StintError
 from stint.feeds import bundled
 from stint.feeds.sources import standing
 from stint.kube.client import Api, ApiError, connect
-from stint.kube.observe import Caches, observe
+from stint.kube.observe import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer
@@ -50,9 +51,9 @@ async def situation_from_cluster(
     as_if_new: bool = False,
     without_stint: bool = False,
 ) -> Situation:
-    """Look once, as the operator does all the time; see `look`."""
-    situation, _ = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
-    return situation
+    """Look once, as the operator does all the time: `look`'s situation."""
+    seen, _ = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
+    return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
 
 
 async def look(
@@ -61,11 +62,11 @@ async def look(
     besides: Sequence[TrainingJob] = (),
     as_if_new: bool = False,
     without_stint: bool = False,
-) -> tuple[Situation, list[PriceBook]]:
-    """What is decided on there, and the PriceBooks, whose statuses tell how their sources are.
+) -> tuple[Observation, list[PriceBook]]:
+    """Look once, as the operator does all the time, with what everybody has spent until now; and the PriceBooks.
 
-    Sources are not asked again: their figures are those that the operator keeps in the statuses, so that what is seen
-    from outside is what it decides by.
+    Sources of prices are not asked again: their figures are those that the operator keeps in the PriceBooks' statuses,
+    so that what is seen from outside is what it decides by.
 
     Args:
         besides: TrainingJobs that are taken to be there, too, submitted now; each needs a uid.
@@ -108,9 +109,10 @@ async def look(
         workloads=[w for some in workloads for w in some],
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
-    seen = observe(caches, standing(bundled.load(), books, now), Settings(), now=now, created=created, empty_since={})
-    notes = (*seen.situation.notes, "seen from outside: utilisation was not looked at")
-    return replace(seen.situation, notes=notes), books
+    catalogue = standing(bundled.load(), books, now)
+    seen = observe(caches, catalogue, Settings(), now=now, created=created, empty_since={})
+    keeper = Bookkeeper(of=lambda at: at, catalogue=catalogue)
+    return with_spending(seen, keeper.book(seen, caches, {}, known_until=now)), books
 
 
 async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:

@@ -17,7 +17,9 @@ import msgspec
 from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers import status as told
+from stint.controllers.bookkeeper import Bookkeeper
 from stint.controllers.clock import Clock
+from stint.controllers.daybooks import Daybooks
 from stint.controllers.planner import Planner
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
@@ -28,7 +30,7 @@ from stint.kube.client import Api, ApiError, FencedError
 from stint.kube.events import About, Recorder
 from stint.kube.gang import GangState
 from stint.kube.manifests import PlanNote, made_from
-from stint.kube.observe import Caches, Observation, Seen, observe
+from stint.kube.observe import Caches, Observation, Seen, Spending, observe, with_spending
 from stint.metrics.exporter import Metrics
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, Phase
@@ -100,6 +102,9 @@ class Cycle:
     catalogue: Catalogue
     settings: Settings
     caches: Callable[[], Caches]
+    books: Bookkeeper
+    days: Daybooks
+    known_until: Callable[[], datetime]  # on the wall's clock: what happened until then has been told
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
     hindrance: Callable[[], str]  # rights that are missing; empty: none
@@ -144,8 +149,10 @@ class Cycle:
         started = time.monotonic()
         if self.steer is not None:
             await self.steer()
-        seen_before = self.observation
-        observation = self._observe()
+        caches = self._caches()
+        observation = self._observe(caches)
+        await self.days.begin(observation)
+        observation = self._booked(observation, caches)
         self.observation = observation
         await self._release(observation)
         decide_started = time.monotonic()
@@ -160,7 +167,6 @@ class Cycle:
         await self.pools.act(observation, plan, now=observation.situation.now)
         await self._tell(observation, outcomes, besides=taken_back | refused)
         await self.pools.tell(observation, plan)
-        self._count(seen_before, observation)
         unhurried = SETTLED_TICK_S if self._settled(observation, plan) else TICK_S
         self._tick_s = STARTS_AT_ONCE_S if self._untold else unhurried
         self.last_finished = time.monotonic()
@@ -174,12 +180,23 @@ class Cycle:
             return False
         return all(s.job is None or s.progress.running_since is not None for s in observation.seen.values())
 
-    def _observe(self) -> Observation:
-        caches, now = self.caches(), self.clock.now()
-        if self._untold:
-            there = {t.metadata.uid for t in caches.trainingjobs}
-            self._untold = {uid: untold for uid, untold in self._untold.items() if uid in there}
-            caches = replace(caches, trainingjobs=[self._as_will_be_told(t) for t in caches.trainingjobs])
+    def _caches(self) -> Caches:
+        caches = self.caches()
+        if not self._untold:
+            return caches
+        there = {t.metadata.uid for t in caches.trainingjobs}
+        self._untold = {uid: untold for uid, untold in self._untold.items() if uid in there}
+        return replace(caches, trainingjobs=[self._as_will_be_told(t) for t in caches.trainingjobs])
+
+    def _booked(self, observation: Observation, caches: Caches) -> Observation:
+        """With what everybody has spent until now."""
+        known_until = min(self.clock.of(self.known_until()), observation.situation.now)
+        spending = self.books.book(observation, caches, self.usage, known_until=known_until)
+        self.days.book_nodes(known_until)
+        return with_spending(observation, spending)
+
+    def _observe(self, caches: Caches) -> Observation:
+        now = self.clock.now()
         created = {
             t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
             for t in caches.trainingjobs
@@ -251,11 +268,21 @@ class Cycle:
         status = self._after_recall(seen, recall, observation.situation.now)
         assert seen.job is not None
         outcome = None if seen.job.suspended else recall
-        after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status), progress=status.progress)
+        after = replace(
+            seen,
+            resource=msgspec.structs.replace(seen.resource, status=status),
+            progress=status.progress,
+            spending=self._owing(seen, seen.progress.estimate - status.progress.units_done),
+        )
         await self._write(after, outcome, observation)
         await self._let_go(after)
         if recall.reason is Reason.DID_NOT_START:
             self.metrics.rolled_back(recall.reason.value)
+
+    def _owing(self, seen: Seen, units: float) -> Spending:
+        """Work that is lost will be done again, and be told apart."""
+        ledger = self.books.owe(seen.resource.metadata.uid, units)
+        return seen.spending if ledger is None else replace(seen.spending, ledger=ledger)
 
     async def _let_go(self, seen: Seen) -> None:
         """Of a gang's nodes, once its status says so."""
@@ -324,7 +351,7 @@ class Cycle:
         gpu_model = gang.plan.gpu_model if gang.plan else old.gpu_model
         if gpu_model and since is not None:
             before = replace(job, work=replace(job.work, units_done=seen.progress.units_done))
-            ran = hours_between(since, gang.ended or now)
+            ran = hours_between(since, self.clock.of(gang.ended) if gang.ended else now)
             workers = len(gang.plan.nodes) if gang.plan else old.workers
             kept = units_kept(before, gpu_model, workers, ran_hours=ran)
         status = msgspec.structs.replace(
@@ -418,7 +445,7 @@ class Cycle:
         writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             old = seen.resource.status
-            if key in besides or old.phase in ENDED:
+            if key in besides or (old.phase in ENDED and old.ledger.closed):
                 continue
             if len(writes) >= TELL_AT_ONCE:
                 await together("telling", writes)
@@ -446,7 +473,7 @@ class Cycle:
                 self._untold[uid] = _Untold(new, since)
                 return
         self._untold.pop(uid, None)
-        loud = untold is not None or told.significant(old, new)
+        loud = untold is not None or seen.spending.pressing or told.significant(old, new)
         if (new == old and not untold) or (not loud and self._recent(uid, len(observation.situation.jobs))):
             return
         meta = resource.metadata
@@ -475,26 +502,6 @@ class Cycle:
         now = time.monotonic()
         written = self._written.setdefault(uid, now - every * (zlib.crc32(uid.encode()) % 1000) / 1000)
         return now - written < every
-
-    def _count(self, before: Observation | None, now: Observation) -> None:
-        """Dollars that were spent since the last cycle, by where."""
-        if before is None:
-            return
-        for key, seen in now.seen.items():
-            earlier = before.seen.get(key)
-            plan = seen.gang.plan
-            if earlier is None or plan is None:
-                continue
-            dollars = seen.spent_usd - earlier.spent_usd
-            pool, _, rest = plan.offering.partition("/")
-            if dollars > 0:
-                self.metrics.spent(
-                    namespace=seen.resource.metadata.namespace,
-                    pool=pool,
-                    gpu_model=plan.gpu_model,
-                    capacity_type=rest.rpartition("/")[2],
-                    dollars=dollars,
-                )
 
 
 _WORRYING = frozenset(

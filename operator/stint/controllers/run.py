@@ -23,8 +23,10 @@ from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
+from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
+from stint.controllers.daybooks import EVERY_S, KEEP_DAYS, Daybooks
 from stint.controllers.feeds import Feeds
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.planner import TIMEOUT_S, Planner
@@ -38,7 +40,7 @@ from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
 from stint.kube import rights
 from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client import Api, ApiError, FencedError, connect
 from stint.kube.events import Recorder
 from stint.kube.informer import Informer
 from stint.kube.lease import Leadership
@@ -79,6 +81,7 @@ SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
 RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
+DAYS_EVERY_S = 5.0  # a look at what is due
 UNWATCHED_S = 2.0  # between lists of our own resources while kopf does not watch them
 # The API server accepts objects that are nested 10,000 deep; Python by itself gives up at 1,000, and one such object in
 # a list would hide all others.
@@ -105,6 +108,7 @@ class Options:
     webhook_port: int | None = None  # None: an admission policy gates pods
     webhook_certificates: Path | None = None
     plan_timeout_s: float = TIMEOUT_S
+    keep_days: int = KEEP_DAYS  # DailySpends older than that are deleted
     settings: Settings = field(default_factory=Settings)
 
 
@@ -182,7 +186,7 @@ class Operator:
             namespace=options.namespace,
             name="stint",
             identity=options.identity,
-            on_gain=self.knocker.knock,
+            on_gain=self._leads,
         )
         api.may_write = self.leadership.certain
         events = Recorder(api, options.identity)
@@ -209,16 +213,24 @@ class Operator:
         async def fell_back(text: str) -> None:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
 
-        shipped = bundled.load()
+        catalogue = bundled.load()
         self.feeds = Feeds(
             api=api,
-            shipped=shipped,
+            shipped=catalogue,
             books=lambda: tuple(self.price_books.items.values()),
             namespace=options.namespace,
             tokens=options.feed_tokens,
             metrics=self.metrics,
             now=self.clock.now,
             on_change=self._reprice,
+        )
+        self.books = Bookkeeper(of=self.clock.of, catalogue=catalogue, count=self.metrics.booked)
+        self.days = Daybooks(
+            api=api,
+            namespace=options.namespace,
+            books=self.books,
+            keep_days=options.keep_days,
+            every_s=max(1.0, EVERY_S / options.pace),
         )
         self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
         self.cycle = Cycle(
@@ -241,25 +253,43 @@ class Operator:
             events=events,
             metrics=self.metrics,
             clock=self.clock,
-            catalogue=shipped,
+            catalogue=catalogue,
             settings=options.settings,
             caches=self._caches,
+            books=self.books,
+            days=self.days,
+            known_until=self._known_until,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
-            notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            notes=lambda: tuple(filter(None, (self._usage_wrong, self.days.absent))),
             hindrance=self._hindrance,
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
         )
 
+    def _leads(self) -> None:
+        """What was booked in an earlier reign of ours may not be what others have booked since."""
+        before = self.leadership.led_before_until
+        self.books.begin(self.clock.of(before) if before else EPOCH)
+        self.days.stop()
+        self.knocker.knock()
+
+    def _known_until(self) -> datetime:
+        silent_s = time.monotonic() - self.pods.last_heard
+        return known_until(datetime.now(UTC), self.api.server_time(), silent_s)
+
     def _changed(self, old: object, new: object) -> None:
         """A pod that is not ours knocks only when it comes or goes."""
+        if new is None and isinstance(old, PodRecord):
+            self.books.gone(old, datetime.now(UTC))
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
             return
         self.knocker.knock()
 
     def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
         """Heartbeats do not knock."""
+        if new is None and old is not None:
+            self.books.gone(old, datetime.now(UTC))
         if old is None or new is None or old != new:
             self.knocker.knock()
 
@@ -386,6 +416,16 @@ class Operator:
             if changed:
                 self.knocker.knock()
 
+    async def keep_days(self) -> None:
+        """Write what jobs and nodes cost day by day, beside the cycle: nobody waits for it."""
+        while True:
+            await asyncio.sleep(max(1.0, DAYS_EVERY_S / self.options.pace))
+            if self.leadership.certain() and self.cycle.observation is not None:
+                try:
+                    await self.days.write(self.clock.now())
+                except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
+                    log.warning("DailySpends: %s", error or type(error).__name__)
+
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
         while self.prometheus is not None:
@@ -455,6 +495,7 @@ async def run(options: Options) -> None:
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
             "feeds": operator.feeds.run(),
+            "days": operator.keep_days(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from stint.api.ledger import Ledger
 from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob, Usage
@@ -16,6 +17,7 @@ from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
+from stint.ledger.days import whole
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, STEPS, JobId, Phase
 from stint.model.market import Offering
@@ -100,9 +102,10 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
         phase=phase.value,
         ready_workers=seen.gang.ready_workers if phase in (Phase.STARTING, Phase.RUNNING) else 0,
         selector=f"{JOB_LABEL}={resource.metadata.name}" if steers is None else selector(steers.kind, steers.name),
-        spent_exactly=seen.spent_usd,
+        spent_exactly=seen.spending.settled_usd,
         spent_usd=usd(seen.spent_usd),
-        spent_through=seen.spent_through,
+        spent_through=seen.spending.through,
+        ledger=_summed(seen.spending.ledger),
         budget_usd=usd(resource.spec.budget.usd) if resource.spec.budget else "",
         deadline=deadline_of(resource.spec, seen.created),
         progress=seen.progress,
@@ -112,6 +115,21 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
     late = status.deadline - status.finish if status.deadline and status.finish else None
     status = msgspec.structs.replace(status, slack=span(late) if late is not None and phase not in ENDED else old.slack)
     return msgspec.structs.replace(status, conditions=_conditions(status, seen, outcome, context))
+
+
+def _summed(ledger: Ledger) -> Ledger:
+    """With the figures that people look at."""
+    line = whole(ledger)
+    if line is None:
+        return ledger
+    gpu_seconds = line.gpu_seconds.total
+    return msgspec.structs.replace(
+        ledger,
+        saved_usd=usd(line.baseline_usd - line.total_usd) if ledger.baseline_usd is not None else "",
+        waste=f"{100 * (1 - line.gpu_seconds.useful / gpu_seconds):.0f}" if gpu_seconds else "",
+        energy_kwh=f"{line.energy_kwh:.1f}",
+        carbon_kg=f"{line.carbon_g / 1000:.2f}",
+    )
 
 
 def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase: Phase) -> Status:
@@ -360,6 +378,7 @@ _ROLLING = (
     "spent_usd",
     "spent_exactly",
     "spent_through",
+    "ledger",
     "estimated_usd",
     "slack",
     "finish",
@@ -374,7 +393,7 @@ def significant(old: Status, new: Status) -> bool:
     quiet = msgspec.structs.replace(new, **still)
     if old.progress.running_since != new.progress.running_since or old.progress.units_done != new.progress.units_done:
         return True
-    if _idle(old) != _idle(new):
+    if _idle(old) != _idle(new) or old.ledger.closed != new.ledger.closed:
         return True
     return _without_times(quiet) != _without_times(old)
 

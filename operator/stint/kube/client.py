@@ -10,9 +10,12 @@ import asyncio
 import base64
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +43,7 @@ _ATTEMPTS = 4
 _LONGEST_PAUSE_S = 5.0  # a server that asks for more is left alone: what was to be written is out of date by then
 WRITE_TIMEOUT_S = 3.0  # less than the time between a leader's giving up and a standby's taking over
 _READS = frozenset({"GET"})
+_DATE_LASTS_S = 60.0
 # What the library raises where a kubeconfig is broken, or is just being written.
 _UNREADABLE = (k8s_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError)
 
@@ -189,6 +193,7 @@ class Api:
         self.may_write: Callable[[], bool] = lambda: True
         self._agent = f"stint/{__version__}" + (f" ({agent})" if agent else "")
         self.requests: dict[tuple[str, int], int] = {}  # (verb, status) -> how many
+        self._date: tuple[str, float] = ("", 0.0)  # what the server said the time was, and when on our own clock
         connector = aiohttp.TCPConnector(ssl=connection.ssl_context(), limit=0)
         self._session = aiohttp.ClientSession(connector=connector)
         fenced = _fenced_by(lambda: self.may_write())
@@ -274,9 +279,21 @@ class Api:
         async with session.request(verb, url, params=params, data=data, headers=headers, timeout=timeout) as response:
             payload = await response.read()
             self._count(verb, response.status)
+            self._date = response.headers.get("Date", ""), time.monotonic()
             if response.status >= 400:
                 raise error_of(response.status, payload, response.headers.get("Retry-After"))
             return payload
+
+    def server_time(self) -> datetime | None:
+        """What time it is by the API server, to the second below; None: it has not told for a while."""
+        text, at = self._date
+        age = time.monotonic() - at
+        if not text or age > _DATE_LASTS_S:
+            return None
+        try:
+            return parsedate_to_datetime(text) + timedelta(seconds=age)
+        except ValueError:
+            return None
 
     def _count(self, verb: str, status: int) -> None:
         self.requests[verb, status] = self.requests.get((verb, status), 0) + 1
@@ -325,6 +342,11 @@ class Api:
         """The object as patched."""
         params = {"fieldManager": FIELD_MANAGER}
         return msgspec.json.decode(await self.raw("PATCH", path, params=params, body=body, content_type=content_type))
+
+    async def replace(self, path: str, body: object) -> Any:
+        """The object as replaced; a conflict where it is no longer of the body's resourceVersion."""
+        params = {"fieldManager": FIELD_MANAGER}
+        return msgspec.json.decode(await self.raw("PUT", path, params=params, body=body))
 
     async def apply_status(self, path: str, body: object) -> Any:
         """The object after a server-side apply on its status subresource: our fields, ours alone."""

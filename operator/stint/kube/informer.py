@@ -82,7 +82,7 @@ class Informer(Generic[WireT, RecordT]):
 
         Args:
             reduce: returns (uid, resourceVersion, record).
-            on_change: gets (old, new), either of them None.
+            on_change: gets (old, new), either of them None. Of what is gone, `old` is as it was in the end.
             on_gap: called when the server had forgotten where we were, so that it was listed anew.
             may_be_absent: the server need not know the kind; until it does, there are none.
             on_sync: called when it has been listed for the first time.
@@ -184,7 +184,7 @@ class Informer(Generic[WireT, RecordT]):
             return
         meta = msgspec.json.decode(event.object, type=_Head).metadata
         if event.type == "DELETED":
-            self._drop(meta.uid, meta.resource_version)
+            self._drop(meta.uid, meta.resource_version, self._last(event.object))
         else:
             self._store(self._object.decode(event.object))
         self._version = meta.resource_version
@@ -208,11 +208,19 @@ class Informer(Generic[WireT, RecordT]):
         self._on_change(old, record)
         return uid
 
-    def _drop(self, uid: str, version: str) -> None:
+    def _last(self, payload: msgspec.Raw) -> RecordT | None:
+        """What an object was when it went; None: it cannot be read."""
+        try:
+            return self._reduce(self._object.decode(payload))[2]
+        except Exception:
+            log.exception("an object of %s that is gone cannot be read: %.300s", self.path, payload)
+            return None
+
+    def _drop(self, uid: str, version: str, last: RecordT | None = None) -> None:
         self._versions.end(uid, version)
         old = self.records.pop(uid, None)
         if old is not None:
-            self._on_change(old, None)
+            self._on_change(last or old, None)
 
     def __iter__(self) -> Iterator[RecordT]:
         """The records there are."""

@@ -45,6 +45,7 @@ class Leadership:
     ) -> None:
         """`on_gain` is called when the lease has become ours: there is work that nobody did meanwhile."""
         self.held = asyncio.Event()
+        self.led_before_until: datetime | None = None  # when whoever led before us renewed for the last time
         self.identity = identity
         self._api = api
         self._namespace = namespace
@@ -134,6 +135,8 @@ class Leadership:
             lasts = float(lease["spec"].get("leaseDurationSeconds") or LASTS_S)
             if time.monotonic() - self._seen[1] < lasts:
                 return False
+        if not self.held.is_set():
+            self.led_before_until = _time(lease["spec"].get("renewTime"))
         if holder != self.identity:
             spec |= {"acquireTime": now, "leaseTransitions": int(lease["spec"].get("leaseTransitions") or 0) + 1}
         lease["spec"] |= spec
@@ -149,3 +152,12 @@ class Leadership:
                 return False
             raise
         return True
+
+
+def _time(text: str | None) -> datetime | None:
+    """As a lease has it; None where it is none."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from stint.api.gpupool import Adapter, GPUPool
+from stint.api.ledger import Ledger
 from stint.api.parse import Known, Pods, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
-from stint.api.trainingjob import Progress, TrainingJob
+from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
-from stint.cost.spending import accrue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import hours_between, units_after
 from stint.kube.gang import Gang, GangState, look
@@ -40,10 +40,20 @@ ORDERED_AT = "stint.dev/ordered-at"
 BOUGHT_BY = "stint.dev/bought-by"
 _TERMINAL = ("Succeeded", "Failed")
 _ENDED = frozenset(p.value for p in ENDED)
-_COSTS = frozenset({GangState.PLACED, GangState.SUCCEEDED, GangState.FAILED})
 _BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
 _STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
 _GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What one job has spent."""
+
+    ledger: Ledger
+    through: datetime | None  # until when it is booked
+    settled_usd: float  # that far
+    usd: float  # at this moment
+    pressing: bool = False  # what was booked last may not be known any more if it is not written down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +64,16 @@ class Seen:
     created: datetime  # on the deciding clock
     gang: Gang
     job: Job | None  # None: it has ended, or its spec is unusable
+    last: Job | None = None  # the same, also where it has just ended
     invalid: InvalidInputError | None = None
     phase: Phase | None = None  # where the cluster alone tells it: ended, invalid
-    spent_usd: float = 0.0
-    spent_through: datetime | None = None
+    spending: Spending
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def spent_usd(self) -> float:
+        """At this moment, in USD."""
+        return self.spending.usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +143,17 @@ def observe(
     )
 
 
+def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) -> Observation:
+    """The same observation with what jobs have spent until now, instead of what their statuses say."""
+    seen = dict(observation.seen)
+    for key, spent in spending.items():
+        old = seen[key]
+        job = None if old.job is None else replace(old.job, spent_usd=spent.usd)
+        seen[key] = replace(old, spending=spent, job=job)
+    jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
+    return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+
+
 def _gone(caches: Caches) -> frozenset[str]:
     """Nodes that pods still name and that are no more."""
     there = {n.name for n in caches.nodes}
@@ -184,14 +210,13 @@ def _see_alone(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created:
             job=None,
             invalid=unread,
             phase=Phase.INVALID,
-            spent_usd=resource.status.spent_exactly,
-            spent_through=resource.status.spent_through,
+            spending=_as_told(resource.status),
             progress=resource.status.progress,
         )
 
 
 def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
-    """One TrainingJob: what it is, where it stands, what it has cost until now."""
+    """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
     told_back = gang.plan is not None and status.taken_back is not None and gang.plan.since <= status.taken_back
     if told_back and gang.state in (GangState.PLACED, GangState.FAILED):
@@ -202,16 +227,12 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         created=created,
         gang=gang,
         job=None,
-        spent_usd=status.spent_exactly,
-        spent_through=status.spent_through,
+        spending=_as_told(status),
         progress=status.progress,
     )
-    if status.phase in _ENDED:
-        return replace(seen, phase=Phase(status.phase))
-    if gang.plan is not None and gang.state in _COSTS:
-        since = max(status.spent_through, gang.plan.since) if status.spent_through else gang.plan.since
-        spent, through = accrue(status.spent_exactly, since, gang.plan.usd_per_hour, max(now, since))
-        seen = replace(seen, spent_usd=spent, spent_through=through)
+    ended = Phase(status.phase) if status.phase in _ENDED else None
+    if ended and status.ledger.closed:
+        return replace(seen, phase=ended)
     blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before
     known = Known(
         assignment=gang.assignment(),
@@ -225,9 +246,12 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
     try:
         job = to_job(resource, catalogue, known, created=created)
     except InvalidInputError as error:
-        return replace(seen, invalid=error, phase=Phase.INVALID)
+        return replace(seen, phase=ended) if ended else replace(seen, invalid=error, phase=Phase.INVALID)
     if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
         job = replace(job, per_worker=gang.plan.per_worker)
+    seen = replace(seen, last=job, phase=ended)
+    if ended:
+        return seen
     if gang.state is GangState.SUCCEEDED:
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
@@ -236,6 +260,15 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
         return replace(seen, phase=Phase.FAILED)
     progress = _progress(job, gang, status.progress, now)
     return replace(seen, job=replace(job, work=replace(job.work, units_done=progress.estimate)), progress=progress)
+
+
+def _as_told(status: Status) -> Spending:
+    return Spending(
+        ledger=status.ledger,
+        through=status.spent_through,
+        settled_usd=status.spent_exactly,
+        usd=status.spent_exactly,
+    )
 
 
 def _their_pods(gang: Gang) -> Pods | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -31,6 +31,7 @@ class WireMeta(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] = {}
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    deletion_grace_period_seconds: int | None = None
     generation: int = 0
 
 
@@ -154,11 +155,30 @@ class _PodSpec(msgspec.Struct, rename="camel"):
     priority_class_name: str = ""
 
 
+class _Running(msgspec.Struct, rename="camel"):
+    started_at: datetime | None = None
+
+
+class _Terminated(msgspec.Struct, rename="camel"):
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class _ContainerState(msgspec.Struct):
+    running: _Running | None = None
+    terminated: _Terminated | None = None
+
+
+class _ContainerStatus(msgspec.Struct):
+    state: _ContainerState = msgspec.field(default_factory=_ContainerState)
+
+
 class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
     reason: str = ""
     nominated_node_name: str = ""
     conditions: list[WireCondition] = []
+    container_statuses: list[_ContainerStatus] = []
 
 
 class WirePod(msgspec.Struct):
@@ -181,6 +201,15 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
 
 
+class Times(msgspec.Struct, frozen=True, gc=False):
+    """When what happened to a pod, as the API server tells it; None: not yet, or nobody says."""
+
+    bound: datetime | None = None  # to its node
+    works: datetime | None = None  # all its containers run
+    leaving: datetime | None = None  # it was asked to end
+    end: datetime | None = None  # its last container has ended
+
+
 class GangPod(msgspec.Struct, frozen=True):
     """What else we need to know of a pod of a gang."""
 
@@ -199,6 +228,8 @@ class GangPod(msgspec.Struct, frozen=True):
     priority_class: str = ""  # as admission has left it
     for_its_group: bool = False  # unschedulable only because another one of its PodGroup is
     steered: Steered | None = None  # of a pod that somebody else makes
+    run: str = ""  # uid of what made it
+    times: Times = Times()
 
 
 _NO_REQUESTS = Resources(pods=1)
@@ -275,6 +306,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             steered=steered,
             priority_class=sys.intern(spec.priority_class_name),
             for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
+            run=meta.maker.uid if meta.maker else "",
+            times=_times(meta, status, scheduled),
         )
     record = PodRecord(
         uid=meta.uid,
@@ -286,6 +319,32 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         slices=_slices(spec),
     )
     return meta.uid, meta.resource_version, record
+
+
+def _times(meta: OwnedMeta, status: _PodStatus, scheduled: WireCondition | None) -> Times:
+    states = [c.state for c in status.container_statuses]
+    ended = bool(states) and all(s.terminated is not None for s in states)
+    starts = [s.running.started_at if s.running else s.terminated.started_at if s.terminated else None for s in states]
+    ends = [s.terminated.finished_at for s in states if s.terminated is not None]
+    leaving = meta.deletion_timestamp
+    if leaving is not None and meta.deletion_grace_period_seconds:
+        leaving -= timedelta(seconds=meta.deletion_grace_period_seconds)
+    return Times(
+        bound=scheduled.last_transition_time if scheduled is not None and scheduled.status == "True" else None,
+        works=max((t for t in starts if t), default=None) if starts and all(starts) else None,
+        leaving=leaving,
+        end=max((t for t in ends if t), default=None) if ended else _last_change(status),
+    )
+
+
+def _last_change(status: _PodStatus) -> datetime | None:
+    """When a pod ended whose containers tell nothing, as one that was evicted or whose node was lost."""
+    if status.phase not in ("Succeeded", "Failed"):
+        return None
+    told = ("Ready", "ContainersReady", "DisruptionTarget")
+    return max(
+        (c.last_transition_time for c in status.conditions if c.type in told and c.last_transition_time), default=None
+    )
 
 
 class WireService(msgspec.Struct):

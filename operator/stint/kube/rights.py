@@ -48,6 +48,7 @@ ALWAYS: Sequence[Right] = (
     *_all("patch", "stint.dev", "trainingjobs/status", "phase, dollars and reasons can be read"),
     *_all("patch", "stint.dev", "gpupools/status", "an order of nodes is noted before it is made"),
     *_all("patch", "stint.dev", "pricebooks/status", "mistakes in a price book are told"),
+    *_all("get list create update delete", "stint.dev", "dailyspends", "what was spent outlives the jobs"),
     *_all("list watch", "", "nodes", "GPUs are found, and nodes that go are noticed"),
     *_all("list watch", "", "pods", "it is known who has which GPU"),
     *_all("patch", "", "pods", "workers are pinned to their nodes and let go"),

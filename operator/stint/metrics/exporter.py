@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from stint.api.ledger import COMPONENTS, USES, Line
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node, Utilisation
 from stint.model.figure import Confidence
@@ -20,6 +21,7 @@ from stint.model.situation import Situation
 MOST_JOBS = 500  # with series of their own
 MOST_FEEDS = 64
 NEXT_BEST = "next-best"
+JOULES_PER_KWH = 3.6e6
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WHERE = ("pool", "gpu_model", "capacity_type")
 _JOB = ("namespace", "job")
@@ -79,7 +81,19 @@ class Metrics:
         self.job_watts = Gauge("stint_job_power_watts", "All its GPUs together", _JOB, registry=r)
         self.job_idle = Gauge("stint_job_idle_gpus", "GPUs of a running job that do nothing", _JOB, registry=r)
         self.job_idle_rate = Gauge("stint_job_idle_dollars_per_hour", "What those GPUs cost an hour", _JOB, registry=r)
-        self.spent_total = Counter("stint_spent_dollars_total", "Spent", ["namespace", *_WHERE], registry=r)
+        self.spent_total = Counter("stint_spent_dollars_total", "Booked", ["namespace", *_WHERE, "use"], registry=r)
+        self.components_total = Counter(
+            "stint_spent_component_dollars_total", "The same dollars, by what they were for", ["component"], registry=r
+        )
+        self.gpu_seconds = Counter("stint_gpu_seconds_total", "Booked", ["namespace", *_WHERE, "use"], registry=r)
+        self.joules = Counter("stint_energy_joules_total", "At the meter", ["namespace", *_WHERE], registry=r)
+        self.grams = Counter("stint_emissions_grams_total", "CO2-equivalent", ["namespace", *_WHERE], registry=r)
+        self.baseline_total = Counter(
+            "stint_baseline_dollars_total",
+            "What the work that was done costs with the default scheduler, on demand",
+            ["namespace"],
+            registry=r,
+        )
         self.rate = Gauge("stint_running_dollars_per_hour", "What placed jobs cost an hour", _WHERE, registry=r)
         self.pool_nodes = Gauge("stint_pool_nodes", "Nodes", ["pool", "state"], registry=r)
         self.pool_gpus = Gauge("stint_pool_gpus", "GPUs of usable nodes", ["pool", "gpu_model", "state"], registry=r)
@@ -233,9 +247,21 @@ class Metrics:
         _set(self.feed_figures, {(n,): figures for n, (_, _, figures, _) in shown.items()})
         _set(self.feed_refused, {(n,): refused for n, (*_, refused) in shown.items()})
 
-    def spent(self, *, namespace: str, pool: str, gpu_model: str, capacity_type: str, dollars: float) -> None:
-        """Dollars that were spent since the last cycle."""
-        self.spent_total.labels(namespace, pool, gpu_model, capacity_type).inc(dollars)
+    def booked(self, namespace: str, line: Line) -> None:
+        """What has been added to a ledger."""
+        where = (namespace, line.pool, line.gpu_model, line.capacity_type)
+        for use in USES:
+            for counter, uses in ((self.spent_total, line.usd), (self.gpu_seconds, line.gpu_seconds)):
+                if (more := getattr(uses, use)) > 0:
+                    counter.labels(*where, use).inc(more)
+        if line.components.transfer > 0:
+            self.spent_total.labels(*where, "transfer").inc(line.components.transfer)
+        for component in (*COMPONENTS, "transfer"):
+            if (more := getattr(line.components, component)) > 0:
+                self.components_total.labels(component).inc(more)
+        self.joules.labels(*where).inc(max(0.0, line.energy_kwh) * JOULES_PER_KWH)
+        self.grams.labels(*where).inc(max(0.0, line.carbon_g))
+        self.baseline_total.labels(namespace).inc(max(0.0, line.baseline_usd))
 
     def rolled_back(self, reason: str) -> None:
         """A gang was released and taken back."""

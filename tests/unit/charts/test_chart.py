@@ -88,7 +88,7 @@ def test_crds_are_those_of_the_typed_resources_and_stay_when_the_chart_goes(helm
     for folder in gen_crds.FOLDERS:
         assert {p.name: p.read_text() for p in folder.glob("*.yaml")} == gen_crds.render()
     crds = [o for o in _template(helm) if o["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 3
+    assert len(crds) == 4
     assert all(c["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for c in crds)
     for crd in crds:
         shipped = yaml.safe_load(gen_crds.render()[f"stint.dev_{crd['spec']['names']['plural']}.yaml"])

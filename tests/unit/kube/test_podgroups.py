@@ -10,13 +10,14 @@ import aiohttp
 import msgspec
 import pytest
 
+from stint.api.ledger import Ledger
 from stint.kube import podgroups
 from stint.kube.apply import Actuator
 from stint.kube.client import Api, ApiError
 from stint.kube.gang import Gang, GangState, look
 from stint.kube.informer import Informer
 from stint.kube.manifests import PlanNote, group_name, indexed_job, pod_group
-from stint.kube.observe import Seen
+from stint.kube.observe import Seen, Spending
 from stint.kube.podgroups import VERSION_PATH, PodGroups
 from stint.kube.records import WireJob, WirePod, WireService, reduce_job, reduce_pod, reduce_service
 from stint.model.job import job_id
@@ -264,6 +265,7 @@ class TestGrouping:
         job = a_batch_job(pod_group=group, suspended=True)
         gang = look(job, [], lost_nodes=frozenset())
         assert gang.state is GangState.PARKED
-        seen = Seen(resource=a_resource(), created=NOW, gang=gang, job=None)
+        spending = Spending(ledger=Ledger(), through=None, settled_usd=0.0, usd=0.0)
+        seen = Seen(resource=a_resource(), created=NOW, gang=gang, job=None, spending=spending)
         assert await actuator.place(seen, a_plan()) is not again
         assert [verb for verb, _ in api.written] == (["DELETE"] if again else ["PATCH"])

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stint.api.ledger import Components, Line, Uses
 from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
 from stint.model.figure import Confidence
@@ -237,16 +238,12 @@ class TestPools:
 
 def test_what_others_report():
     metrics = Metrics(version="1.2.3")
-    metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=1.5)
-    metrics.spent(namespace="team", pool="a100", gpu_model="A100-80GB", capacity_type="spot", dollars=2.0)
     metrics.rolled_back("DidNotStart")
     metrics.fell_back(Fallback.GREEDY, Failure.UNSOUND)
     metrics.fell_back(Fallback.AS_IS, Failure.OVERRAN)
     metrics.fell_back(Fallback.AS_IS, Failure.OVERRAN)
     metrics.requests.labels("GET", "200").set(7)
     metrics.requests.labels("GET", "200").set(9)
-    where = {"namespace": "team", "pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "spot"}
-    assert value(metrics, "stint_spent_dollars_total", **where) == 3.5
     assert value(metrics, "stint_gang_rollbacks_total", reason="DidNotStart") == 1
     assert value(metrics, "stint_unsound_plans_total") == 1
     assert value(metrics, "stint_plan_fallbacks_total", step="greedy", reason="unsound") == 1
@@ -255,6 +252,26 @@ def test_what_others_report():
     assert value(metrics, "stint_plan_fallbacks_total", step="greedy", reason="not-started") is None
     assert value(metrics, "stint_api_requests_total", verb="GET", code="200") == 9
     assert value(metrics, "stint_build_info", version="1.2.3") == 1
+
+
+def test_what_is_booked_is_counted_by_use_and_by_component():
+    metrics = Metrics()
+    place = {"day": "2026-11-26", "pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "spot"}
+    paid = {"usd": Uses(useful=1.5, idle=0.5), "components": Components(hardware=1.75, licence=0.25, transfer=4.0)}
+    line = Line(
+        **place, gpu_seconds=Uses(useful=30.0, idle=10.0), **paid, energy_kwh=0.5, carbon_g=200.0, baseline_usd=9.0
+    )
+    metrics.booked("team", line)
+    metrics.booked("team", line)
+    where = {"namespace": "team", "pool": "a100", "gpu_model": "A100-80GB", "capacity_type": "spot"}
+    spent = {u: value(metrics, "stint_spent_dollars_total", **where, use=u) for u in ("useful", "idle", "transfer")}
+    assert spent == {"useful": 3.0, "idle": 1.0, "transfer": 8.0}
+    parts = {c: value(metrics, "stint_spent_component_dollars_total", component=c) for c in ("hardware", "transfer")}
+    assert parts == {"hardware": 3.5, "transfer": 8.0}
+    assert value(metrics, "stint_gpu_seconds_total", **where, use="idle") == 20.0
+    assert value(metrics, "stint_energy_joules_total", **where) == 3.6e6
+    assert value(metrics, "stint_emissions_grams_total", **where) == 400.0
+    assert value(metrics, "stint_baseline_dollars_total", namespace="team") == 18.0
 
 
 def test_names_follow_the_rules():

@@ -1,0 +1,325 @@
+"""Keeps every job's ledger: what is booked, until when, and what of it the API server has been told.
+
+A ledger grows in memory from cycle to cycle. What a status says is a copy of it from some moment, with the watermark of
+that moment; whoever leads next goes on from there, and books what happened meanwhile from the times that the API server
+tells of pods. Nothing is booked past `known_until`: what happened later may not have been told yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from stint.api.ledger import Ledger, Line, Row
+from stint.api.trainingjob import TrainingJob
+from stint.catalogue.catalogue import Catalogue
+from stint.cost.transfer import GB_PER_GIB
+from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
+from stint.kube.observe import Caches, Observation, Seen, Spending
+from stint.kube.records import GangPod, NodeRecord, PodRecord
+from stint.kube.worktimes import NodeTimes, Worktimes
+from stint.ledger.baseline import baseline
+from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
+from stint.ledger.days import less, resume
+from stint.ledger.rates import Timeline, rates_of
+from stint.model.cluster import Utilisation
+from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
+from stint.model.market import Offering
+from stint.model.offering import OfferingId
+from stint.placement.problem import egress
+
+log = logging.getLogger(__name__)
+
+TEAM = "stint.dev/team"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
+_ENDED = frozenset(p.value for p in ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One job's ledger, and what is needed to go on with it when the job itself is no more."""
+
+    namespace: str
+    name: str
+    uid: str
+    team: str
+    created: datetime
+    ledger: Ledger
+    through: datetime
+    terms: Terms = field(default_factory=Terms)
+    settled: bool = False  # no status waits for it: its TrainingJob was deleted, or says that the ledger is closed
+    open: bool = True  # there is, or may be, something to book
+
+
+@dataclass(kw_only=True)
+class Bookkeeper:
+    """All accounts. Only a leader keeps them."""
+
+    of: Callable[[datetime], datetime]  # from the wall's clock to the one that decisions go by
+    catalogue: Catalogue
+    count: Callable[[str, Line], object] = lambda _namespace, _line: None  # told of everything that is booked here
+    accounts: dict[str, Account] = field(default_factory=dict)  # by uid
+    _done: set[str] = field(default_factory=set)  # accounts of jobs that are there still, for which nothing is to do
+    timeline: Timeline = field(default_factory=Timeline)
+    kept: Mapping[str, Sequence[Row]] = field(default_factory=dict)  # by uid: what was written before we began
+    new_prices: bool = False  # which nobody would know any more after a kill
+    worktimes: Worktimes = field(init=False)
+    nodetimes: NodeTimes = field(init=False)
+    counted_until: datetime = EPOCH  # whoever led before has counted what was until then
+    _gone_pods: list[tuple[PodRecord, datetime]] = field(default_factory=list)
+    _gone_nodes: list[tuple[NodeRecord, datetime]] = field(default_factory=list)
+    _offerings: dict[OfferingId, Offering] = field(default_factory=dict)  # also those that are no more
+
+    def __post_init__(self) -> None:
+        """Both follow the same clock."""
+        self.worktimes, self.nodetimes = Worktimes(self.of), NodeTimes(self.of)
+
+    def begin(self, counted_until: datetime) -> None:
+        """Forget what was booked in an earlier reign: statuses tell where to go on."""
+        self.accounts.clear()
+        self._done.clear()
+        self.counted_until = counted_until
+
+    def gone(self, record: PodRecord | NodeRecord, at: datetime) -> None:
+        """Take note of what the API server says is no more; `at` is on the wall's clock."""
+        if isinstance(record, PodRecord):
+            if record.gang is not None and record.node:
+                self._gone_pods.append((record, at))
+        else:
+            self._gone_nodes.append((record, at))
+
+    def book(
+        self,
+        observation: Observation,
+        caches: Caches,
+        usage: Mapping[JobId, Utilisation],
+        *,
+        known_until: datetime,
+    ) -> dict[JobId, Spending]:
+        """Book everybody's time.
+
+        Args:
+            known_until: on the deciding clock; everything that happened until then has been told.
+        """
+        now, inventory = observation.situation.now, observation.inventory
+        host_watts = self.catalogue.assumptions.host_watts_per_gpu.value
+        self._offerings.update(inventory.offerings)
+        rates = {i: rates_of(o, host_watts) for i, o in inventory.offerings.items()}
+        self.new_prices |= self.timeline.learn(rates, now)
+        resources = {s.resource.metadata.uid: s for s in observation.seen.values()}
+        self._look(observation, caches, now)
+        self._done &= resources.keys()
+        for uid, account in self.accounts.items():
+            if not account.settled and (uid not in resources or _closed(resources[uid].resource)):
+                self.accounts[uid] = replace(account, settled=True)
+        found: dict[JobId, Spending] = {}
+        for key, seen in observation.seen.items():
+            if _closed(seen.resource):
+                self._reopen(seen, now)
+                continue
+            account = self._account(seen)
+            account = replace(account, terms=self._terms(account, seen, observation, usage.get(key)))
+            account = self._about(account, seen, observation)
+            account, pending = self._advance(account, known_until, now)
+            account = self._close(self._credit(account, seen), seen)
+            self.accounts[account.uid] = account
+            told = seen.resource.status.spent_through
+            spans = self.worktimes.spans(account.uid)
+            found[key] = Spending(
+                ledger=account.ledger,
+                through=account.through,
+                settled_usd=total_usd(account.ledger),
+                usd=pending,
+                pressing=any(s.end and (told is None or told < s.end) and s.end <= account.through for s in spans),
+            )
+        for uid, account in self.accounts.items():
+            if account.settled and account.open:
+                account, _ = self._advance(account, known_until, now)
+                still = any(s.end is None or s.end > account.through for s in self.worktimes.spans(uid))
+                self.accounts[uid] = replace(account, open=still)
+        self.worktimes.settle(self._told(resources))
+        return found
+
+    def _told(self, resources: Mapping[str, Seen]) -> dict[str, datetime]:
+        """Until when each job's status, or what is left of a job that was deleted, speaks for itself."""
+        told = {uid: a.through for uid, a in self.accounts.items() if a.settled}
+        for uid, seen in resources.items():
+            status = seen.resource.status
+            if status.spent_through is not None:
+                told[uid] = status.spent_through
+            elif uid in self.accounts:
+                told[uid] = EPOCH
+        return told
+
+    def _look(self, observation: Observation, caches: Caches, now: datetime) -> None:
+        pods, self._gone_pods = self._gone_pods, []
+        nodes, self._gone_nodes = self._gone_nodes, []
+        offering_of = observation.inventory.offering_of
+
+        def of_node(name: str) -> Offering | None:
+            found = offering_of.get(NodeName(name))
+            return self._offerings.get(found) if found is not None else None
+
+        def of_pod(node: str, gang: GangPod) -> Offering | None:
+            seen = observation.seen.get(job_id(gang.namespace, gang.job))
+            planned = OfferingId(seen.resource.status.offering) if seen else None
+            return of_node(node) or (self._offerings.get(planned) if planned else None)
+
+        def owner(gang: GangPod) -> str | None:
+            seen = observation.seen.get(job_id(gang.namespace, gang.job))
+            if seen is not None:
+                meta = seen.resource.metadata
+                older = gang.created and meta.creation_timestamp and gang.created < meta.creation_timestamp
+                if gang.steered is not None or not older:
+                    return meta.uid
+            same = [a for a in self.accounts.values() if (a.namespace, a.name) == (gang.namespace, gang.job)]
+            return max(same, key=lambda a: a.created).uid if same else None
+
+        self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod)
+        self.nodetimes.look(caches.nodes, nodes, of_node, now=now)
+
+    def _account(self, seen: Seen) -> Account:
+        """As it is in memory, or as the status tells where that knows more."""
+        meta, status = seen.resource.metadata, seen.resource.status
+        known = self.accounts.get(meta.uid)
+        team = meta.labels.get(TEAM, "")
+        if known is not None and (status.spent_through is None or known.through >= status.spent_through):
+            return known if known.team == team else replace(known, team=team)
+        ledger, through = resume(status.ledger, status.spent_through, self.kept.get(meta.uid, ()))
+        return Account(
+            namespace=meta.namespace,
+            name=meta.name,
+            uid=meta.uid,
+            team=team,
+            created=seen.created,
+            ledger=ledger,
+            through=through or seen.created,
+        )
+
+    def _reopen(self, seen: Seen, now: datetime) -> None:
+        """After a start: what a closed ledger says of these days may not be written elsewhere yet."""
+        uid = seen.resource.metadata.uid
+        if uid in self.accounts or uid in self._done:
+            return
+        recent = day_of(now - timedelta(days=1))
+        if any(line.day >= recent for line in seen.resource.status.ledger.lines):
+            self.accounts[uid] = replace(self._account(seen), settled=True, open=False)
+        else:
+            self._done.add(uid)
+
+    def _terms(self, account: Account, seen: Seen, observation: Observation, usage: Utilisation | None) -> Terms:
+        job, plan = seen.last, seen.gang.plan
+        if job is None or plan is None:
+            return account.terms
+        rates = observation.situation.rates
+        licences = (rates.licence_usd_per_gpu_hour.get(name) for name in job.licences)
+        labour = rates.labour_usd_per_job_hour
+        gpus = job.per_worker.gpus * len(plan.nodes)
+        idle = usage.idle_gpus if usage is not None else None
+        owed = account.ledger.rework_units > 0
+        return Terms(
+            size=len(plan.nodes),
+            units_per_second=units_per_hour(job, plan.gpu_model, len(plan.nodes)) / SECONDS_PER_HOUR if owed else 0.0,
+            idle_share=min(1.0, idle / gpus) if idle is not None and gpus else None,
+            gpu_watts=usage.watts if usage is not None else None,
+            licence_usd_per_gpu_hour=sum(f.value for f in licences if f is not None and f.usable),
+            labour_usd_per_hour=labour.value if labour is not None and labour.usable else 0.0,
+            scratch_gib=job.data.scratch_gib,
+        )
+
+    def _about(self, account: Account, seen: Seen, observation: Observation) -> Account:
+        """What is booked once: what savings are against, and data that is brought to where the gang is."""
+        job, plan, ledger = seen.last, seen.gang.plan, account.ledger
+        if job is None:
+            return account
+        if ledger.baseline_usd is None and (found := baseline(job, observation.situation.offerings)) is not None:
+            ledger = msgspec.structs.replace(ledger, baseline=found.text[:256], baseline_usd=found.usd)
+        offering = self._offerings.get(OfferingId(plan.offering)) if plan is not None else None
+        if plan is not None and offering is not None and self.worktimes.spans(account.uid):
+            usd = job.data.gib * GB_PER_GIB * (egress(job, offering, observation.situation.rates) or 0.0)
+            place = (day_of(observation.situation.now), offering.pool, offering.gpu_model, offering.capacity_type.value)
+            before, ledger = ledger, book_transfer(ledger, usd, placed=plan.since, place=place)
+            if plan.since > self.counted_until:
+                self._count(account, before, ledger)
+        return replace(account, ledger=ledger)
+
+    def _credit(self, account: Account, seen: Seen) -> Account:
+        """What the work that is done by now would have cost otherwise."""
+        if seen.last is None:
+            return account
+        done = 1.0 if seen.phase is Phase.SUCCEEDED else seen.progress.estimate / max(seen.last.work.units, 1e-9)
+        ledger = book_baseline(account.ledger, done)
+        if account.through > self.counted_until:
+            self._count(account, account.ledger, ledger)
+        return replace(account, ledger=ledger)
+
+    def _advance(self, account: Account, known_until: datetime, now: datetime) -> tuple[Account, float]:
+        """The account, booked until then; and what it comes to at this moment, in USD."""
+        spans = self.worktimes.spans(account.uid)
+        if not spans:
+            return account, total_usd(account.ledger)
+        last = max((s.end for s in spans if s.end is not None), default=account.through)
+        until = known_until if any(s.end is None for s in spans) else max(known_until, last)
+        ledger, through = account.ledger, account.through
+        if until > through:
+            # What whoever led before has counted is booked here, and not counted again.
+            between = min(max(self.counted_until, through), until)
+            ledger = self._book(account, ledger, spans, through, between)
+            counted, ledger = ledger, self._book(account, ledger, spans, between, until)
+            self._count(account, counted, ledger)
+            through = until
+        shown = ledger if now <= through else self._book(account, ledger, spans, through, now)
+        return replace(account, ledger=ledger, through=through), total_usd(shown)
+
+    def _book(
+        self, account: Account, ledger: Ledger, spans: Sequence[Span], start: datetime, until: datetime
+    ) -> Ledger:
+        return book(ledger, spans, account.terms, self.timeline, start=start, until=until)
+
+    def _count(self, account: Account, before: Ledger, after: Ledger) -> None:
+        for line in less(after, before):
+            self.count(account.namespace, line)
+
+    def _close(self, account: Account, seen: Seen) -> Account:
+        """After the end of a job, and of all that its workers did, nothing more will come."""
+        if seen.resource.status.phase not in _ENDED and (seen.phase is None or seen.phase not in ENDED):
+            return account
+        if any(s.end is None or s.end > account.through for s in self.worktimes.spans(account.uid)):
+            return account
+        return replace(account, ledger=msgspec.structs.replace(account.ledger, closed=True), open=False)
+
+    def owe(self, uid: str, units: float) -> Ledger | None:
+        """Work that was lost has to be done again. Returns the job's ledger with that; None: it has none."""
+        account = self.accounts.get(uid)
+        if account is None:
+            return None
+        ledger = msgspec.structs.replace(account.ledger, rework_units=account.ledger.rework_units + max(0.0, units))
+        self.accounts[uid] = replace(account, ledger=ledger)
+        return ledger
+
+    def drop(self, uids: Iterable[str]) -> None:
+        """Forget accounts that are settled and whose days are written."""
+        for uid in uids:
+            self.accounts.pop(uid, None)
+            self._done.add(uid)
+
+
+def _closed(resource: TrainingJob) -> bool:
+    return resource.status.phase in _ENDED and resource.status.ledger.closed
+
+
+def known_until(now: datetime, told: datetime | None, silent_s: float) -> datetime:
+    """Until when everything that happened to pods has been told, on the wall's clock.
+
+    Args:
+        now: by our own clock.
+        told: what time it is by the API server's; None: it has not said so lately. Of the two the earlier one counts,
+            so that no time is booked that has not passed on both: a clock that has jumped ahead pays for nothing.
+        silent_s: for how long nothing has been heard of pods.
+    """
+    return min(now, told or now) - timedelta(seconds=max(SETTLE_AFTER_S, silent_s))

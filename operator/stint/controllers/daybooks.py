@@ -1,0 +1,294 @@
+"""Writes DailySpends: a namespace's rows by day, and what all nodes cost, whoever had them.
+
+Rows are set, not added to, and each says until when it is booked; so a write that is repeated, lost or overtaken by
+another process does no harm. They are written now and then: a TrainingJob's status has the same lines until they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from stint.api.ledger import DailySpend, DaySpec, NodeRow, PriceStep, Row
+from stint.controllers.bookkeeper import EPOCH, Account, Bookkeeper
+from stint.kube.client import Api, ApiError
+from stint.kube.observe import Observation
+from stint.ledger.book import day_of
+from stint.ledger.days import NodePlace, book_nodes, fold, merge, rows_of
+from stint.ledger.rates import rates_of
+from stint.model.offering import OfferingId
+
+log = logging.getLogger(__name__)
+
+API = "stint.dev/v1alpha1"
+EVERY_S = 60.0  # an object of this many rows, or fewer, is written at the most so often; a larger one less often
+EVERY_ROWS = 1000
+KEEP_DAYS = 62
+LAST_DAYS = timedelta(days=1)  # so long a past day stays in statuses
+MOST_STEPS = 5000  # of prices in one day; the last ones, after a start the others are not known
+_RETRIES = 3
+
+Key = tuple[str, str]  # namespace and day
+
+
+@dataclass(slots=True)
+class _Object:
+    """One DailySpend as we know it."""
+
+    name: str
+    spec: DaySpec
+    version: str = ""  # empty: not there yet
+    written: float = float("-inf")  # monotonic seconds
+
+
+@dataclass(kw_only=True)
+class Daybooks:
+    """All that has to be written of them. Only a leader writes."""
+
+    api: Api
+    namespace: str  # the operator's own, for what belongs to nobody
+    books: Bookkeeper
+    keep_days: int = KEEP_DAYS
+    every_s: float = EVERY_S
+    absent: str = ""  # why there are none; empty: there are
+    clock: Callable[[], float] = time.monotonic
+    _known: dict[Key, list[_Object]] = field(default_factory=dict)
+    _nodes: dict[NodePlace, NodeRow] = field(default_factory=dict)
+    _through: datetime | None = None  # until then nodes are booked
+    _begun: bool = False
+    _swept: str = ""  # the day on which old ones were deleted last
+    _flushed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # (uid, day): until then it is written
+
+    async def begin(self, observation: Observation) -> None:
+        """Read what was written before: prices as they were known, and until when jobs and nodes are booked."""
+        if self._begun:
+            return
+        self._known.clear()
+        self._nodes, self._through = {}, None
+        now = observation.situation.now
+        host_watts = self.books.catalogue.assumptions.host_watts_per_gpu.value
+        like = {i: rates_of(o, host_watts) for i, o in observation.inventory.offerings.items()}
+        for day in (day_of(now - timedelta(days=1)), day_of(now)):
+            for known in await self._load((self.namespace, day)):
+                for step in known.spec.prices:
+                    offering = OfferingId(step.offering)
+                    if offering in like:
+                        self.books.timeline.recall(
+                            offering, step.since, step.usd_per_node_hour, step.source, like[offering]
+                        )
+                for row in known.spec.nodes:
+                    self._nodes[day, row.pool, row.gpu_model, row.capacity_type] = row
+                if known.spec.through is not None:
+                    self._through = max(self._through or EPOCH, known.spec.through)
+        self.books.kept = await self._kept(observation)
+        self._begun = True
+
+    async def _kept(self, observation: Observation) -> dict[str, list[Row]]:
+        """What the last days say of the jobs that go on: their statuses are written less often."""
+        now = observation.situation.now
+        rows: dict[str, list[Row]] = {}
+        going = {s.resource.metadata.namespace for s in observation.seen.values() if s.gang.plan is not None}
+        for namespace in sorted(going):
+            for day in (day_of(now - timedelta(days=1)), day_of(now)):
+                for known in await self._load((namespace, day)):
+                    for row in known.spec.rows:
+                        rows.setdefault(row.uid, []).append(row)
+        return rows
+
+    def stop(self) -> None:
+        """Somebody else writes from now on."""
+        self._begun = False
+
+    def book_nodes(self, known_until: datetime) -> None:
+        """Nodes cost from when they come until they are gone, whoever has them."""
+        start = self._through if self._through is not None else known_until
+        if known_until <= start and self._through is not None:
+            return
+        spans = [s for s in self.books.nodetimes.spans() if self.books.timeline.know(s.offering)]
+        self._nodes = book_nodes(self._nodes, spans, self.books.timeline, start=start, until=known_until)
+        self._through = max(start, known_until)
+        self.books.nodetimes.settle(self._through)
+
+    async def write(self, now: datetime) -> None:
+        """Everything that is due. What cannot be written now is tried again with the next cycle."""
+        today = day_of(now)
+        for key, rows in self._rows(today).items():
+            await self._write_rows(key, rows, today)
+        for day in sorted({place[0] for place in self._nodes}):
+            await self._write_nodes(day, today)
+        self._tidy(now)
+        if self._swept != today:
+            await self._sweep(now.date())
+            self._swept = today
+
+    def _rows(self, today: str) -> dict[Key, list[tuple[Account, Row]]]:
+        found: dict[Key, list[tuple[Account, Row]]] = {}
+        for uid, account in self.books.accounts.items():
+            by_day = rows_of(account.ledger, job=account.name, uid=uid, team=account.team, through=account.through)
+            for day, rows in by_day.items():
+                if not self._written(account, day, today):
+                    found.setdefault((account.namespace, day), []).extend((account, row) for row in rows)
+        return found
+
+    def _written(self, account: Account, day: str, today: str) -> bool:
+        """Whether what is booked of a day is written: all that there is, or of a day that is past all there will be."""
+        until = self._flushed.get((account.uid, day), EPOCH)
+        return until >= account.through or (day < today and day_of(until) > day)
+
+    async def _write_rows(self, key: Key, rows: Sequence[tuple[Account, Row]], today: str) -> None:
+        objects = await self._load(key)
+        pressing = any(not account.open for account, _ in rows) or key[1] != today
+        size = sum(len(o.spec.rows) for o in objects) + len(rows)
+        last = max((o.written for o in objects), default=float("-inf"))
+        if not pressing and self.clock() - last < self.every_s * max(1.0, size / EVERY_ROWS):
+            return
+
+        def grown(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
+            return merge(specs, (row for _, row in rows), key[1])
+
+        if await self._store(key, grown):
+            for account, _ in rows:
+                self._flushed[account.uid, key[1]] = account.through
+
+    async def _write_nodes(self, day: str, today: str) -> None:
+        key = (self.namespace, day)
+        objects = await self._load(key)
+        last = objects[0].written if objects else float("-inf")
+        waits = day == today and not self.books.new_prices and self.clock() - last < self.every_s
+        if self._through is None or waits:
+            return
+        if day == today:
+            self.books.new_prices = False
+        nodes = [row for place, row in sorted(self._nodes.items()) if place[0] == day]
+        midnight = datetime.fromisoformat(f"{day}T00:00:00+00:00")
+        steps = [
+            PriceStep(
+                offering=offering, since=max(since, midnight), usd_per_node_hour=rates.usd_per_hour, source=rates.source
+            )
+            for offering, since, rates in self.books.timeline.steps(midnight)
+            if day_of(since) <= day
+        ]
+        prices = sorted(steps, key=lambda step: step.since)[-MOST_STEPS:]
+        through = self._through if day == today else min(self._through, midnight + timedelta(days=1))
+
+        def with_nodes(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
+            first, *rest = specs or (DaySpec(day=day),)
+            if first.through is not None and first.through > through:
+                return specs  # somebody else knows more
+            return msgspec.structs.replace(first, nodes=nodes, prices=prices, through=through), *rest
+
+        if not await self._store(key, with_nodes) and day == today:
+            self.books.new_prices = True
+
+    def _tidy(self, now: datetime) -> None:
+        """Sum up days in statuses that are past and written; drop accounts that have ended and are written."""
+        yesterday = day_of(now - LAST_DAYS)
+        for uid, account in list(self.books.accounts.items()):
+            days = {line.day for line in account.ledger.lines}
+            written = {d for d in days if self._written(account, d, day_of(now))}
+            if account.settled and not account.open and (written == days or self.absent):
+                self.books.drop([uid])
+                continue
+            safe = {d for d in days if d < yesterday and (d in written or self.absent)}
+            if safe:
+                self.books.accounts[uid] = replace(account, ledger=fold(account.ledger, safe))
+        self._flushed = {k: t for k, t in self._flushed.items() if k[0] in self.books.accounts and k[1] >= yesterday}
+        if self._through is not None and day_of(self._through) > yesterday:
+            self._nodes = {p: row for p, row in self._nodes.items() if p[0] >= yesterday}
+        self._known = {k: o for k, o in self._known.items() if k[1] >= yesterday}
+        self.books.timeline.forget(now - 2 * LAST_DAYS)
+
+    async def _load(self, key: Key, *, anew: bool = False) -> list[_Object]:
+        """The objects of a namespace's day, in order."""
+        if key in self._known and not anew:
+            return self._known[key]
+        objects: list[_Object] = []
+        while True:
+            name = _name(key[1], len(objects))
+            body = await self.api.find(f"{_path(key[0])}/{name}")
+            if body is None:
+                break
+            found = msgspec.convert(body, DailySpend)
+            objects.append(_Object(name, found.spec, found.metadata.resource_version))
+        self._known[key] = objects
+        return objects
+
+    async def _store(self, key: Key, change: Callable[[Sequence[DaySpec]], Sequence[DaySpec]]) -> bool:
+        """Change a namespace's day; where somebody else was faster, read his and change that. False: it cannot be."""
+        for attempt in range(_RETRIES):
+            objects = await self._load(key, anew=attempt > 0)
+            specs = change([o.spec for o in objects])
+            try:
+                for i, spec in enumerate(specs):
+                    if i >= len(objects) or spec != objects[i].spec:
+                        await self._put(key, objects, i, spec)
+            except ApiError as error:
+                if error.status == 409:
+                    continue
+                if error.status in (403, 404, 422):
+                    return self._cannot(key, error)
+                raise
+            self.absent = ""
+            return True
+        return False
+
+    async def _put(self, key: Key, objects: list[_Object], i: int, spec: DaySpec) -> None:
+        if i >= len(objects):
+            objects.append(_Object(_name(key[1], i), DaySpec(day=key[1])))
+        known = objects[i]
+        body: dict[str, Any] = {
+            "apiVersion": API,
+            "kind": "DailySpend",
+            "metadata": {"name": known.name, "namespace": key[0]},
+            "spec": msgspec.to_builtins(spec),
+        }
+        if known.version:
+            body["metadata"]["resourceVersion"] = known.version
+            answer = await self.api.replace(f"{_path(key[0])}/{known.name}", body)
+        else:
+            answer = await self.api.create(_path(key[0]), body)
+        known.spec, known.version, known.written = spec, answer["metadata"]["resourceVersion"], self.clock()
+
+    def _cannot(self, key: Key, error: ApiError) -> bool:
+        """The kind is not installed, we have no right to it, or the namespace is on its way out."""
+        self._known.pop(key, None)
+        text = f"DailySpends of namespace {key[0]} cannot be written: {error}; totals of deleted jobs are lost"
+        if text != self.absent:
+            log.warning("%s", text)
+        self.absent = text
+        return False
+
+    async def _sweep(self, today: date) -> None:
+        """Delete what is too old: long history is somebody else's business."""
+        oldest = (today - timedelta(days=self.keep_days)).isoformat()
+        old: list[DailySpend] = []
+        try:
+            async for page in self.api.pages(f"/apis/{API}/dailyspends"):
+                old += [d for d in _readable(page.items) if d.spec.day < oldest]
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+        for item in old:
+            await self.api.delete(f"{_path(item.metadata.namespace)}/{item.metadata.name}", uid=item.metadata.uid)
+
+
+def _readable(items: Sequence[msgspec.Raw]) -> Iterator[DailySpend]:
+    for item in items:
+        try:
+            yield msgspec.json.decode(item, type=DailySpend)
+        except msgspec.ValidationError as error:
+            log.warning("a DailySpend cannot be read: %s", error)
+
+
+def _path(namespace: str) -> str:
+    return f"/apis/{API}/namespaces/{namespace}/dailyspends"
+
+
+def _name(day: str, number: int) -> str:
+    return day if number == 0 else f"{day}-{number + 1}"

@@ -1,0 +1,1 @@
+"""What was spent: booked once, from facts with times of their own."""
