@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from hack.cluster import CHART
-from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, WITH_STEERING, table, with_scale_target
+from stint.kube.rights import (
+    ALWAYS,
+    WITH_KWOK,
+    WITH_NODE_OVERLAYS,
+    WITH_POD_GROUPS,
+    WITH_STEERING,
+    table,
+    with_config_map,
+    with_scale_target,
+)
 
 TARGET = CHART / "RIGHTS.md"
 
@@ -30,7 +39,15 @@ Only with `podGroups.enabled=true`, and asked for only where the cluster serves 
 Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
 
 {table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}
-It may not read Secrets or ConfigMaps, run anything in a pod, or change any right.
+Only for what you list in `feeds.configMaps`; for `rates`:
+
+{table(with_config_map("rates"))}
+Only with `feeds.nodeOverlays=true`:
+
+{table(WITH_NODE_OVERLAYS)}
+What sources need is not asked for at start: a PriceBook's condition `SourcesGood` says when it is missing. The operator
+may not read Secrets (those in `feeds.tokenSecrets` are mounted) or other ConfigMaps, run anything in a pod, or change
+any right.
 """
 
 

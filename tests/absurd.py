@@ -518,6 +518,36 @@ BOOKS: dict[str, Case] = {
     "twice-the-same": Case(_priced(1, 1), RUNS),
     "for-nothing": Case(_priced(0), RUNS),
     "empty": Case({"prices": []}, RUNS),
+    "source-of-nobody": Case({"sources": [{"name": "x", "type": "Http", "url": "http://127.0.0.1:1/"}]}, RUNS),
+    "source-of-mars-time": Case(
+        {"sources": [{"name": "x", "type": "Tariff", "tariffs": [{"region": "x", "perKwh": 1, "timeZone": "Mars"}]}]},
+        RUNS,
+    ),
+    "currency-without-rate": Case(
+        {"sources": [{"name": "x", "type": "NodeOverlays", "currency": "EUR"}]}, REFUSED, ("usdPer", "1.08")
+    ),
+    "commitment-to-nothing": Case(
+        {"commitments": [{"name": "x", "provider": "aws", "instanceType": "y", "nodes": 1}]},
+        REFUSED,
+        ("a commitment is one of",),
+    ),
+    "block-that-ends-first": Case(
+        {
+            "commitments": [
+                {
+                    "name": "x",
+                    "provider": "nobody",
+                    "instanceType": "y",
+                    "nodes": 1,
+                    "usdPerNodeHour": 1,
+                    "start": "2026-12-02T00:00:00Z",
+                    "end": "2026-12-01T00:00:00Z",
+                }
+            ]
+        },
+        REFUSED,
+        ("end must lie after start",),
+    ),
 }
 
 

@@ -21,6 +21,7 @@ _EMBEDDED_ONLY = [
         "api_faults",
         "cluster",
         "faults",
+        "feeds",
         "kueue",
         "moves",
         "planner",
@@ -31,7 +32,7 @@ _EMBEDDED_ONLY = [
         "thousand",
         "webhook",
     )
-]  # they need no kubelet, and some need to restart the API server or to read its audit log
+]  # they need no kubelet; some need a server beside the operator, to restart the API server, or to read its audit log
 collect_ignore = _EMBEDDED_ONLY if os.environ.get("CLUSTER") == "kind" else ["kind"]
 if os.environ.get("POD_GROUPS", "") in ("", "0"):
     collect_ignore = [*collect_ignore, "test_pod_groups.py"]
@@ -56,6 +57,7 @@ def shared_operator(cluster: Cluster, prometheus: str, tmp_path_factory: pytest.
         cluster.install_workload_crds()
     return cluster.start_stint(
         "steering.enabled=true",
+        "feeds.configMaps[0]=e2e-rates",
         "pools.scaleTargets[0].apiGroup=apps",
         "pools.scaleTargets[0].resource=deployments",
         prometheus_url=prometheus,

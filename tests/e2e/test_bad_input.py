@@ -128,3 +128,28 @@ def test_every_field_is_explained(world):
     text = world.kubectl("explain", "trainingjob.spec", "--recursive")
     assert "unitsPerSecond" in text
     assert "US dollars that the job may cost" in world.kubectl("explain", "trainingjob.spec.budget")
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"sources": [{"name": "a", "type": "Http"}]}, "needs a url"),
+        ({"sources": [{"name": "a", "type": "Http", "url": "ftp://x"}]}, "url"),
+        ({"sources": [{"name": "a", "type": "ConfigMap"}]}, "needs configMap.name"),
+        ({"sources": [{"name": "a", "type": "WattTime"}]}, "needs zones"),
+        ({"sources": [{"name": "a", "type": "Tariff", "tariffs": []}]}, "needs tariffs"),
+        ({"sources": [{"name": "a", "type": "Http", "url": "http://x", "currency": "EUR"}]}, "needs usdPer"),
+        ({"sources": [{"name": "a", "type": "Http", "url": "http://x", "token": "../key"}]}, "token"),
+        ({"sources": [{"name": "a", "type": "NodeOverlays"}, {"name": "a", "type": "NodeOverlays"}]}, "Duplicate"),
+        ({"commitments": [{"name": "a", "provider": "aws", "instanceType": "x", "nodes": 1}]}, "is one of"),
+        ({"commitments": [{"name": "a", "provider": "aws", "usdPerNodeHour": 1, "nodes": 1}]}, "which instanceType"),
+        (
+            {"commitments": [{"name": "a", "provider": "aws", "usdPerNodeHour": 1, "instanceType": "x"}]},
+            "how many nodes",
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_price_book_that_cannot_be_meant_is_refused(world, spec, told):
+    book = {"apiVersion": "stint.dev/v1alpha1", "kind": "PriceBook", "metadata": {"name": "bad"}, "spec": spec}
+    assert told in refusal(world, book)

@@ -38,7 +38,7 @@ def test_what_the_image_installs_runs(tmp_path: Path):
     )
     assert re.fullmatch(r"stint \d+\.\d+\.\d+\n", told.stdout)
     listed = subprocess.run(
-        [target / "bin" / "stint", "prices", "--gpu", "H100"], capture_output=True, text=True, check=True
+        [target / "bin" / "stint", "prices", "--catalogue", "--gpu", "H100"], capture_output=True, text=True, check=True
     )
     assert "p5.48xlarge" in listed.stdout  # the catalogue's files came along
     assert not (target / "bin" / "pytest").exists()  # and nothing for development

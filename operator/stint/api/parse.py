@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from stint.api.pricebook import PriceBook, as_of
 from stint.api.quantity import duration, quantity, resources
 from stint.api.trainingjob import Spec, TrainingJob
 from stint.catalogue.catalogue import Catalogue
-from stint.catalogue.layer import Place, PriceKey, Route, SpotKey
+from stint.catalogue.commitments import Commitment, OwnedMachine, in_order
+from stint.catalogue.layer import CarbonSignal, Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
 from stint.catalogue.quote import FreshnessLimits
 from stint.errors import InvalidInputError, Mistake
@@ -461,6 +462,7 @@ def to_overrides(book: PriceBook) -> Overrides:
             "spec.carbon.intensities",
             ((Place(*i.at.split("/")), i.g_per_kwh) for i in (carbon.intensities if carbon else ())),
         ),
+        carbon_signal=(carbon and carbon.signal) or CarbonSignal.AVERAGE_LIFECYCLE,
         pue=once("spec.energy.pue", ((Place(*p.at.split("/")), p.ratio) for p in (energy.pue if energy else ()))),
         tariffs=once("spec.energy.tariffs", ((t.region, t.usd_per_kwh) for t in (energy.tariffs if energy else ()))),
         interruptions=once(
@@ -487,19 +489,65 @@ def _once(path: str, entries: Iterable[tuple[_Key, float]], mistakes: list[Mista
     return {key: value for key, (_, value) in said.items()}
 
 
+def to_commitments(book: PriceBook) -> tuple[Commitment, ...]:
+    """What a PriceBook says is paid for anyway."""
+    return tuple(
+        Commitment(
+            name=c.name,
+            source=f"pricebook/{book.metadata.name}",
+            provider=c.provider,
+            region=c.region,
+            zone=c.zone,
+            instance_type=c.instance_type,
+            nodes=c.nodes,
+            usd_per_node_hour=c.usd_per_node_hour,
+            plan_usd_per_hour=c.savings_plan.usd_per_hour if c.savings_plan else None,
+            plan_discount=c.savings_plan.discount if c.savings_plan else 0.0,
+            owned=OwnedMachine(
+                capex_usd=c.owned.capex_usd,
+                depreciation_years=c.owned.depreciation_years,
+                idle_watts=c.owned.idle_watts,
+                usd_per_kwh=c.owned.usd_per_kwh,
+                pue=c.owned.pue,
+            )
+            if c.owned
+            else None,
+            start=c.start,
+            end=c.end,
+        )
+        for c in book.spec.commitments
+    )
+
+
+def by_precedence(books: Iterable[PriceBook]) -> list[PriceBook]:
+    """The one that counts most last: of the highest precedence, then of the later name."""
+    return sorted(books, key=lambda b: (b.spec.precedence, b.metadata.name))
+
+
+def carbon_signal(books: Iterable[PriceBook]) -> CarbonSignal | None:
+    """Which kind of carbon intensity decisions use: what the last book says that says anything."""
+    said = [b.spec.carbon.signal for b in by_precedence(books) if b.spec.carbon and b.spec.carbon.signal]
+    return said[-1] if said else None
+
+
 def with_books(catalogue: Catalogue, books: Iterable[PriceBook]) -> Catalogue:
     """The catalogue with every valid book on top; higher precedence wins, then the later name."""
-    for book in sorted(books, key=lambda b: (b.spec.precedence, b.metadata.name)):
+    books = by_precedence(books)
+    if signal := carbon_signal(books):
+        catalogue = replace(catalogue, carbon_signal=signal)
+    commitments: list[Commitment] = []
+    for book in books:
         try:
             catalogue = catalogue.with_overrides(to_overrides(book))
+            commitments += to_commitments(book)
         except (InvalidInputError, ValueError):
             continue  # its own status says what is wrong
-    return catalogue
+    return replace(catalogue, commitments=in_order(commitments)) if commitments else catalogue
 
 
 def freshness(books: Iterable[PriceBook]) -> FreshnessLimits:
     """The limits of the book that comes last; the usual ones where none says anything."""
-    said = [b for b in sorted(books, key=lambda b: (b.spec.precedence, b.metadata.name)) if b.spec.freshness]
+    said = [b for b in by_precedence(books) if b.spec.freshness]
     if not said or said[-1].spec.freshness is None:
         return FreshnessLimits()
     last = said[-1].spec.freshness

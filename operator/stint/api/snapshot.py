@@ -15,6 +15,10 @@ from stint.model.plan import Plan
 from stint.model.situation import Situation
 
 FORMAT = "stint.dev/situation/v1"
+# Left out where they say nothing: decisions that were stored before there were such fields are written the same.
+_SAY_NOTHING = tuple(
+    f'    "{name}": null,\n'.encode() for name in ("billed_usd_per_node_hour", "usd_per_new_node_hour")
+)
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -27,7 +31,10 @@ class Record(msgspec.Struct, kw_only=True):
 
 def encode(situation: Situation, plan: Plan | None) -> bytes:
     """As canonical JSON: the same decision gives the same bytes."""
-    return canonical(Record(format=FORMAT, situation=situation, plan=plan))
+    text = canonical(Record(format=FORMAT, situation=situation, plan=plan))
+    for line in _SAY_NOTHING:
+        text = text.replace(line, b"")
+    return text
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
+from stint.model.figure import Figure
 from stint.model.job import JobId
-from stint.model.market import Offering
 from stint.model.plan import Resize
 from stint.placement.capacity import Capacity
 from stint.placement.greedy import cheapest, columns_of_jobs
@@ -83,7 +83,7 @@ def _grow(
     resizes = []
     for o, nodes in sorted(new.items()):
         seller, have = problem.offerings[o], _count(problem, o)
-        price = _price(seller)
+        price = _usd(seller.price_of_new)
         verb = "would let" if advise_only else "for"
         tail = "start" if advise_only else "to start"
         resizes.append(
@@ -119,7 +119,7 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
     for o, nodes in sorted(going.items()):
         offering, have = problem.offerings[o], _count(problem, o)
         pool = problem.pools[problem.pool_of_offering[o]]
-        saved = _price(offering) * len(nodes)
+        saved = _usd(offering.usd_per_node_hour) * len(nodes)
         minutes = pool.give_back_after_seconds / 60
         resizes.append(
             Resize(
@@ -137,6 +137,5 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
     return resizes
 
 
-def _price(offering: Offering) -> float:
-    price = offering.usd_per_node_hour
+def _usd(price: Figure | None) -> float:
     return price.value if price is not None and price.usable else 0.0

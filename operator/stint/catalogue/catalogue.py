@@ -12,6 +12,7 @@ from datetime import date
 from typing import TypeVar
 
 from stint.catalogue import names
+from stint.catalogue.commitments import Commitment
 from stint.catalogue.hardware import GpuFacts, InstanceType
 from stint.catalogue.layer import ANY, INTERNET, CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
@@ -40,6 +41,7 @@ class Catalogue:
     layers: tuple[Layer, ...]
     assumptions: Assumptions
     carbon_signal: CarbonSignal = CarbonSignal.AVERAGE_LIFECYCLE
+    commitments: tuple[Commitment, ...] = ()  # whether they hold yet, or still, is for `stint.catalogue.commitments`
     _meanings: Mapping[str, tuple[GpuFacts, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,16 +92,23 @@ class Catalogue:
     # What it costs
 
     def price(
-        self, provider: str, region: str, instance_type: str, capacity_type: CapacityType, zone: str | None = None
+        self,
+        provider: str,
+        region: str,
+        instance_type: str,
+        capacity_type: CapacityType,
+        zone: str | None = None,
+        zone_name: str = "",
     ) -> Figure | None:
         """USD per node-hour.
 
         A spot price is the zone's where that is known, else the region's. AWS zones are ids (`use1-az4`), as names
-        (`us-east-1a`) differ by account. Reserved capacity is paid for already: zero. An owned machine costs its
-        purchase, spread over its life as if it were always in use; power and people come on top.
+        (`us-east-1a`) differ by account; what is known by name, for this account, is found by `zone_name`. Reserved
+        capacity is paid for already: zero. An owned machine costs its purchase, spread over its life as if it were
+        always in use; power and people come on top.
         """
         for layer in self.layers:
-            for key in _price_keys(provider, region, instance_type, capacity_type, zone or ""):
+            for key in _price_keys(provider, region, instance_type, capacity_type, (zone or "", zone_name)):
                 if key in layer.prices:
                     return layer.prices[key]
         if capacity_type is CapacityType.RESERVED:
@@ -213,10 +222,11 @@ class Catalogue:
 
 
 def _price_keys(
-    provider: str, region: str, instance_type: str, capacity_type: CapacityType, zone: str
+    provider: str, region: str, instance_type: str, capacity_type: CapacityType, zones: Iterable[str]
 ) -> Iterable[PriceKey]:
-    if zone:
-        yield PriceKey(provider, region, instance_type, capacity_type, zone)
+    for zone in zones:
+        if zone:
+            yield PriceKey(provider, region, instance_type, capacity_type, zone)
     yield PriceKey(provider, region, instance_type, capacity_type)
     yield PriceKey(provider, ANY, instance_type, capacity_type)
 

@@ -25,6 +25,16 @@ class CarbonSignal(StrEnum):
     MARGINAL = "marginal"  # the plant that runs because of one more watt
 
 
+class Concern(StrEnum):
+    """What a figure from outside may be about."""
+
+    PRICE = "price"  # USD per node-hour
+    TARIFF = "tariff"  # USD per kWh of owned machines
+    CARBON = "carbon"  # g CO2e per kWh
+    PUE = "pue"
+    INTERRUPTIONS = "interruptions"  # of spot, per node-hour
+
+
 class PriceKey(NamedTuple):
     """What is bought where. No zone: the region's figure."""
 

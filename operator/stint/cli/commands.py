@@ -7,14 +7,13 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
-from stint.cli import quote, reconcile, replay, report, show, simulate, top, whatif
+from stint.cli import prices, quote, reconcile, replay, report, show, simulate, top, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.controllers.status import outcomes
 from stint.decide import decide
@@ -65,13 +64,6 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def prices(options: argparse.Namespace) -> int:
-    """`stint prices`"""
-    catalogue = bundled.load()
-    show.prices(catalogue, options, today=datetime.now(UTC).date())
-    return 0
-
-
 async def _resource(kubeconfig: Path | None, job: Job) -> TrainingJob:
     """One TrainingJob; its status remembers why it was placed where it is."""
     namespace, name = split_job_id(job.id)
@@ -84,7 +76,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "explain": explain,
     "quote": quote.quote,
-    "prices": prices,
+    "prices": prices.prices,
     "top": top.top,
     "report": report.spending,
     "reconcile": reconcile.reconcile,

@@ -41,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
     run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
     run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
+    run.add_argument(
+        "--feed-tokens",
+        type=Path,
+        default=Path("/feeds"),
+        help="a folder with SECRET/KEY for the tokens that price sources name (default: %(default)s)",
+    )
     run.add_argument("--steering", action="store_true", help="place other people's workloads, too, that ask for it")
     run.add_argument("--webhook-port", type=int, help="gate their pods by a webhook on this port; 0: a free one")
     run.add_argument("--webhook-certificates", type=Path, help="a folder with tls.crt and tls.key for it")
@@ -103,12 +109,17 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_parser(verbs)
     replay.add_parser(verbs)
 
-    prices = verbs.add_parser("prices", help="what the catalogue knows of prices, each with source and date")
+    prices = verbs.add_parser(
+        "prices", help="every price that decisions use, with source, date and what is wrong with it"
+    )
+    prices.add_argument("-f", "--file", type=Path, help="a stored situation instead of a cluster; - for standard input")
+    prices.add_argument("--kubeconfig", type=Path, help="by default $KUBECONFIG, or the usual file")
+    prices.add_argument("--catalogue", action="store_true", help="the tables that come with Stint, without any cluster")
     prices.add_argument("--provider", help="only this one")
     prices.add_argument("--gpu", help="only this model")
     prices.add_argument("--region", help="only this one")
-    prices.add_argument("--gpus", action="store_true", help="list the GPU models instead")
-    prices.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    prices.add_argument("--gpus", action="store_true", help="list the GPU models of the catalogue instead")
+    prices.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
     return whole
 
 
@@ -180,6 +191,7 @@ def _run(options: argparse.Namespace) -> int:
         prometheus_window=options.prometheus_window,
         prometheus_token_file=options.prometheus_token_file,
         record_dir=options.record_dir,
+        feed_tokens=options.feed_tokens,
         pod_groups=options.pod_groups,
         pace=options.pace,
         steering=options.steering,

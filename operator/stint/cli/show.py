@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from datetime import date, datetime
+from datetime import datetime
 
 from rich.table import Table
 
 from stint.api.trainingjob import Status
-from stint.catalogue.catalogue import Catalogue
 from stint.cli import tables
 from stint.model.job import Job
-from stint.model.offering import CapacityType
 from stint.model.plan import Candidate, Hold, NodeWorth, Placement, Plan
 from stint.model.situation import Situation
 
@@ -160,61 +156,3 @@ def _terms(c: Candidate) -> str:
     names = ("hardware", "rework", "startup", "energy", "egress", "storage", "licence", "labour", "lateness", "carbon")
     parts = [(n, getattr(c.cost, f"{n}_usd")) for n in names]
     return " + ".join(f"{n} {tables.usd(v)}" for n, v in parts if v >= 0.005)
-
-
-def prices(catalogue: Catalogue, options: argparse.Namespace, *, today: date) -> None:
-    """What the catalogue knows."""
-    rows = _gpu_rows(catalogue) if options.gpus else _price_rows(catalogue, options, today)
-    if options.output == "json":
-        print(json.dumps(rows, indent=1))
-        return
-    if not rows:
-        print("nothing that fits; try fewer filters")
-        return
-    table = tables.table(*(k.upper() for k in rows[0]))
-    for row in rows:
-        table.add_row(*("-" if v is None else str(v) for v in row.values()))
-    tables.console().print(table)
-
-
-def _price_rows(catalogue: Catalogue, options: argparse.Namespace, today: date) -> list[dict[str, object]]:
-    model = catalogue.canonical_gpu(options.gpu) if options.gpu else None
-    rows: list[dict[str, object]] = []
-    keys = sorted({k for layer in catalogue.layers for k in layer.prices if not k.zone}, key=str)
-    for key in keys:
-        machine = catalogue.instance_type(key.provider, key.instance_type)
-        figure = catalogue.price(key.provider, key.region, key.instance_type, key.capacity_type)
-        unwanted = (
-            machine is None
-            or figure is None
-            or key.capacity_type not in (CapacityType.ON_DEMAND, CapacityType.SPOT)
-            or (options.provider and key.provider != options.provider)
-            or (options.region and key.region != options.region)
-            or (options.gpu and machine.gpu_model != model)
-        )
-        if unwanted or machine is None or figure is None:
-            continue
-        age = figure.age_days(today)
-        rows.append(
-            {
-                "provider": key.provider,
-                "region": key.region,
-                "instance": key.instance_type,
-                "gpus": f"{machine.gpu_count:g} x {machine.gpu_model}",
-                "terms": key.capacity_type.value,
-                "usd/h": f"{figure.value:.4f}",
-                "usd/gpu-h": f"{figure.value / machine.gpu_count:.4f}",
-                "age": "unknown" if age is None else f"{age:.0f} d",
-                "source": figure.source,
-            }
-        )
-    return rows
-
-
-def _gpu_rows(catalogue: Catalogue) -> list[dict[str, object]]:
-    names = ("memory_gib", "tdp_watts", "bf16_tflops")
-    rows: list[dict[str, object]] = []
-    for gpu in sorted(catalogue.gpus.values(), key=lambda g: g.model):
-        figures = {n: getattr(gpu, n) for n in names}
-        rows.append({"model": gpu.model, **{n: None if f is None else f.value for n, f in figures.items()}})
-    return rows

@@ -20,6 +20,7 @@ from stint.api.trainingjob import TrainingJob
 from stint.controllers.bookkeeper import Bookkeeper
 from stint.errors import StintError
 from stint.feeds import bundled
+from stint.feeds.sources import standing
 from stint.kube.client import Api, ApiError, connect
 from stint.kube.observe import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
@@ -51,7 +52,7 @@ async def situation_from_cluster(
     without_stint: bool = False,
 ) -> Situation:
     """Look once, as the operator does all the time: `look`'s situation."""
-    seen = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
+    seen, _ = await look(kubeconfig, besides=besides, as_if_new=as_if_new, without_stint=without_stint)
     return replace(seen.situation, notes=(*seen.situation.notes, "seen from outside: utilisation was not looked at"))
 
 
@@ -61,8 +62,11 @@ async def look(
     besides: Sequence[TrainingJob] = (),
     as_if_new: bool = False,
     without_stint: bool = False,
-) -> Observation:
-    """Look once, as the operator does all the time, with what everybody has spent until this moment.
+) -> tuple[Observation, list[PriceBook]]:
+    """Look once, as the operator does all the time, with what everybody has spent until now; and the PriceBooks.
+
+    Sources of prices are not asked again: their figures are those that the operator keeps in the PriceBooks' statuses,
+    so that what is seen from outside is what it decides by.
 
     Args:
         besides: TrainingJobs that are taken to be there, too, submitted now; each needs a uid.
@@ -105,10 +109,10 @@ async def look(
         workloads=[w for some in workloads for w in some],
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
-    catalogue = bundled.load()
+    catalogue = standing(bundled.load(), books, now)
     seen = observe(caches, catalogue, Settings(), now=now, created=created, empty_since={})
     keeper = Bookkeeper(of=lambda at: at, catalogue=catalogue)
-    return with_spending(seen, keeper.book(seen, caches, {}, known_until=now))
+    return with_spending(seen, keeper.book(seen, caches, {}, known_until=now)), books
 
 
 async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:

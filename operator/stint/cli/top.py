@@ -56,7 +56,7 @@ def top(options: argparse.Namespace) -> int:
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
-    return moment(asyncio.run(look(options.kubeconfig)), options.namespace)
+    return moment(asyncio.run(look(options.kubeconfig))[0], options.namespace)
 
 
 def moment(observation: Observation, namespace: str | None = None) -> dict[str, Any]:

@@ -12,10 +12,13 @@ import msgspec
 from stint.api import gpupool, pricebook
 from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation, Scaler
 from stint.api.meta import Condition, condition
-from stint.api.parse import to_overrides
+from stint.api.parse import carbon_signal, to_overrides
 from stint.api.pricebook import PriceBook
+from stint.catalogue.layer import CarbonSignal
+from stint.controllers.feeds import Feeds
 from stint.controllers.together import together
 from stint.errors import InvalidInputError
+from stint.feeds.board import Trouble
 from stint.kube.client import Api, ApiError
 from stint.kube.events import About, Recorder
 from stint.kube.inventory import Problem
@@ -42,8 +45,10 @@ class PoolWriter:
         pools: Callable[[], Sequence[GPUPool]],
         books: Callable[[], Sequence[PriceBook]],
         absorb: Mapping[str, Callable[[dict[str, Any]], object]],
+        feeds: Feeds,
     ) -> None:
         """`absorb`: by plural name, takes in an object as the API server answered a write of ours."""
+        self._feeds = feeds
         self._api = api
         self._events = events
         self._adapters = adapters
@@ -108,7 +113,8 @@ class PoolWriter:
         log.warning("%s: %s", problem.about, problem.message)
 
     async def _tell_book(self, book: PriceBook, observation: Observation) -> None:
-        new = _book_status(book, observation)
+        signal = carbon_signal(self._books()) or CarbonSignal.AVERAGE_LIFECYCLE
+        new = _book_status(book, observation, signal, self._feeds)
         if new != book.status:
             await self._apply("PriceBook", "pricebooks", book.metadata.name, new)
 
@@ -211,11 +217,14 @@ def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: 
     ]
 
 
-def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
+def _book_status(book: PriceBook, observation: Observation, signal: CarbonSignal, feeds: Feeds) -> pricebook.Status:
     spec, offerings = book.spec, observation.situation.offerings
     try:
-        to_overrides(book)
+        overrides = to_overrides(book)
         valid = ("True", "Valid", "")
+        if overrides.carbon and overrides.carbon_signal is not signal:
+            text = f"none of it is used: its carbon is {overrides.carbon_signal}, but decisions use {signal}"
+            valid = ("False", "Invalid", f"{text}; set spec.carbon.signal of the book of the highest precedence")
     except (InvalidInputError, ValueError) as error:
         valid = ("False", "Invalid", f"none of it is used: {error}")
     entries = len(spec.prices) + len(spec.egress) + len(spec.storage) + len(spec.interruptions) + len(spec.licences)
@@ -224,6 +233,7 @@ def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
     if spec.carbon:
         entries += len(spec.carbon.intensities)
     now, generation = observation.situation.now, book.metadata.generation
+    facts = {"Valid": valid} | ({"SourcesGood": _sources(feeds.troubles(book))} if spec.sources else {})
     return msgspec.structs.replace(
         book.status,
         observed_generation=generation,
@@ -232,5 +242,17 @@ def _book_status(book: PriceBook, observation: Observation) -> pricebook.Status:
         stale=sum(1 for o in offerings if o.stale),
         unpriced=sum(1 for o in offerings if o.usd_per_node_hour is None),
         updated=spec.as_of,
-        conditions=[condition(book.status.conditions, "Valid", valid, now=now, generation=generation)],
+        sources=feeds.statuses(book, offerings),
+        conditions=[
+            condition(book.status.conditions, kind, fact, now=now, generation=generation)
+            for kind, fact in facts.items()
+        ],
     )
+
+
+def _sources(troubles: Sequence[tuple[Trouble, str]]) -> tuple[str, str, str]:
+    """The condition of a book's sources: the first trouble gives its reason, all are told."""
+    if not troubles:
+        return ("True", "Good", "")
+    status = "Unknown" if all(trouble is Trouble.PENDING for trouble, _ in troubles) else "False"
+    return (status, troubles[0][0].value, "; ".join(text for _, text in troubles))

@@ -22,10 +22,12 @@ import stint
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.catalogue.catalogue import Catalogue
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
 from stint.controllers.daybooks import EVERY_S, KEEP_DAYS, Daybooks
+from stint.controllers.feeds import Feeds
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.planner import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
@@ -99,6 +101,7 @@ class Options:
     prometheus_window: str = "5m"
     prometheus_token_file: Path | None = None
     record_dir: Path | None = None
+    feed_tokens: Path = Path("/feeds")  # SECRET/KEY, of the sources of PriceBooks
     pod_groups: bool = False  # where they are served
     pace: float = 1.0
     steering: bool = False
@@ -211,6 +214,16 @@ class Operator:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
 
         catalogue = bundled.load()
+        self.feeds = Feeds(
+            api=api,
+            shipped=catalogue,
+            books=lambda: tuple(self.price_books.items.values()),
+            namespace=options.namespace,
+            tokens=options.feed_tokens,
+            metrics=self.metrics,
+            now=self.clock.now,
+            on_change=self._reprice,
+        )
         self.books = Bookkeeper(of=self.clock.of, catalogue=catalogue, count=self.metrics.booked)
         self.days = Daybooks(
             api=api,
@@ -235,6 +248,7 @@ class Operator:
                 lambda: tuple(self.gpu_pools.items.values()),
                 lambda: tuple(self.price_books.items.values()),
                 {"gpupools": self.gpu_pools.put, "pricebooks": self.price_books.put},
+                self.feeds,
             ),
             events=events,
             metrics=self.metrics,
@@ -279,6 +293,10 @@ class Operator:
         if old is None or new is None or old != new:
             self.knocker.knock()
 
+    def _reprice(self, catalogue: Catalogue) -> None:
+        self.cycle.catalogue = catalogue
+        self.knocker.knock()
+
     def _caches(self) -> Caches:
         return Caches(
             trainingjobs=tuple(self.trainingjobs.items.values()),
@@ -298,6 +316,8 @@ class Operator:
         behind += ["pod groups"] * self.pod_groups.behind
         if not self._listed:
             behind.append("our own resources; are the CRDs installed, and may we list them?")
+        if self._listed and not self.feeds.settled():
+            behind.append("price sources")
         return f"not yet listed: {', '.join(behind)}" if behind else None
 
     def _ages(self) -> dict[str, float]:
@@ -474,6 +494,7 @@ async def run(options: Options) -> None:
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
+            "feeds": operator.feeds.run(),
             "days": operator.keep_days(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),

@@ -6,12 +6,14 @@ to start. A GPUPool takes the nodes that its selector matches and says what new 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 
 from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
+from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
 from stint.kube import slices
 from stint.kube.records import NodeRecord
@@ -96,8 +98,13 @@ def take_inventory(
     *,
     today: date,
     limits: FreshnessLimits,
+    now: datetime | None = None,
 ) -> Inventory:
-    """Pure: the same records give the same inventory."""
+    """Pure: the same records give the same inventory.
+
+    Args:
+        now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
+    """
     own = sorted(gpu_pools, key=lambda p: p.metadata.name)
     problems: list[Problem] = []
     offerings: dict[OfferingId, Offering] = {}
@@ -137,11 +144,27 @@ def take_inventory(
             offering_of[NodeName(node.name)] = offering.id
         else:
             offering_of[NodeName(node.name)] = fact.id
+    if now is not None and catalogue.commitments:
+        there = Counter(offering_of.values())
+        offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
     pools = {PoolName(p.metadata.name): _pool(p, tuple(members[PoolName(p.metadata.name)])) for p in own}
     for name, ids in members.items():
         if name not in pools:
             pools[name] = Pool(name=name, offerings=tuple(ids), inferred=True)
     return Inventory(offerings=offerings, pools=pools, offering_of=offering_of, problems=tuple(problems))
+
+
+def _room(
+    pools: Iterable[GPUPool], members: Mapping[PoolName, Iterable[OfferingId]], there: Mapping[OfferingId, int]
+) -> dict[OfferingId, int]:
+    """How many nodes may still be bought of each offering."""
+    room: dict[OfferingId, int] = {}
+    for pool in pools:
+        mine = tuple(members[PoolName(pool.metadata.name)])
+        if pool.spec.scaler is not None and pool.spec.limits is not None:
+            most = pool.spec.limits.max_nodes - sum(there.get(o, 0) for o in mine)
+            room |= {o: max(0, most) for o in mine}
+    return room
 
 
 def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

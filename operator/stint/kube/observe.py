@@ -116,7 +116,9 @@ def observe(
     """
     books = caches.price_books
     catalogue = with_books(catalogue, books)
-    inventory = take_inventory(caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=freshness(books))
+    inventory = take_inventory(
+        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=freshness(books), now=now
+    )
     lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
     gangs = _gangs(caches, lost)
     seen = {}

@@ -95,6 +95,17 @@ WITH_POD_GROUPS: Sequence[Right] = (
 )
 
 
+def with_config_map(name: str) -> Sequence[Right]:
+    """For each entry of `feeds.configMaps`."""
+    return tuple(_all("get", "", "configmaps", "a PriceBook's source can be read", own_namespace=True, name=name))
+
+
+# With `feeds.nodeOverlays`.
+WITH_NODE_OVERLAYS: Sequence[Right] = tuple(
+    _all("list", "karpenter.sh", "nodeoverlays", "prices that people have told Karpenter count here, too")
+)
+
+
 def with_scale_target(group: str, resource: str) -> Sequence[Right]:
     """For each entry of `pools.scaleTargets`."""
     return tuple(_all("patch", group, f"{resource}/scale", "pools with the Scale adapter grow and shrink"))

@@ -13,16 +13,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from stint.api.ledger import COMPONENTS, USES, Line
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node, Utilisation
+from stint.model.figure import Confidence
 from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
 from stint.model.plan import Hold, Placement, Plan, Reason, Recall, Resize
 from stint.model.situation import Situation
 
 MOST_JOBS = 500  # with series of their own
+MOST_FEEDS = 64
 NEXT_BEST = "next-best"
 JOULES_PER_KWH = 3.6e6
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WHERE = ("pool", "gpu_model", "capacity_type")
 _JOB = ("namespace", "job")
+_FEED = ("source",)
 _PHASES = tuple(p for p in Phase if p not in ENDED | {Phase.INVALID})
 
 
@@ -133,6 +136,12 @@ class Metrics:
         self.informer_age = Gauge(
             "stint_informer_age_seconds", "Since the API server was last heard", ["kind"], registry=r
         )
+        self.feed_up = Gauge("stint_feed_up", "1 while a price source can be read", _FEED, registry=r)
+        self.feed_age = Gauge("stint_feed_age_seconds", "Since a price source was last read", _FEED, registry=r)
+        self.feed_figures = Gauge("stint_feed_figures", "Figures that a price source gives", _FEED, registry=r)
+        self.feed_refused = Gauge(
+            "stint_feed_quarantined_figures", "Figures of a price source that are not believed", _FEED, registry=r
+        )
         self.prometheus_up = Gauge("stint_prometheus_up", "1 while utilisation can be read", registry=r)
         for counter in (self.saved, self.extra):
             counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
@@ -225,9 +234,18 @@ class Metrics:
             labels = (o.pool, o.gpu_model, o.capacity_type.value, price.source)
             self.price.labels(*labels).set(price.value / o.whole_gpus(o.per_node.gpus))
             days = price.age_days(situation.now.date())
-            age = math.inf if days is None else days * 86_400
+            by_definition = price.confidence is Confidence.DEFINITION  # as what is paid for anyway: it never ages
+            age = 0.0 if by_definition else math.inf if days is None else days * 86_400
             ages[o.pool,] = max(ages.get((o.pool,), 0.0), age)
         _set(self.price_age, ages)
+
+    def feeds(self, found: Mapping[str, tuple[bool, float | None, int, int]]) -> None:
+        """By source: whether it can be read, the age of its last good reading, its figures, those not believed."""
+        shown = dict(sorted(found.items())[:MOST_FEEDS])
+        _set(self.feed_up, {(n,): float(up) for n, (up, *_) in shown.items()})
+        _set(self.feed_age, {(n,): age for n, (_, age, *_) in shown.items() if age is not None})
+        _set(self.feed_figures, {(n,): figures for n, (_, _, figures, _) in shown.items()})
+        _set(self.feed_refused, {(n,): refused for n, (*_, refused) in shown.items()})
 
     def booked(self, namespace: str, line: Line) -> None:
         """What has been added to a ledger."""

@@ -61,6 +61,16 @@ class Offering:
     usd_per_storage_gb_month: Figure | None = None
     stale: tuple[str, ...] = ()  # which of its figures are older than the price book allows
     slices: Slices | None = None  # None: its GPUs are whole
+    # What the books get, where a commitment makes it differ from what one more hour costs; None: the same.
+    billed_usd_per_node_hour: Figure | None = None
+    usd_per_new_node_hour: Figure | None = (
+        None  # of one that is bought now, where commitments do not reach; None: the same
+    )
+
+    @property
+    def price_of_new(self) -> Figure | None:
+        """USD per hour of a node that is bought now."""
+        return self.usd_per_new_node_hour or self.usd_per_node_hour
 
     def whole_gpus(self, count: int) -> float:
         """How many GPUs that many of what `per_node.gpus` counts are."""

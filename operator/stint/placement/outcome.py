@@ -64,7 +64,7 @@ def _waits_for(problem: Problem, choice: Choice, chosen: Candidate, explanation:
     offering = problem.offerings[problem.columns.offering[choice.column]]
     if chosen.new_nodes:
         pool = problem.pools[problem.pool_of_offering[problem.columns.offering[choice.column]]]
-        each = 0.0 if offering.usd_per_node_hour is None else offering.usd_per_node_hour.value
+        each = 0.0 if offering.price_of_new is None else offering.price_of_new.value
         return Reason.NODES_ON_THE_WAY, (
             f"{chosen.new_nodes} more {offering.instance_type} ordered in pool {pool.name} at {each:.2f} USD/h each, "
             f"ready in about {pool.cold_start_seconds / 60:.0f} min; {money}"
@@ -95,6 +95,6 @@ def _nearest(rejected: tuple[Rejection, ...]) -> tuple[Reason, str]:
 def _tip(problem: Problem, advised: Choice) -> str:
     new = len({n for n in advised.nodes if problem.node_is_new[n]})
     offering = problem.offerings[problem.advice.offering[advised.column]]
-    each = 0.0 if offering.usd_per_node_hour is None else offering.usd_per_node_hour.value
+    each = 0.0 if offering.price_of_new is None else offering.price_of_new.value
     noun = "node" if new == 1 else "nodes"
     return f"{new} more {offering.instance_type} {noun} in pool {offering.pool} would do, {each * new:.2f} USD/h"

@@ -271,7 +271,7 @@ def price_columns(
     per_node = np.array(
         [fit.workers_per_node(j.per_worker, o.per_node) for j, o in zip(jb, of, strict=True)], dtype=np.int64
     )
-    price = np.array([_marginal_price(o) for o in of], dtype=float)
+    price = np.array([_marginal_price(o, buys=r.buys) for o, r in zip(of, rows, strict=True)], dtype=float)
     boot = np.array([_boot_hours(j, situation) for j in jb], dtype=float)
     cold = np.array([pools[pool_of[r.offering]].cold_start_seconds / SECONDS_PER_HOUR for r in rows], dtype=float)
     buys = np.array([r.buys for r in rows], dtype=bool)
@@ -329,11 +329,11 @@ def price_columns(
     )
 
 
-def _marginal_price(offering: Offering) -> float:
-    """Reserved capacity is paid for whether it is used or not: using it costs nothing more."""
-    if offering.capacity_type is CapacityType.RESERVED:
+def _marginal_price(offering: Offering, *, buys: bool) -> float:
+    """Reserved capacity is paid for whether it is used or not, unless a commitment speaks of it and says otherwise."""
+    if offering.capacity_type is CapacityType.RESERVED and offering.billed_usd_per_node_hour is None:
         return 0.0
-    return _value(offering.usd_per_node_hour, math.inf)
+    return _value(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
 
 
 def share_of_node(job: Job, offering: Offering) -> float:

@@ -102,7 +102,12 @@ class Reprice:
         if usd is None:
             return offering
         figure = Figure(value=usd, source="what if", as_of=None, confidence=Confidence.OVERRIDE)
-        return replace(offering, usd_per_node_hour=figure, stale=tuple(s for s in offering.stale if s != "price"))
+        return replace(
+            offering,
+            usd_per_node_hour=figure,
+            usd_per_new_node_hour=None,
+            stale=tuple(s for s in offering.stale if s != "price"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

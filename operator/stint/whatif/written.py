@@ -113,7 +113,9 @@ class _Reader:
         sellers = sorted({t.provider for t in self.catalogue.instance_types() if t.name == machine})
         if provider is None and len(sellers) != 1:
             which = f"is sold by {_some(sellers)}" if sellers else "is sold by nobody whose prices are known"
-            raise ValueError(f"{machine} {which}; write PROVIDER/TYPE, as aws/p5.48xlarge; `stint prices` lists them")
+            raise ValueError(
+                f"{machine} {which}; write PROVIDER/TYPE, as aws/p5.48xlarge; `stint prices --catalogue` lists them"
+            )
         seller = provider or sellers[0]
         offered = PoolOffering(
             provider=seller,
@@ -125,7 +127,9 @@ class _Reader:
         pool = GPUPool(metadata=Meta(name="what-if"), spec=gpupool.Spec(node_selector={}, offerings=[offered]))
         seen = take_inventory((), [pool], self.catalogue, today=self.situation.now.date(), limits=FreshnessLimits())
         if seen.problems:
-            raise ValueError(f"{seller}/{machine} is no machine that the catalogue knows; `stint prices` lists them")
+            raise ValueError(
+                f"{seller}/{machine} is no machine that the catalogue knows; `stint prices --catalogue` lists them"
+            )
         return next(iter(seen.offerings.values()))
 
     def price(self, text: str) -> Change:

@@ -155,7 +155,7 @@ def test_uninstalling_keeps_jobs_and_what_runs_and_a_new_install_takes_it_up(
 def test_kubectl_stint_works_from_outside(cluster: Cluster, shared_operator: Operator):
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
-    command = [str(find_kubectl(cluster.provider)), "stint", "prices", "--gpu", "L4"]
+    command = [str(find_kubectl(cluster.provider)), "stint", "prices", "--catalogue", "--gpu", "L4"]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "g6.12xlarge" in told
     plan = subprocess.run([*command[:2], "plan"], env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from stint.api.parse import Known, deadline_of, freshness, to_job, to_overrides, with_books
-from stint.api.pricebook import PriceBook
+from stint.api.pricebook import PriceBook, SourceType, Spec
 from stint.api.quantity import duration, resources
 from stint.api.trainingjob import TrainingJob
-from stint.catalogue.layer import PriceKey
+from stint.catalogue.commitments import OwnedMachine
+from stint.catalogue.layer import CarbonSignal, PriceKey
 from stint.errors import InvalidInputError
 from stint.feeds import bundled
 from stint.model.job import Topology
@@ -171,6 +175,52 @@ def test_everything_a_book_can_say_arrives():
     assert (said.labour_usd_per_job_hour, said.carbon_usd_per_tonne) == (2, 80)
 
 
+def test_a_book_says_what_is_paid_for_anyway():
+    catalogue = with_books(
+        CATALOGUE,
+        [
+            a_book(
+                commitments=[
+                    {"name": "plan", "provider": "aws", "savingsPlan": {"usdPerHour": 30, "discount": 0.3}},
+                    {
+                        "name": "block",
+                        "provider": "aws",
+                        "region": "us-east-1",
+                        "instanceType": "p5.48xlarge",
+                        "nodes": 2,
+                        "usdPerNodeHour": 40,
+                        "start": "2026-12-01T11:30:00Z",
+                        "end": "2026-12-02T11:30:00Z",
+                    },
+                    {
+                        "name": "racks",
+                        "provider": "dc",
+                        "instanceType": "dgx",
+                        "nodes": 8,
+                        "owned": {"capexUsd": 300000, "idleWatts": 900, "usdPerKwh": 0.2, "pue": 1.3},
+                    },
+                ]
+            )
+        ],
+    )
+    block, racks, plan = catalogue.commitments  # what expires unused comes first
+    assert (block.name, block.nodes, block.usd_per_node_hour, block.holds(NOW)) == ("block", 2, 40, False)
+    assert racks.owned == OwnedMachine(capex_usd=300000, depreciation_years=4, idle_watts=900, usd_per_kwh=0.2, pue=1.3)
+    assert (plan.plan_usd_per_hour, plan.plan_discount, plan.source) == (30, 0.3, "pricebook/ours")
+
+
+def test_the_last_book_that_says_so_decides_which_kind_of_carbon_counts():
+    kinds = [("average-operational", 1), ("marginal", 0)]
+    books = [
+        a_book(kind, precedence=n, carbon={"signal": kind, "intensities": [{"at": "aws/x", "gPerKwh": 100 + n}]})
+        for kind, n in kinds
+    ]
+    catalogue = with_books(CATALOGUE, books)
+    assert catalogue.carbon_signal is CarbonSignal.AVERAGE_OPERATIONAL
+    assert catalogue.carbon_g_per_kwh("aws", "x").value == 101, "and the other's is not mixed in"
+    assert with_books(CATALOGUE, [a_book()]).carbon_signal is CarbonSignal.AVERAGE_LIFECYCLE
+
+
 def test_freshness_is_the_last_books_to_say():
     assert freshness([a_book("a", freshness={"spotPriceDays": 1}), a_book("b")]).spot_price_days == 1
 
@@ -244,3 +294,17 @@ def test_a_deadline_is_a_moment_in_utc_even_where_utc_has_no_date_for_it(written
     moment = deadline_of(resource.spec, NOW)
     assert moment == meant
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(moment), type=datetime) == meant
+
+
+def test_the_price_book_of_the_readme_is_one():
+    text = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    (block,) = [b for b in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "kind: PriceBook" in b]
+    written = yaml.safe_load(block)
+    strict = msgspec.defstruct(
+        "Strict", [("apiVersion", str), ("kind", str), ("metadata", dict), ("spec", Spec)], forbid_unknown_fields=True
+    )
+    book = msgspec.convert(written, PriceBook)
+    assert msgspec.convert(written, strict).spec == book.spec  # type: ignore[attr-defined]
+    assert {s.type for s in book.spec.sources} == set(SourceType) - {SourceType.WATT_TIME}
+    assert [c.name for c in with_books(CATALOGUE, [book]).commitments] == ["ri", "block", "racks", "plan"]
+    assert msgspec.to_builtins(book.spec.sources[5].tariffs[0].windows[0])["from"] == "07:00"

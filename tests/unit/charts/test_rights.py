@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from hack import build, gen_rights
-from stint.kube.rights import ALWAYS, WITH_KWOK, WITH_POD_GROUPS, WITH_STEERING, Right, needed, with_scale_target
+from stint.kube.rights import (
+    ALWAYS,
+    WITH_KWOK,
+    WITH_NODE_OVERLAYS,
+    WITH_POD_GROUPS,
+    WITH_STEERING,
+    Right,
+    needed,
+    with_config_map,
+    with_scale_target,
+)
 from tests.unit.charts.test_chart import _template
 
 KWOK = "pools.kwok.enabled=true"
@@ -48,6 +58,8 @@ def listed(rights: tuple[Right, ...]) -> set[tuple[str, str, str, str, bool]]:
         ((KWOK,), (*ALWAYS, *WITH_KWOK)),
         (("steering.enabled=true",), (*ALWAYS, *WITH_STEERING)),
         (("podGroups.enabled=true",), (*ALWAYS, *WITH_POD_GROUPS)),
+        (("feeds.configMaps[0]=rates",), (*ALWAYS, *with_config_map("rates"))),
+        (("feeds.nodeOverlays=true",), (*ALWAYS, *WITH_NODE_OVERLAYS)),
         (SCALE, (*ALWAYS, *with_scale_target("cluster.x-k8s.io", "machinedeployments"))),
     ],
 )

@@ -6,7 +6,10 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
+from stint.api.gpupool import GPUPool
 from stint.api.meta import Meta
+from stint.api.pricebook import PriceBook
+from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube import manifests
 from stint.kube.gang import GangState
@@ -272,3 +275,41 @@ def test_nodes_carry_the_label_that_a_topology_names():
     node = a_record(labels={**a_record().labels, "rack": "a", "row": "b"})
     (seen,) = look(resources=[a_resource(topology={"within": "rack"})], nodes=[node]).situation.nodes
     assert seen.labels == {"rack": "a"}
+
+
+def test_nodes_beyond_what_is_reserved_have_their_ordinary_price():
+    ri = {"name": "ri", "provider": "aws", "instanceType": "p4de.24xlarge", "nodes": 1, "usdPerNodeHour": 20}
+    book = msgspec.convert({"metadata": {"name": "b"}, "spec": {"commitments": [ri]}}, PriceBook)
+
+    def prices(*nodes: str) -> tuple[float, float]:
+        (offering,) = look(nodes=[a_record(n) for n in nodes], books=[book]).situation.offerings
+        assert offering.usd_per_node_hour is not None
+        assert offering.billed_usd_per_node_hour is not None
+        return offering.usd_per_node_hour.value, offering.billed_usd_per_node_hour.value
+
+    listed = CATALOGUE.list_price("aws", "us-east-1", "p4de.24xlarge").value
+    assert prices("n1") == (0, 20)
+    assert prices("n1", "n2") == pytest.approx((listed / 2, (20 + listed) / 2))
+
+
+def test_a_commitment_is_no_licence_to_buy_without_end():
+    ri = {"name": "ri", "provider": "aws", "instanceType": "p4de.24xlarge", "nodes": 1, "usdPerNodeHour": 20}
+    book = msgspec.convert({"metadata": {"name": "b"}, "spec": {"commitments": [ri]}}, PriceBook)
+    spec = {
+        "nodeSelector": {"pool": "a"},
+        "offerings": [{"provider": "aws", "zone": "us-east-1a", "instanceType": "p4de.24xlarge"}],
+        "limits": {"maxNodes": 9},
+        "scaler": {"adapter": "Kwok", "mode": "Act"},
+    }
+    pool = msgspec.convert({"metadata": {"name": "a"}, "spec": spec}, GPUPool)
+    node = a_record("n1", labels=a_record().labels | {"pool": "a"})
+    situation = look(
+        nodes=[node], books=[book], pools=[pool], resources=[a_resource(workers=4, gpu={"perWorker": 8})]
+    ).situation
+    (offering,) = situation.offerings
+    listed = CATALOGUE.list_price("aws", "us-east-1", "p4de.24xlarge").value
+    assert offering.usd_per_node_hour.value == 0
+    assert offering.usd_per_new_node_hour.value == pytest.approx(listed)
+    (resize,) = decide(situation).resizes
+    assert resize.to_nodes == 4
+    assert resize.usd_per_hour == pytest.approx(listed * (resize.to_nodes - resize.from_nodes))

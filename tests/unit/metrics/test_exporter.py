@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stint.api.ledger import Components, Line, Uses
 from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
+from stint.model.figure import Confidence
 from stint.model.job import job_id
 from stint.model.market import Slices
 from stint.model.offering import OfferingId
@@ -28,7 +29,7 @@ from stint.model.plan import (
     Resize,
     Stay,
 )
-from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
+from stint.testing.builders import NOW, a_figure, a_job, a_node, a_pool, a_situation, an_offering, running_on
 
 A100 = an_offering("a100", usd=16.0)
 SPOT = an_offering("spot", usd=8.0)
@@ -284,3 +285,15 @@ def test_names_follow_the_rules():
             s.name.endswith("_total") for s in family.samples
         ) or not family.samples
         assert not {"pod", "node", "uid"} & {label for s in family.samples for label in s.labels}
+
+
+def test_what_is_paid_for_anyway_does_not_age():
+    free = replace(a_figure(0.0), as_of=None, confidence=Confidence.DEFINITION)
+    metrics = Metrics()
+    metrics.after_cycle(
+        a_situation(offerings=[an_offering("ri", usd_per_node_hour=free)]),
+        Plan(decided_at=NOW),
+        decide_s=0.0,
+        cycle_s=0.0,
+    )
+    assert 'stint_price_age_seconds{pool="ri"} 0.0' in metrics.render().decode()
