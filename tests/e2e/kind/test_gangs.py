@@ -147,7 +147,7 @@ def test_what_was_spent_is_what_the_workers_can_tell_of(trainer: Trainer):
     trainer.kind.kill(victim["spec"]["nodeName"], victim["metadata"]["name"])
     eventually(lambda: world.status().get("retries") == 1, timeout=60, what="the failure to be booked")
     kept = world.until("Running", timeout=90)["progress"]["unitsDone"]
-    done = world.until("Succeeded", timeout=120)
+    world.until("Succeeded", timeout=120)
     lines += trainer.lines()
     record = {
         "job": trainer.job(steps=100, checkpoint_every=30)["spec"],
