@@ -30,7 +30,7 @@ Only with `podGroups.enabled=true`, and asked for only where the cluster serves 
 Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
 
 {table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}
-It may not read Secrets or ConfigMaps, run anything in a pod, or change any right.
+It may not read Secrets or other ConfigMaps, run anything in a pod, or change any right.
 """
 
 

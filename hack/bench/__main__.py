@@ -10,7 +10,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hack.bench import decide, eva, gang, gavel, idle, informer, kind, month, openb, plain, planner, recover, storm
+from hack.bench import (
+    decide,
+    eva,
+    gang,
+    gavel,
+    idle,
+    informer,
+    kind,
+    month,
+    openb,
+    plain,
+    planner,
+    prometheus,
+    recover,
+    storm,
+)
 from hack.bench.fleets import JOBS
 
 Rows = list[dict[str, Any]]
@@ -30,6 +45,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "failover": _without_options(recover.failover),
     "recover": _without_options(recover.recover),
     "kind": _without_options(kind.rows),
+    "prometheus": _without_options(prometheus.rows),
     "openb": openb.rows,
     "planner": planner.planner,
     "incremental": planner.incremental,

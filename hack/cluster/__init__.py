@@ -158,21 +158,30 @@ class Cluster:
         """The fake DCGM exporter and a real Prometheus; returns its URL, as seen from this machine."""
         if isinstance(self.provider, Kind):
             return self._monitoring_in_pods(self.provider, interval_s)
-        exporter_port, port = free_port(), free_port()
-        start = self.provider.processes.start
-        command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
-        start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        config = self.state / "prometheus.yaml"
+        exporter = self.start_exporter()
+        return self.start_prometheus(exporter, interval_s=interval_s, honor_labels=honor_labels)
+
+    def start_exporter(self, *flags: str, name: str = "exporter") -> str:
+        """The fake DCGM exporter, as a process; returns its address. Flags: see `python -m hack.exporter --help`."""
+        port = free_port()
+        command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={port}", *flags]
+        self.provider.processes.start(name, command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+        return f"127.0.0.1:{port}"
+
+    def start_prometheus(
+        self, exporter: str, *, interval_s: int = 1, honor_labels: bool = False, name: str = "prometheus"
+    ) -> str:
+        """A real Prometheus, as a process, that scrapes an exporter and Stint; returns its URL once it is ready."""
+        config = self.state / f"{name}.yaml"
         stint = {"static_configs": [{"targets": [f"127.0.0.1:{self._metrics_port}"]}]}
-        exporter = f"127.0.0.1:{exporter_port}"
         config.write_text(_scrapes(interval_s, exporter=exporter, honor=honor_labels, stint=stint))
-        data = self.state / "prometheus"
-        process = start(
-            "prometheus",
+        port = free_port()
+        process = self.provider.processes.start(
+            name,
             [
                 str(build.prometheus()),
                 f"--config.file={config}",
-                f"--storage.tsdb.path={data}",
+                f"--storage.tsdb.path={self.state / name}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
             ],

@@ -29,6 +29,7 @@ _EMBEDDED_ONLY = [
         "sharing",
         "steering",
         "thousand",
+        "utilisation",
         "webhook",
     )
 ]  # they need no kubelet, and some need to restart the API server or to read its audit log

@@ -9,19 +9,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 import stint
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
+from stint.controllers.calibrator import Calibrator
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
 from stint.controllers.kopf_watch import KopfWatch
@@ -33,7 +35,8 @@ from stint.controllers.steering import Steering
 from stint.controllers.store import Store
 from stint.controllers.webhook import serve_gate
 from stint.feeds import bundled
-from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
+from stint.feeds.prometheus import Prometheus, Spelling
+from stint.feeds.promql import Access, PrometheusUnavailableError, Server
 from stint.kube import rights
 from stint.kube.apply import Actuator
 from stint.kube.client import Api, ApiError, connect
@@ -62,7 +65,9 @@ from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
-from stint.model.job import job_id
+from stint.model.cluster import Utilisation
+from stint.model.job import JobId, job_id
+from stint.model.measured import Measured, Selector, Wanted
 from stint.model.situation import Settings
 from stint.pools.kwok import KwokAdapter
 from stint.pools.scale import ScaleAdapter
@@ -92,9 +97,10 @@ class Options:
     identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
     metrics_port: int = 8080
     health_port: int = 8081
-    prometheus_url: str = ""
+    prometheus: Access | None = None  # None: utilisation is unknown
     prometheus_window: str = "5m"
-    prometheus_token_file: Path | None = None
+    prometheus_pod_labels: Spelling | None = None  # None: detect them
+    use_calibration: bool = True  # False: what is measured of speeds is only shown
     record_dir: Path | None = None
     pod_groups: bool = False  # where they are served
     pace: float = 1.0
@@ -185,10 +191,19 @@ class Operator:
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
         self.prometheus = (
-            Prometheus(options.prometheus_url, options.prometheus_window, options.prometheus_token_file)
-            if options.prometheus_url
+            Prometheus(Server(options.prometheus), options.prometheus_window, options.prometheus_pod_labels)
+            if options.prometheus
             else None
         )
+        self.calibrator = Calibrator(
+            api=api,
+            namespace=options.namespace,
+            leads=self.leadership.certain,
+            canonical=bundled.load().canonical_gpu,
+        )
+        self._usage: Mapping[JobId, Utilisation] = {}
+        self._units: Mapping[JobId, float] = {}  # as the metrics say that jobs have chosen
+        self._units_wrong = ""
         self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
         self._listed = False
         self._missing: list[rights.Right] = []
@@ -232,6 +247,8 @@ class Operator:
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
             notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            measured=self._measured,
+            learn=lambda observation: self.calibrator.learn(observation, self._usage),
             hindrance=self._hindrance,
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
@@ -241,6 +258,8 @@ class Operator:
         """A pod that is not ours knocks only when it comes or goes."""
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
             return
+        if isinstance(new, PodRecord) and isinstance(old, PodRecord) and _only_further(old, new):
+            return  # the next cycle is soon enough
         self.knocker.knock()
 
     def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
@@ -365,6 +384,18 @@ class Operator:
             if changed:
                 self.knocker.knock()
 
+    def _measured(self, now: datetime) -> Measured:
+        return Measured(
+            usage=self._usage,
+            told=self._units,
+            metrics_wrong=self._units_wrong,
+            speeds=self.calibrator.speeds(self.trainingjobs.items.values()),
+            use_speeds=self.options.use_calibration,
+            asked=self.prometheus is not None,
+            wrong=self._usage_wrong,
+            at=now,
+        )
+
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
         while self.prometheus is not None:
@@ -373,24 +404,38 @@ class Operator:
                 for p in self.pods
                 if p.gang is not None and p.phase == "Running"
             }
+            before = {job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units
             try:
-                found = await self.prometheus.usage(pods)
-                idle = {u.job: u.idle_gpus for u in found}
-                if idle != {job: u.idle_gpus for job, u in self.cycle.usage.items()}:
-                    self.knocker.knock()  # where all is quiet the next tick is a minute away
-                self.cycle.usage = {u.job: u for u in found}
-                self.metrics.usage(found)
-                self.metrics.prometheus_up.set(1)
+                reading = await self.prometheus.read(pods, self._wanted(set(pods.values())))
+                found, self._units, self._units_wrong = reading.usage, reading.told, reading.told_wrong
                 self._usage_wrong = ""
+                if self.prometheus.server.warnings:
+                    log.warning("Prometheus warns: %s", "; ".join(self.prometheus.server.warnings))
             except PrometheusUnavailableError as error:
                 if not self._usage_wrong:
                     log.warning("utilisation is unknown: %s", error)
                 self._usage_wrong = f"utilisation is unknown: {error}"
-                self.cycle.usage = {}  # what was true once is unknown now
-                self.metrics.usage(())
-                self.metrics.prometheus_up.set(0)
+                found, self._units = self.prometheus.remembered(set(pods.values())), {}
+            self._usage = {u.job: replace(u, measured_at=u.measured_at and self.clock.of(u.measured_at)) for u in found}
+            if before != ({job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units):
+                self.knocker.knock()  # where all is quiet the next tick is a minute away
+            self.metrics.usage(found)
+            server = self.prometheus.server
+            circuit = self.prometheus.breaker.state.value
+            up = not self._usage_wrong
+            self.metrics.prometheus(up=up, circuit=circuit, queries=server.queries, read_bytes=server.bytes)
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()
+
+    def _wanted(self, jobs: Collection[JobId]) -> dict[JobId, Wanted]:
+        """The metrics by which running jobs say how far they are."""
+        found = {}
+        for resource in self.trainingjobs.items.values():
+            job, source = job_id(resource.metadata.namespace, resource.metadata.name), resource.spec.progress
+            if source is not None and source.metric is not None and job in jobs:
+                labels = tuple(sorted(source.metric.labels.items()))
+                found[job] = Wanted(Selector(source.metric.name, labels), source.metric.aggregate)
+        return found
 
     def _heed(self, kind: str | None, body: dict[str, Any], plural: str) -> None:
         if kind is None and self._listed:  # kopf lists anew, and so it had a gap
@@ -398,6 +443,14 @@ class Operator:
         store, meta = self.stores[plural], body["metadata"]
         if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
             self.knocker.knock()
+
+
+def _only_further(old: PodRecord, new: PodRecord) -> bool:
+    """Whether a pod has told no more than that it has done more."""
+    if old.gang is None or new.gang is None or old.gang.units_done == new.gang.units_done:
+        return False
+    gang = msgspec.structs.replace(old.gang, units_done=new.gang.units_done)
+    return msgspec.structs.replace(old, gang=gang) == new
 
 
 def heed_signals(stop: asyncio.Event) -> None:
@@ -433,6 +486,7 @@ async def run(options: Options) -> None:
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),
+            "calibration": operator.calibrator.run(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }

@@ -16,6 +16,7 @@ from stint.model.resources import Resources
 # What our own objects carry.
 JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
+UNITS_DONE = "stint.dev/units-done"  # how far a job is, as it says itself
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
@@ -199,6 +200,7 @@ class GangPod(msgspec.Struct, frozen=True):
     priority_class: str = ""  # as admission has left it
     for_its_group: bool = False  # unschedulable only because another one of its PodGroup is
     steered: Steered | None = None  # of a pod that somebody else makes
+    units_done: str = ""  # as its annotation says
 
 
 _NO_REQUESTS = Resources(pods=1)
@@ -275,6 +277,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             steered=steered,
             priority_class=sys.intern(spec.priority_class_name),
             for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
+            units_done=meta.annotations.get(UNITS_DONE, ""),
         )
     record = PodRecord(
         uid=meta.uid,
