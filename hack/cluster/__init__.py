@@ -169,12 +169,12 @@ class Cluster:
         return f"127.0.0.1:{port}"
 
     def start_prometheus(
-        self, exporter: str, *, interval_s: int = 1, honor_labels: bool = False, name: str = "prometheus"
+        self, *exporters: str, interval_s: int = 1, honor_labels: bool = False, name: str = "prometheus"
     ) -> str:
-        """A real Prometheus, as a process, that scrapes an exporter and Stint; returns its URL once it is ready."""
+        """A real Prometheus, as a process, that scrapes exporters and Stint; returns its URL once it is ready."""
         config = self.state / f"{name}.yaml"
         stint = {"static_configs": [{"targets": [f"127.0.0.1:{self._metrics_port}"]}]}
-        config.write_text(_scrapes(interval_s, exporter=exporter, honor=honor_labels, stint=stint))
+        config.write_text(_scrapes(interval_s, exporters=exporters, honor=honor_labels, stint=stint))
         port = free_port()
         process = self.provider.processes.start(
             name,
@@ -194,7 +194,7 @@ class Cluster:
         folder = kind.volumes / "monitoring"
         shutil.copytree(ROOT / "hack" / "exporter", folder / "python" / "hack" / "exporter", dirs_exist_ok=True)
         shutil.copy(build.prometheus(), folder)
-        settings = _scrapes(interval_s, exporter="exporter:9400", honor=False, stint=_each_pod())
+        settings = _scrapes(interval_s, exporters=["exporter:9400"], honor=False, stint=_each_pod())
         (folder / "prometheus.yaml").write_text(settings)
         manifest = (ROOT / "hack" / "kind" / "monitoring.yaml").read_text()
         self.apply(_RESTRICTED)
@@ -215,16 +215,16 @@ _RESTRICTED = json.dumps(
 )
 
 
-def _scrapes(interval_s: int, *, exporter: str, honor: bool, stint: dict[str, Any]) -> str:
+def _scrapes(interval_s: int, *, exporters: Sequence[str], honor: bool, stint: dict[str, Any]) -> str:
     """Prometheus' settings.
 
     Args:
-        exporter: where the fake DCGM exporter is.
+        exporters: where fake DCGM exporters are.
         honor: whether its own labels win.
         stint: where Stint is, as a scrape config says it.
     """
     described = {"pod": "dcgm-exporter-0", "namespace": "monitoring"}
-    static = [{"targets": [exporter], "labels": described}]
+    static = [{"targets": list(exporters), "labels": described}]
     jobs = [
         {"job_name": "dcgm-exporter", "honor_labels": honor, "static_configs": static},
         {"job_name": "stint", "honor_labels": True, **stint},

@@ -19,6 +19,7 @@ _EMBEDDED_ONLY = [
     for name in (
         "absurd",
         "api_faults",
+        "calibration",
         "cluster",
         "faults",
         "kueue",

@@ -30,6 +30,10 @@ def servers(cluster: Cluster) -> dict[str, str]:
     return {
         "renamed": cluster.start_prometheus(modern, honor_labels=False, name="prometheus-renamed"),
         "honoured": cluster.start_prometheus(modern, honor_labels=True, name="prometheus-honoured"),
+        # The same exporter by two names: every series twice.
+        "doubled": cluster.start_prometheus(
+            modern, modern.replace("127.0.0.1", "localhost"), name="prometheus-doubled"
+        ),
         "old": cluster.start_prometheus(old, honor_labels=False, name="prometheus-old"),
     }
 
@@ -63,7 +67,7 @@ def look(url: str, pods: dict[tuple[str, str], JobId], *, window: str = "5s") ->
     return {u.job.rpartition("/")[2]: u for u in found.usage}
 
 
-@pytest.mark.parametrize("setting", ["renamed", "honoured", "old"])
+@pytest.mark.parametrize("setting", ["renamed", "honoured", "doubled", "old"])
 def test_the_same_figures_come_from_every_scrape_configuration(gpus: World, servers: dict[str, str], setting: str):
     whole = gpus.node("whole", gpus=2, **WATTS)
     shared = gpus.node("shared", gpus=4, labels=SHARED_BY_4, **WATTS)  # one device

@@ -37,6 +37,8 @@ def advise(job: Job, used: Utilisation | None, offerings: Mapping[OfferingId, Of
     here = offerings.get(place.offering) if place is not None else None
     if used is None or used.gpu_ratio is None or place is None or here is None or not place.running:
         return ()
+    if (used.gpus or 0) < job.per_worker.gpus * len(place.nodes):
+        return ()  # the others may work
     if used.all_idle:
         rate = place.usd_per_hour
         bare = f"; no process has {used.processless_gpus} of them open" if used.processless_gpus else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 NAME = "stint-calibration"
 FAMILY = "stint.dev/family"
 LONG_ENOUGH = timedelta(minutes=10)
-WRITE_EVERY_S = 60.0
+LOOK_EVERY_S, WRITE_EVERY_S = 1.0, 60.0
 _FIELD = "calibration.json"
 
 
@@ -132,17 +133,19 @@ class Calibrator:
 
     async def run(self) -> None:
         """Read what there is once we lead, and write now and then, until cancelled."""
+        saved = float("-inf")
         while True:
             try:
                 if not self.leads():
                     self._loaded = False
                 elif not self._loaded:
                     await self._load()
-                elif self._dirty:
+                elif self._dirty and time.monotonic() - saved >= WRITE_EVERY_S:
+                    saved = time.monotonic()
                     await self._save()
             except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("ConfigMap %s: %s", NAME, error or type(error).__name__)
-            await asyncio.sleep(WRITE_EVERY_S if self._loaded else 1.0)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def _path(self, name: str = "") -> str:
         return f"/api/v1/namespaces/{self.namespace}/configmaps" + (f"/{name}" if name else "")

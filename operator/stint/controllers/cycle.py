@@ -343,8 +343,9 @@ class Cycle:
             ran = hours_between(since, gang.ended or now)
             workers = len(gang.plan.nodes) if gang.plan else old.workers
             kept = units_kept(before, gpu_model, workers, ran_hours=ran)
-            if seen.progress.source:
-                kept = kept_of(before, seen.progress, ran_hours=ran)
+            live = seen.progress if seen.progress.running_since else old.progress
+            if live.source:
+                kept = kept_of(before, live, ran_hours=ran)
         status = msgspec.structs.replace(
             old,
             progress=Progress(units_done=kept, estimate=kept),

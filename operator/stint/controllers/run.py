@@ -78,6 +78,7 @@ GROUP, VERSION = "stint.dev", "v1alpha1"
 RELIST_EVERY_S = 60.0
 AFTER_A_GAP_S = 0.3
 USAGE_EVERY_S = 15.0
+PROGRESS_AFTER_S = 5.0  # news that are only progress wait for so long, for more of them
 SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
@@ -201,6 +202,7 @@ class Operator:
             leads=self.leadership.certain,
             canonical=bundled.load().canonical_gpu,
         )
+        self._soon: asyncio.TimerHandle | None = None
         self._usage: Mapping[JobId, Utilisation] = {}
         self._units: Mapping[JobId, float] = {}  # as the metrics say that jobs have chosen
         self._units_wrong = ""
@@ -259,8 +261,14 @@ class Operator:
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
             return
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and _only_further(old, new):
-            return  # the next cycle is soon enough
+            self._knock_soon()
+            return
         self.knocker.knock()
+
+    def _knock_soon(self) -> None:
+        """Jobs that tell their progress every second are heard every few."""
+        if self._soon is None or self._soon.when() <= asyncio.get_running_loop().time():
+            self._soon = asyncio.get_running_loop().call_later(PROGRESS_AFTER_S, self.knocker.knock)
 
     def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
         """Heartbeats do not knock."""

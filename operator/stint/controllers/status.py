@@ -378,6 +378,8 @@ def significant(old: Status, new: Status) -> bool:
         return True
     if _idle(old) != _idle(new) or {a.what for a in old.advice} != {a.what for a in new.advice}:
         return True
+    if [(c.gpu_model, c.used) for c in old.calibration] != [(c.gpu_model, c.used) for c in new.calibration]:
+        return True
     return _without_times(quiet) != _without_times(old)
 
 

@@ -35,10 +35,17 @@ def look_idle(
     policy: IdlePolicy,
     used: Utilisation | None,
     now: datetime,
+    *,
+    holds: int,
 ) -> Idleness:
-    """Pure. `used`: what is known at the moment; None: nothing."""
+    """Pure.
+
+    Args:
+        used: what is known at the moment; None: nothing.
+        holds: GPUs, or parts of one, of its workers that run: where fewer are measured, the others may work.
+    """
     works = gang.state is GangState.PLACED and gang.plan is not None and progress.running_since is not None
-    if not works or used is None or not used.all_idle or gang.plan is None:
+    if not works or used is None or not used.all_idle or gang.plan is None or (used.gpus or 0) < holds:
         return Idleness()
     since = status.idle_since or now
     waited = now - since

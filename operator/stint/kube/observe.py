@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from stint.api.gpupool import Adapter, GPUPool
 from stint.api.parse import Known, Pods, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
-from stint.api.trainingjob import Progress, TrainingJob
+from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.spending import accrue
 from stint.errors import InvalidInputError, Mistake
@@ -34,7 +34,7 @@ from stint.kube.workloads import WorkloadRecord
 from stint.model.cluster import ZONE, Node
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
-from stint.model.measured import Measured
+from stint.model.measured import Measured, Speed
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
@@ -246,10 +246,11 @@ def _see(
     if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
         return replace(seen, phase=Phase.FAILED)
     if measured.use_speeds:
-        job = with_speeds(job, measured.speeds.get(job.id, {}))
+        job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
     told = tell(resource, gang, measured)
     done = progress(job, gang, status.progress, told, now)
-    idle = look_idle(gang, status, done, resource.spec.idle_policy, measured.usage.get(job.id), now)
+    used, holds = measured.usage.get(job.id), job.per_worker.gpus * len(gang.pods)
+    idle = look_idle(gang, status, done, resource.spec.idle_policy, used, now, holds=holds)
     held = status.idle_held > 0 and status.idle_held == resource.metadata.generation
     if held and resource.spec.idle_policy.action is OnIdle.STOP and gang.state in (GangState.ABSENT, GangState.PARKED):
         return replace(seen, phase=Phase.FAILED, idle_held=True)
@@ -259,6 +260,15 @@ def _see(
         suspended=job.suspended or held or idle.acts(resource.spec.idle_policy),
     )
     return replace(seen, job=job, progress=done, told=told, idle=idle, idle_held=held)
+
+
+def _last_used(status: Status) -> dict[str, Speed]:
+    """The speeds that decisions went by last, for who has no book: the command line, an operator that starts."""
+    return {
+        c.gpu_model: Speed(units_per_second=c.measured, spread=c.spread, runs=c.runs, trusted=True)
+        for c in status.calibration
+        if c.used
+    }
 
 
 def _their_pods(gang: Gang) -> Pods | None:

@@ -57,6 +57,11 @@ def test_says_nothing_of_what_is_not_known_busy_or_not_running():
     assert told(starting, used(job, 0.0, idle=8)) == {}
 
 
+def test_says_nothing_where_only_a_part_of_its_gpus_is_measured():
+    job = a_running_job()
+    assert told(job, used(job, 0.0, idle=4, gpus=4), L40S) == {}
+
+
 def test_gpus_that_do_nothing_cost_all_of_it():
     job = a_running_job()
     assert told(job, used(job, 0.0, idle=8, bare=8), L40S) == {"Idle": 8.0}

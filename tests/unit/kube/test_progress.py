@@ -146,6 +146,13 @@ class TestSpeeds:
         assert seen.progress.estimate == pytest.approx(7200)
 
 
+def test_who_has_no_book_of_speeds_goes_by_those_that_decided_last():
+    last = {"gpuModel": "A100-80GB", "stated": 1.0, "measured": 0.5}
+    for used, estimate in ((True, 3600), (False, 7200)):
+        seen = see(running() | {"calibration": [last | {"used": used}]})
+        assert seen.progress.estimate == pytest.approx(estimate)
+
+
 class TestIdle:
     def see(self, used: Utilisation | None, status: dict | None = None, **spec: object) -> Seen:
         return see(running() | (status or {}), measured=Measured(usage={UNET: used} if used else {}), **spec)
@@ -168,7 +175,8 @@ class TestIdle:
         assert seen.job is not None
         assert seen.job.suspended
         unknown = replace(IDLE, gpus=None)
-        for used in (None, unknown, replace(unknown, idle_gpus=None)):
+        half = replace(IDLE, gpus=4, idle_gpus=4)
+        for used in (None, unknown, replace(unknown, idle_gpus=None), half):
             seen = self.see(used, LONG, **policy)
             assert seen.job is not None
             assert not seen.job.suspended
