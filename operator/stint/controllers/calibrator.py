@@ -24,7 +24,7 @@ from stint.estimate.runtime import hours_between
 from stint.kube.client import Api, ApiError, FencedError
 from stint.kube.observe import Observation, Seen
 from stint.model.cluster import Utilisation
-from stint.model.job import JobId, job_id
+from stint.model.job import ENDED, JobId, job_id
 from stint.model.measured import Speed
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ class Calibrator:
         What the present run does itself says more of it than what others did.
         """
         found: dict[JobId, dict[str, Speed]] = {}
-        if not self.book.runs:
-            return found
-        for resource in resources:
+        families = {(key.namespace, key.family) for key in self.book.runs}
+        for resource in resources if families else ():
             work, meta = resource.spec.work, resource.metadata
+            if resource.status.phase in ENDED or (meta.namespace, self._family(resource)) not in families:
+                continue
             name = job_id(meta.namespace, meta.name)
             anchor, known = self._anchors.get(name), {}
             for alias, stated in work.units_per_second.items():
@@ -117,14 +118,15 @@ class Calibrator:
             if anchor is None or anchor.run != run or seen.told.units < anchor.units:
                 anchor = _Anchor(run, now, seen.told.units)
             self._anchors[key] = anchor
-            if now - anchor.at >= LONG_ENOUGH:
-                self._note(seen, anchor, now, usage.get(key))
+            # Until it last went on: a run that hangs says nothing of how fast its family is.
+            if progress.told_at is not None and progress.told_at - anchor.at >= LONG_ENOUGH:
+                self._note(seen, anchor, progress.told_at, usage.get(key))
 
-    def _note(self, seen: Seen, anchor: _Anchor, now: datetime, used: Utilisation | None) -> None:
+    def _note(self, seen: Seen, anchor: _Anchor, until: datetime, used: Utilisation | None) -> None:
         plan, work = seen.gang.plan, seen.resource.spec.work
         assert plan is not None
         assert seen.told.units is not None
-        seconds = hours_between(anchor.at, now) * 3600
+        seconds = hours_between(anchor.at, until) * 3600
         speed = (seen.told.units - anchor.units) / seconds / len(plan.nodes) ** work.scaling_exponent
         watts = None if used is None or used.watts is None or not used.gpus else used.watts / used.gpus
         meta = seen.resource.metadata

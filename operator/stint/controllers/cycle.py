@@ -109,7 +109,7 @@ class Cycle:
     steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
     recorder: DecisionRecorder | None = None
     knocker: Knocker = field(default_factory=Knocker)
-    measured: Callable[[datetime], Measured] = lambda _: Measured()
+    measured: Callable[[], Measured] = Measured
     learn: Callable[[Observation], object] = lambda _: None
     last_finished: float = field(default_factory=time.monotonic)
     observation: Observation | None = None
@@ -183,7 +183,7 @@ class Cycle:
 
     def _observe(self) -> Observation:
         caches, now = self.caches(), self.clock.now()
-        self._measured = self.measured(now)
+        self._measured = self.measured()
         if self._untold:
             there = {t.metadata.uid for t in caches.trainingjobs}
             self._untold = {uid: untold for uid, untold in self._untold.items() if uid in there}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -196,11 +197,12 @@ class Operator:
             if options.prometheus
             else None
         )
+        self.catalogue = bundled.load()
         self.calibrator = Calibrator(
             api=api,
             namespace=options.namespace,
             leads=self.leadership.certain,
-            canonical=bundled.load().canonical_gpu,
+            canonical=functools.cache(self.catalogue.canonical_gpu),
         )
         self._soon: asyncio.TimerHandle | None = None
         self._usage: Mapping[JobId, Utilisation] = {}
@@ -243,7 +245,7 @@ class Operator:
             events=events,
             metrics=self.metrics,
             clock=self.clock,
-            catalogue=bundled.load(),
+            catalogue=self.catalogue,
             settings=options.settings,
             caches=self._caches,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
@@ -392,7 +394,7 @@ class Operator:
             if changed:
                 self.knocker.knock()
 
-    def _measured(self, now: datetime) -> Measured:
+    def _measured(self) -> Measured:
         return Measured(
             usage=self._usage,
             told=self._units,
@@ -401,7 +403,6 @@ class Operator:
             use_speeds=self.options.use_calibration,
             asked=self.prometheus is not None,
             wrong=self._usage_wrong,
-            at=now,
         )
 
     async def watch_usage(self) -> None:

@@ -68,6 +68,7 @@ class Book:
     """The latest runs by key, the keys by when they were last noted."""
 
     runs: dict[Key, tuple[Run, ...]] = field(default_factory=dict)
+    _summaries: dict[Key, Speed] = field(default_factory=dict)  # of a gang of one
 
     def note(self, key: Key, run: Run) -> bool:
         """Take in what a run did. False: nothing that matters is new, or it is no figure.
@@ -86,6 +87,7 @@ class Book:
         ):
             return False
         self.runs.pop(key, None)  # to the end
+        self._summaries.clear()
         others = [r for r in old if r.id != run.id]
         self.runs[key] = (*others, run._replace(watts_per_gpu=watts))[-MOST_RUNS:]
         while len(self.runs) > MOST_KEYS:
@@ -94,20 +96,13 @@ class Book:
 
     def speed(self, key: Key, *, workers: int, exponent: float) -> Speed | None:
         """What a gang of that size does; None: no run of its family is known."""
-        runs = self.runs.get(key, ())
-        if not runs:
-            return None
+        summary = self._summaries.get(key)
+        if summary is None:
+            if key not in self.runs:
+                return None
+            summary = self._summaries[key] = _summary(self.runs[key])
         size = workers**exponent
-        speeds = [r.speed * size for r in runs]
-        mean, spread = fmean(speeds), stdev(speeds) if len(speeds) > 1 else 0.0
-        watts = [r.watts_per_gpu for r in runs if r.watts_per_gpu is not None]
-        return Speed(
-            units_per_second=mean,
-            spread=spread,
-            runs=len(runs),
-            watts_per_gpu=fmean(watts) if watts else None,
-            trusted=len(runs) >= ENOUGH_RUNS and spread <= MOST_SPREAD * mean,
-        )
+        return replace(summary, units_per_second=summary.units_per_second * size, spread=summary.spread * size)
 
     def entries(self) -> list[tuple[Key, tuple[Run, ...]]]:
         """All of it, to be stored."""
@@ -121,6 +116,19 @@ class Book:
             for run in runs:
                 book.note(key, run)
         return book
+
+
+def _summary(runs: tuple[Run, ...]) -> Speed:
+    speeds = [r.speed for r in runs]
+    mean, spread = fmean(speeds), stdev(speeds) if len(speeds) > 1 else 0.0
+    watts = [r.watts_per_gpu for r in runs if r.watts_per_gpu is not None]
+    return Speed(
+        units_per_second=mean,
+        spread=spread,
+        runs=len(runs),
+        watts_per_gpu=fmean(watts) if watts else None,
+        trusted=len(runs) >= ENOUGH_RUNS and spread <= MOST_SPREAD * mean,
+    )
 
 
 def with_speeds(job: Job, speeds: Mapping[str, Speed]) -> Job:

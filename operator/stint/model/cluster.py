@@ -52,7 +52,7 @@ class Utilisation:
     gpus: int | None = None  # GPUs, or parts of one, that were measured
     processless_gpus: int | None = None  # that it holds and that no process has opened lately
     memory_gib: float | None = None  # the most that was in use on one of them
-    measured_at: datetime | None = None  # on the wall's clock; None: nothing of it is known
+    measured_at: datetime | None = None  # None: nothing of it is known
 
     @property
     def measured(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 
 from stint.model.cluster import Utilisation
@@ -58,4 +57,3 @@ class Measured:
     use_speeds: bool = True
     asked: bool = False  # a Prometheus is configured
     wrong: str = ""  # why utilisation is unknown; empty: it is read
-    at: datetime | None = None

@@ -51,10 +51,12 @@ def a_calibrator(api: Api | None = None) -> Calibrator:
     return Calibrator(api=api or Kept(), namespace="x", leads=lambda: True, canonical=bundled.load().canonical_gpu)
 
 
-def learn(into: Calibrator, units: float, *, now: datetime, since: datetime = NOW, uid: str = "u") -> None:
-    status = {"phase": "Running", "progress": {"runningSince": since.isoformat()}}
+def learn(
+    into: Calibrator, units: float, *, now: datetime, since: datetime = NOW, told: dict[str, Any] | None = None
+) -> None:
+    progress = {"runningSince": since.isoformat(), **(told or {})}
+    status = {"phase": "Running", "progress": progress}
     resource = a_resource(status)
-    resource = msgspec.structs.replace(resource, metadata=msgspec.structs.replace(resource.metadata, uid=uid))
     observation = look(
         now=now,
         resources=[resource],
@@ -87,6 +89,17 @@ def test_a_counter_that_falls_is_measured_anew():
     learn(it, 100, now=NOW + timedelta(minutes=15))
     assert learnt(it) is None
     learn(it, 100 + 900, now=NOW + timedelta(minutes=30))
+    speed = learnt(it)
+    assert speed is not None
+    assert speed.units_per_second == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_run_that_hangs_says_nothing_of_its_family():
+    it = a_calibrator()
+    learn(it, 0, now=NOW)
+    learn(it, 1200, now=NOW + timedelta(minutes=20))
+    last = {"told": 1200, "toldAt": (NOW + timedelta(minutes=20)).isoformat(), "source": "Pods"}
+    learn(it, 1200, now=NOW + timedelta(hours=9), told=last)
     speed = learnt(it)
     assert speed is not None
     assert speed.units_per_second == pytest.approx(1.0, rel=1e-4)
