@@ -334,7 +334,7 @@ class Cycle:
         """The bookkeeping of a recall: what survives of the work, whom to blame, when to try again."""
         old, gang, job = seen.resource.status, seen.gang, seen.job
         assert job is not None
-        kept = seen.progress.units_done
+        kept, live = seen.progress.units_done, seen.progress if seen.progress.running_since else old.progress
         # A gang that failed or whose Job is gone runs no longer; its status still says since when it had, and where.
         since = seen.progress.running_since or old.progress.running_since
         gpu_model = gang.plan.gpu_model if gang.plan else old.gpu_model
@@ -343,12 +343,11 @@ class Cycle:
             ran = hours_between(since, gang.ended or now)
             workers = len(gang.plan.nodes) if gang.plan else old.workers
             kept = units_kept(before, gpu_model, workers, ran_hours=ran)
-            live = seen.progress if seen.progress.running_since else old.progress
             if live.source:
                 kept = kept_of(before, live, ran_hours=ran)
         status = msgspec.structs.replace(
             old,
-            progress=Progress(units_done=kept, estimate=kept),
+            progress=Progress(units_done=kept, estimate=kept, told=live.told),
             taken_back=gang.plan.since if gang.plan else old.taken_back,
         )
         if recall.reason is Reason.IDLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 
 from stint.api.meta import Condition
 from stint.api.trainingjob import Advice, Calibration, Status, Usage
@@ -16,6 +17,7 @@ from stint.model.measured import Measured, Speed
 from stint.model.offering import OfferingId
 
 Fact = tuple[str, str, str]
+_FIRST_SCRAPES = timedelta(minutes=2)  # within which nobody misses what is not measured yet
 
 
 def usage(found: Utilisation | None) -> Usage | None:
@@ -71,7 +73,7 @@ def _calibration(model: str, speed: Speed, *, used: bool) -> Calibration:
     )
 
 
-def facts(seen: Seen, measured: Measured, old: Mapping[str, Condition]) -> dict[str, Fact]:
+def facts(seen: Seen, measured: Measured, old: Mapping[str, Condition], now: datetime) -> dict[str, Fact]:
     """Conditions: whether its GPUs are measured, whether they do nothing, and whether it says how far it is.
 
     Those of a job that nobody measures and that says nothing are left out.
@@ -82,7 +84,7 @@ def facts(seen: Seen, measured: Measured, old: Mapping[str, Condition]) -> dict[
     if measured.asked and runs:
         if used is not None and used.measured:
             found["Measured"] = ("True", "Measured", "")
-        else:
+        elif "Measured" in old or (seen.progress.running_since and now - seen.progress.running_since > _FIRST_SCRAPES):
             why = measured.wrong or "utilisation is unknown: no series of its GPUs names its pods"
             found["Measured"] = ("Unknown", "NoMeasurement", why)
     if seen.idle.due:

@@ -204,6 +204,7 @@ class Operator:
             leads=self.leadership.certain,
             canonical=functools.cache(self.catalogue.canonical_gpu),
         )
+        self._usage_warnings: tuple[str, ...] = ()
         self._soon: asyncio.TimerHandle | None = None
         self._usage: Mapping[JobId, Utilisation] = {}
         self._units: Mapping[JobId, float] = {}  # as the metrics say that jobs have chosen
@@ -250,7 +251,7 @@ class Operator:
             caches=self._caches,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
-            notes=lambda: (self._usage_wrong,) if self._usage_wrong else (),
+            notes=self._notes,
             measured=self._measured,
             learn=lambda observation: self.calibrator.learn(observation, self._usage),
             hindrance=self._hindrance,
@@ -394,6 +395,10 @@ class Operator:
             if changed:
                 self.knocker.knock()
 
+    def _notes(self) -> tuple[str, ...]:
+        wrong = (self._usage_wrong,) if self._usage_wrong else ()
+        return wrong + tuple(f"Prometheus warns: {warning}" for warning in self._usage_warnings[:3])
+
     def _measured(self) -> Measured:
         return Measured(
             usage=self._usage,
@@ -418,8 +423,9 @@ class Operator:
                 reading = await self.prometheus.read(pods, self._wanted(set(pods.values())))
                 found, self._units, self._units_wrong = reading.usage, reading.told, reading.told_wrong
                 self._usage_wrong = ""
-                if self.prometheus.server.warnings:
-                    log.warning("Prometheus warns: %s", "; ".join(self.prometheus.server.warnings))
+                if self.prometheus.server.warnings != self._usage_warnings:
+                    self._usage_warnings = self.prometheus.server.warnings
+                    log.warning("Prometheus warns: %s", "; ".join(self._usage_warnings) or "no more")
             except PrometheusUnavailableError as error:
                 if not self._usage_wrong:
                     log.warning("utilisation is unknown: %s", error)

@@ -292,7 +292,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
-        facts |= measuring.facts(seen, context.measured, old)
+        facts |= measuring.facts(seen, context.measured, old, context.now)
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)
         elif "Actionable" in old:

@@ -189,7 +189,9 @@ async def _progress(
     owned: dict[tuple[Selector, JobId], list[float]] = defaultdict(list)
     loose: dict[Selector, list[tuple[str, float]]] = defaultdict(list)  # of no pod of ours, with their namespaces
     for sample in samples:
-        selector, labels = asked[sample.metric.get("stat", "0")], sample.metric
+        selector, labels = asked.get(sample.metric.get("stat", "")), sample.metric
+        if selector is None:
+            continue
         owners = [(labels.get(namespace, ""), labels.get(pod, "")) for namespace, pod in (_OWNERS[:2], _OWNERS[2:])]
         job = next((pods[o] for o in owners if o in pods), None)
         if job is not None:

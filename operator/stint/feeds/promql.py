@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +21,7 @@ import msgspec
 
 from stint.errors import StintError
 
+_CLOCKS_DIFFER_S = 15.0
 _SERVER_SHARE = 0.8  # of our own patience
 
 
@@ -114,6 +116,7 @@ class Server:
         self.bytes = 0  # of answers, unpacked
         self.warnings: tuple[str, ...] = ()  # of the last round, each once
         self._wall_clock = wall_clock
+        self._ahead_s = 0.0  # of its clock before ours, where they differ by much
 
     @asynccontextmanager
     async def round(self) -> AsyncIterator[Ask]:
@@ -124,7 +127,7 @@ class Server:
         """
         access = self.access
         heard: dict[str, None] = {}
-        at = self._wall_clock() // access.step_s * access.step_s
+        at = (self._wall_clock() + self._ahead_s) // access.step_s * access.step_s
         try:
             connector = aiohttp.TCPConnector(ssl=access.tls())
             headers = access.headers()
@@ -162,6 +165,7 @@ class Server:
                         "series that nobody needs, or raise the limit (prometheus.maxResponseBytes)"
                     )
         self.bytes += len(payload)
+        self._compare_clocks(response.headers.get("Date", ""))
         if response.status != 200:
             raise PrometheusUnavailableError(f"{url}: {response.status} {payload[:200].decode(errors='replace')}")
         answer = _ANSWERS.decode(payload)
@@ -170,3 +174,11 @@ class Server:
         for sample in answer.data.result:
             float(sample.value[1])  # said here, where it can be told of which server
         return answer
+
+    def _compare_clocks(self, date: str) -> None:
+        """A clock of ours that is wrong would ask for what was long ago, or is not yet."""
+        try:
+            ahead = parsedate_to_datetime(date).timestamp() - self._wall_clock()
+        except (TypeError, ValueError):
+            return
+        self._ahead_s = ahead if abs(ahead) > _CLOCKS_DIFFER_S else 0.0

@@ -27,6 +27,7 @@ from stint.model.job import Job, job_id
 from stint.model.measured import Measured
 
 SOURCES = ("Metric", "Pods", "TrainingJob", "Workload")
+_OUTLIVE = ("Metric", "TrainingJob")  # words that may stand although the pods that they are of are gone
 _REMEDY = "must be a number from 0 to spec.work.units ({units:g}), counted from the beginning of the job"
 
 
@@ -83,9 +84,9 @@ def progress(job: Job, gang: Gang, known: Progress, told: Told, now: datetime) -
     """
     runs = gang.running or known.running_since is not None  # workers that end one by one still are a running gang
     if gang.plan is None or gang.state is not GangState.PLACED or not runs:
-        return Progress(units_done=known.units_done, estimate=known.units_done)
+        return Progress(units_done=known.units_done, estimate=known.units_done, told=_last_run(known))
     since, workers = known.running_since or now, len(gang.plan.nodes)
-    if told.units is not None:
+    if told.units is not None and not (told.source in _OUTLIVE and told.units == _last_run(known)):
         estimate = max(known.units_done, told.units, _floor(job, gang, known))
         same = known.told == told.units and known.told_at is not None
         return Progress(
@@ -111,7 +112,12 @@ def progress(job: Job, gang: Gang, known: Progress, told: Told, now: datetime) -
             source=known.source,
         )
     estimate = units_after(job, gang.plan.gpu_model, workers, hours=hours_between(since, now))
-    return Progress(units_done=known.units_done, estimate=estimate, running_since=since)
+    return Progress(units_done=known.units_done, estimate=estimate, running_since=since, told=_last_run(known))
+
+
+def _last_run(known: Progress) -> float | None:
+    """What was said before the gang was taken back: as long as nothing else is said, it speaks of work that is lost."""
+    return known.told if known.told_at is None else None
 
 
 def _floor(job: Job, gang: Gang, known: Progress) -> float:

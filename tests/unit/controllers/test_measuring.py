@@ -56,6 +56,8 @@ def test_unknown_utilisation_is_a_condition_with_its_reason():
     assert conditions(status)["Measured"] == ("Unknown", "NoMeasurement")
     assert "TimeoutError" in next(c.message for c in status.conditions if c.type == "Measured")
     assert "Measured" not in conditions(build(Measured())), "nobody was asked"
+    just = {"progress": {"runningSince": NOW.isoformat()}}
+    assert "Measured" not in conditions(build(of(None), just)), "the first scrapes are still to come"
 
 
 def test_garbage_and_silence_are_conditions():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ class FakeServer:
     forms: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     answer: Callable[[str], web.Response | None] = lambda _: None
+    date: str | None = None
     url: str = ""
 
     def tell(self, **stats: tuple[str | None, str | None]) -> None:
@@ -82,7 +86,9 @@ class FakeServer:
     def vector(self, samples: list[tuple[dict[str, str], str]]) -> web.Response:
         result = [{"metric": labels, "value": [1795432000.123, value]} for labels, value in samples]
         data = {"resultType": "vector", "result": result}
-        return web.json_response({"status": "success", "data": data, "warnings": self.warnings})
+        headers = {"Date": self.date} if self.date else {}
+        body = {"status": "success", "data": data, "warnings": self.warnings}
+        return web.json_response(body, headers=headers)
 
 
 async def serving(fake: FakeServer, context: ssl.SSLContext | None = None) -> web.ServerRunner:
@@ -145,11 +151,21 @@ class TestUsage:
     async def test_asks_for_the_whole_cluster_at_once_at_a_floored_time_and_with_a_limit(self, server: FakeServer):
         server.tell(**FINE)
         access = Access(url=server.url, timeout_s=4.0, step_s=5.0)
+        server.date = format_datetime(datetime.fromtimestamp(1000, UTC), usegmt=True)
         await usage(Prometheus(Server(access, wall_clock=lambda: 1000.0 + 3.7), window="2m"))
         assert all("[2m]" in q and "by (exported_namespace,exported_pod" in q for q in server.queries[-3:])
         assert not [q for q in server.queries if "llama" in q]
         assert {(r.method, r.path) for r in server.asked} == {("POST", "/api/v1/query")}
         assert {(f["time"], f["timeout"]) for f in server.forms} == {("1000.000", "3.2s")}
+
+    async def test_a_clock_of_ours_that_is_wrong_is_put_right_by_the_servers(self, server: FakeServer):
+        server.tell(**FINE)
+        prometheus = Prometheus(Server(Access(url=server.url), wall_clock=lambda: 1000.0))  # it is 1970
+        before = time.time()
+        await usage(prometheus)
+        await usage(prometheus)
+        assert float(server.forms[0]["time"]) == 1000
+        assert before - 10 < float(server.forms[-1]["time"]) <= time.time()
 
     def test_of_two_spellings_one_is_asked_for(self):
         for spelling in SPELLINGS:

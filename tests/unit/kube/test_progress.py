@@ -107,6 +107,22 @@ class TestBackwards:
         assert see(before, pods=pods_that_say("10", "10")).progress.estimate == 10
 
 
+class TestLastRun:
+    """A word that outlives the pods that it was of."""
+
+    def test_what_was_said_before_the_gang_was_taken_back_is_heeded_once_it_changes(self):
+        before = running(unitsDone=2500, told=3000)
+        seen = see(before, meta={"annotations": {UNITS_DONE: "3000"}})
+        assert (seen.progress.estimate, seen.progress.source) == (pytest.approx(2500 + 7200), "")
+        assert (seen.progress.told, seen.progress.told_at) == (3000, None), "and it is remembered as such"
+        anew = see(before, meta={"annotations": {UNITS_DONE: "2600"}})
+        assert (anew.progress.estimate, anew.progress.source) == (2600, "TrainingJob")
+
+    def test_a_pods_own_word_is_always_of_this_run(self):
+        seen = see(running(unitsDone=2500, told=3000), pods=pods_that_say("3000", "3000"))
+        assert (seen.progress.estimate, seen.progress.source) == (3000, "Pods")
+
+
 class TestSilence:
     def test_what_nobody_says_any_more_goes_on_by_speed_from_the_last_word(self):
         before = running(told=1000, toldAt=(NOW - HOUR).isoformat(), source="Metric")
