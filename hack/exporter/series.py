@@ -83,7 +83,7 @@ def _wobble(*parts: object) -> float:
 def _owners(pods: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Running pods by node and resource, each as often as it has of it."""
     held: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for pod in sorted(pods, key=lambda p: p["metadata"]["uid"]):
+    for pod in sorted(pods, key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["uid"])):
         if pod["status"].get("phase") != "Running" or not pod["spec"].get("nodeName"):
             continue
         for container in pod["spec"]["containers"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from hack.cluster import Cluster, eventually
+from hack.cluster import Cluster, eventually, get
 from stint.feeds.prometheus import Prometheus, Reading
 from stint.model.job import JobId, job_id
 from tests.e2e.conftest import World
@@ -115,6 +116,26 @@ def test_a_counter_that_starts_anew_and_an_exporter_that_is_silent(gpus: World, 
 
     prometheus.clock = iter(range(0, 10**9, 1000)).__next__  # nothing is remembered from one look to the next
     eventually(unknown, timeout=20, what="what is not measured to be unknown", every=0.5)
+
+
+def test_a_pod_of_the_same_name_elsewhere_has_only_the_gpus_that_it_has_now(gpus: World, servers: dict[str, str]):
+    """As the workers of a PyTorchJob do that starts again."""
+    url, full = servers["renamed"], {"sim.stint.dev/gpu-util": "100"}
+    first, second = (gpus.node(name, gpus=1, **WATTS) for name in ("first", "second"))
+    pods = {pod(gpus, "worker-0", first, {GPU: "1"}, **full): job_id(gpus.name, "j")}
+    look(url, pods)
+    gpus.kubectl("delete", "pod", "worker-0", "--grace-period=0", "--force")
+    pod(gpus, "worker-0", second, {GPU: "1"}, **full)
+    series = f'DCGM_FI_DEV_FB_USED{{exported_pod="worker-0",exported_namespace="{gpus.name}"}}'
+
+    def count(query: str) -> int:
+        answer = json.loads(get(f"{url}/api/v1/query?query={urllib.parse.quote(f'count({query})')}") or "{}")
+        return sum(int(row["value"][1]) for row in answer["data"]["result"])
+
+    both = f"count_over_time({series}[30s])"
+    eventually(lambda: (count(both), count(series)) == (2, 1), timeout=20, what="both in the window, one of them now")
+    found = look(url, pods, window="30s")["j"]
+    assert (found.gpus, found.watts) == (1, pytest.approx(400, rel=0.02))
 
 
 def test_a_job_that_says_how_far_it_is_is_believed_within_reason(world: World):

@@ -142,15 +142,20 @@ def queries(spelling: Spelling, window: str) -> tuple[str, str, str]:
     by = ",".join(spelling)
     owned = f'{{{spelling[1]}!="",UUID!=""}}'
     gpu = f"max by ({by},UUID,GPU_I_ID)"
-    engine = f"{gpu} (avg_over_time(DCGM_FI_PROF_GR_ENGINE_ACTIVE{owned}[{window}])) >= 0"
-    util = f"{gpu} (avg_over_time(DCGM_FI_DEV_GPU_UTIL{owned}[{window}])) / 100 >= 0"
+
+    def over(function: str, metric: str) -> str:
+        """Through the window, of GPUs that the pod has now: one of the same name may have had others before."""
+        return f"({gpu} ({function}({metric}{owned}[{window}])) and {gpu} ({metric}{owned}))"
+
+    engine = f"{over('avg_over_time', 'DCGM_FI_PROF_GR_ENGINE_ACTIVE')} >= 0"
+    util = f"{over('avg_over_time', 'DCGM_FI_DEV_GPU_UTIL')} / 100 >= 0"
     busy = f"({engine} or {util})"
-    energy = f"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{owned}"
-    grown = f"{gpu} (rate({energy}[{window}])) / 1000 and {gpu} ({energy} offset {window})"
-    gauge = f"{gpu} (avg_over_time(DCGM_FI_DEV_POWER_USAGE{owned}[{window}])) >= 0"
+    energy = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+    grown = f"{over('rate', energy)} / 1000 and {gpu} ({energy}{owned} offset {window})"
+    gauge = f"{over('avg_over_time', 'DCGM_FI_DEV_POWER_USAGE')} >= 0"
     sharers = f'count by (UUID) (max by ({by},UUID,GPU_I_ID) (DCGM_FI_DEV_POWER_USAGE{{UUID!=""}}))'
-    memory = f"{gpu} (max_over_time(DCGM_FI_DEV_FB_USED{owned}[{window}]))"
-    tensor = f"{gpu} (avg_over_time(DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{owned}[{window}])) >= 0"
+    memory = over("max_over_time", "DCGM_FI_DEV_FB_USED")
+    tensor = f"{over('avg_over_time', 'DCGM_FI_PROF_PIPE_TENSOR_ACTIVE')} >= 0"
     return (
         _union(
             busy=f"avg by ({by}) {busy}",

@@ -87,11 +87,11 @@ def progress(job: Job, gang: Gang, known: Progress, told: Told, now: datetime) -
         return Progress(units_done=known.units_done, estimate=known.units_done, told=_last_run(known))
     since, workers = known.running_since or now, len(gang.plan.nodes)
     if told.units is not None and not (told.source in _OUTLIVE and told.units == _last_run(known)):
-        estimate = max(known.units_done, told.units, _floor(job, gang, known))
+        done = _survived(job, gang, known, told.units)
         same = known.told == told.units and known.told_at is not None
         return Progress(
-            units_done=known.units_done,
-            estimate=estimate,
+            units_done=done,
+            estimate=max(done, told.units),
             running_since=since,
             told=told.units,
             told_at=known.told_at if same else now,
@@ -120,12 +120,17 @@ def _last_run(known: Progress) -> float | None:
     return known.told if known.told_at is None else None
 
 
-def _floor(job: Job, gang: Gang, known: Progress) -> float:
-    """Where a counter that falls can have fallen to: the last checkpoint before what it last said."""
-    if known.told is None or job.checkpoint.every is None or gang.plan is None:
-        return 0.0
+def _survived(job: Job, gang: Gang, known: Progress, units: float) -> float:
+    """Units that stand whatever a counter says: those before this run, and once it falls, all but one interval's.
+
+    A counter falls where workers start anew in their pods. They have gone back to their last checkpoint then.
+    """
+    fell = bool(known.source) and known.told is not None and units < known.told
+    if not fell or job.checkpoint.every is None or gang.plan is None:
+        return known.units_done
     hours = job.checkpoint.every.total_seconds() / 3600
-    return known.told - units_per_hour(job, gang.plan.gpu_model, len(gang.plan.nodes)) * hours
+    interval = units_per_hour(job, gang.plan.gpu_model, len(gang.plan.nodes)) * hours
+    return max(known.units_done, known.estimate - interval)
 
 
 def kept(job: Job, progress_: Progress, *, ran_hours: float) -> float:

@@ -98,6 +98,17 @@ class TestBackwards:
         assert see(before, pods=pods_that_say("0", "0")).progress.estimate == 9000 - 3600
         assert see(before, pods=pods_that_say("7000", "7000")).progress.estimate == 7000
 
+    def test_and_stays_there_until_the_counter_has_caught_up(self):
+        before = running(told=9000, toldAt=NOW.isoformat(), source="Pods", estimate=9000)
+        for counted, estimate in ((0, 5400), (1, 5400), (5399, 5400), (6000, 6000), (0, 5400)):
+            seen = see(before, pods=pods_that_say(f"{counted}", f"{counted}"))
+            assert seen.progress.estimate == estimate, counted
+            before = {"phase": "Running", "progress": msgspec.to_builtins(seen.progress)}
+
+    def test_one_that_never_checkpoints_has_lost_this_run(self):
+        before = running(unitsDone=100, told=9000, toldAt=NOW.isoformat(), source="Pods", estimate=9000)
+        assert see(before, pods=pods_that_say("0", "0"), checkpoint=None).progress.estimate == 100
+
     def test_never_below_what_survived_of_earlier_runs(self):
         before = running(unitsDone=5000, told=5100, toldAt=NOW.isoformat(), source="Pods")
         assert see(before, pods=pods_that_say("10", "10")).progress.estimate == 5000
