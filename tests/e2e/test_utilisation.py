@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from hack.cluster import Cluster, eventually, get
 from stint.feeds.prometheus import Prometheus, Reading
 from stint.model.job import JobId, job_id
+from stint.model.measured import Selector, Wanted
 from tests.e2e.conftest import World
 
 pytestmark = pytest.mark.e2e
@@ -116,6 +117,22 @@ def test_a_counter_that_starts_anew_and_an_exporter_that_is_silent(gpus: World, 
 
     prometheus.clock = iter(range(0, 10**9, 1000)).__next__  # nothing is remembered from one look to the next
     eventually(unknown, timeout=20, what="what is not measured to be unknown", every=0.5)
+
+
+@pytest.mark.parametrize("setting", ["renamed", "honoured"])
+def test_a_metric_tells_progress_in_every_scrape_configuration(gpus: World, servers: dict[str, str], setting: str):
+    node = gpus.node("one", gpus=1, **WATTS)
+    job = job_id(gpus.name, "j")
+    pods = {pod(gpus, "p", node, {GPU: "1"}, **{"sim.stint.dev/gpu-util": "50"}): job}
+    wanted = {job: Wanted(Selector("DCGM_FI_DEV_GPU_UTIL")), job_id("other", "j"): Wanted(Selector("up"))}
+    prometheus = Prometheus.at(servers[setting], step_s=1.0)
+
+    def told() -> Mapping[JobId, float]:
+        reading = asyncio.run(prometheus.read(pods, wanted))
+        assert reading.told_wrong == ""
+        return reading.told
+
+    assert eventually(told, timeout=20, what="the metric", every=0.5) == {job: 50}
 
 
 def test_a_pod_of_the_same_name_elsewhere_has_only_the_gpus_that_it_has_now(gpus: World, servers: dict[str, str]):

@@ -187,8 +187,11 @@ async def _progress(
     if len(selectors) > MOST_SELECTORS:
         wrong = f"more than {MOST_SELECTORS} different metrics tell progress; those of the last jobs are not asked"
     asked = {f"{i}": s for i, s in enumerate(selectors[:MOST_SELECTORS])}
+    where: dict[Selector, set[str]] = defaultdict(set)
+    for name, want in wanted.items():
+        where[want.selector].add(split_job_id(name)[0])
     try:
-        samples = await ask(_union(**{i: f"max by ({','.join(_OWNERS)}) ({series(s)})" for i, s in asked.items()}))
+        samples = await ask(_union(**{i: _of_namespaces(s, where[s]) for i, s in asked.items()}))
     except PrometheusUnavailableError as error:
         return {}, str(error)
     owned: dict[tuple[Selector, JobId], list[float]] = defaultdict(list)
@@ -204,22 +207,29 @@ async def _progress(
         elif selector.labels:
             loose[selector].append((owners[0][0] or owners[1][0], sample.number))
     told = {}
-    for job, want in wanted.items():
-        own = owned[want.selector, job] or [
+    for name, want in wanted.items():
+        own = owned[want.selector, name] or [
             # Pushed by a gateway or made by a rule: chosen by its labels, but never in another namespace.
             value
             for namespace, value in loose[want.selector]
-            if namespace in ("", split_job_id(job)[0])
+            if namespace in ("", split_job_id(name)[0])
         ]
         if own:
-            told[job] = sum(own) if want.aggregate is Aggregate.SUM else max(own, key=_nan_last)
+            told[name] = sum(own) if want.aggregate is Aggregate.SUM else max(own, key=_nan_last)
     return told, wrong
 
 
-def series(selector: Selector) -> str:
-    """As PromQL."""
-    quoted = (f'{k}="{v}"' for k, v in ((k, _escaped(v)) for k, v in selector.labels))
-    return f"{selector.name}{{{','.join(quoted)}}}"
+def _of_namespaces(selector: Selector, namespaces: Collection[str]) -> str:
+    """By pod; of these namespaces, whichever label says so, or of none: a metric of all pods is not read as a whole."""
+    names = "|".join(sorted(namespaces))
+    plain, renamed = series(selector, f'namespace=~"|{names}"'), series(selector, f'exported_namespace=~"{names}"')
+    return f"max by ({','.join(_OWNERS)}) ({plain} or {renamed})"
+
+
+def series(selector: Selector, *more: str) -> str:
+    """As PromQL, with more matchers."""
+    quoted = (f'{k}="{_escaped(v)}"' for k, v in selector.labels)
+    return f"{selector.name}{{{','.join((*quoted, *more))}}}"
 
 
 def _escaped(text: str) -> str:

@@ -260,6 +260,7 @@ class TestProgress:
         self.steps(server, ("team", "llama-0-x", "100"), ("team", "llama-1-y", "120"), ("team", "other", "9000"))
         assert await self.told(server) == 120
         assert len(server.queries) == 1 + 4
+        assert 'namespace=~"|team"' in server.queries[-1], "not those of all pods that have such a metric"
 
     async def test_workers_that_each_count_their_own_add_up(self, server: FakeServer):
         self.steps(server, ("team", "llama-0-x", "100"), ("team", "llama-1-y", "120"))
