@@ -23,6 +23,7 @@ from hack.bench import (
     openb,
     plain,
     planner,
+    prometheus,
     recover,
     storm,
 )
@@ -45,6 +46,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "failover": _without_options(recover.failover),
     "recover": _without_options(recover.recover),
     "kind": _without_options(kind.rows),
+    "prometheus": _without_options(prometheus.rows),
     "openb": openb.rows,
     "planner": planner.planner,
     "incremental": planner.incremental,

@@ -26,7 +26,7 @@ from stint.controllers.daybooks import Daybooks
 from stint.feeds import bundled
 from stint.kube.client import Api, ApiError, ListMeta, Page
 from stint.kube.manifests import PlanNote, note
-from stint.kube.observe import Caches, Observation, observe, with_spending
+from stint.kube.observe import Caches, Observation, Seen, observe, with_spending
 from stint.kube.records import GangPod, JobRecord, NodeRecord, PodRecord, Times
 from stint.model.cluster import Utilisation
 from stint.model.market import Taint
@@ -224,8 +224,8 @@ class Operator:
 
     def _usage(self, observation: Observation) -> dict[Any, Utilisation]:
         return {
-            key: Utilisation(job=key, gpu_ratio=0.9, watts=None, idle_gpus=self.rng.randrange(2))
-            for key in observation.seen
+            key: Utilisation(job=key, gpu_ratio=0.9, watts=None, idle_gpus=self.rng.randrange(2), gpus=_gpus(seen))
+            for key, seen in observation.seen.items()
         }
 
     def _caches(self, heard: float) -> Caches:
@@ -337,6 +337,11 @@ def _node(name: str) -> NodeRecord:
         created=START,
         deleting=False,
     )
+
+
+def _gpus(seen: Seen) -> int:
+    plan, job = seen.gang.plan, seen.job
+    return len(plan.nodes) * job.per_worker.gpus if plan is not None and job is not None else 0
 
 
 def _time(at: float) -> datetime:

@@ -158,21 +158,30 @@ class Cluster:
         """The fake DCGM exporter and a real Prometheus; returns its URL, as seen from this machine."""
         if isinstance(self.provider, Kind):
             return self._monitoring_in_pods(self.provider, interval_s)
-        exporter_port, port = free_port(), free_port()
-        start = self.provider.processes.start
-        command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={exporter_port}"]
-        start("exporter", command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
-        config = self.state / "prometheus.yaml"
+        exporter = self.start_exporter()
+        return self.start_prometheus(exporter, interval_s=interval_s, honor_labels=honor_labels)
+
+    def start_exporter(self, *flags: str, name: str = "exporter") -> str:
+        """The fake DCGM exporter, as a process; returns its address. Flags: see `python -m hack.exporter --help`."""
+        port = free_port()
+        command = [sys.executable, "-m", "hack.exporter", f"--kubeconfig={self.kubeconfig}", f"--port={port}", *flags]
+        self.provider.processes.start(name, command, env={"PYTHONPATH": str(ROOT)}, cwd=ROOT)
+        return f"127.0.0.1:{port}"
+
+    def start_prometheus(
+        self, *exporters: str, interval_s: int = 1, honor_labels: bool = False, name: str = "prometheus"
+    ) -> str:
+        """A real Prometheus, as a process, that scrapes exporters and Stint; returns its URL once it is ready."""
+        config = self.state / f"{name}.yaml"
         stint = {"static_configs": [{"targets": [f"127.0.0.1:{self._metrics_port}"]}]}
-        exporter = f"127.0.0.1:{exporter_port}"
-        config.write_text(_scrapes(interval_s, exporter=exporter, honor=honor_labels, stint=stint))
-        data = self.state / "prometheus"
-        process = start(
-            "prometheus",
+        config.write_text(_scrapes(interval_s, exporters=exporters, honor=honor_labels, stint=stint))
+        port = free_port()
+        process = self.provider.processes.start(
+            name,
             [
                 str(build.prometheus()),
                 f"--config.file={config}",
-                f"--storage.tsdb.path={data}",
+                f"--storage.tsdb.path={self.state / name}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
             ],
@@ -185,7 +194,7 @@ class Cluster:
         folder = kind.volumes / "monitoring"
         shutil.copytree(ROOT / "hack" / "exporter", folder / "python" / "hack" / "exporter", dirs_exist_ok=True)
         shutil.copy(build.prometheus(), folder)
-        settings = _scrapes(interval_s, exporter="exporter:9400", honor=False, stint=_each_pod())
+        settings = _scrapes(interval_s, exporters=["exporter:9400"], honor=False, stint=_each_pod())
         (folder / "prometheus.yaml").write_text(settings)
         manifest = (ROOT / "hack" / "kind" / "monitoring.yaml").read_text()
         self.apply(_RESTRICTED)
@@ -206,16 +215,16 @@ _RESTRICTED = json.dumps(
 )
 
 
-def _scrapes(interval_s: int, *, exporter: str, honor: bool, stint: dict[str, Any]) -> str:
+def _scrapes(interval_s: int, *, exporters: Sequence[str], honor: bool, stint: dict[str, Any]) -> str:
     """Prometheus' settings.
 
     Args:
-        exporter: where the fake DCGM exporter is.
+        exporters: where fake DCGM exporters are.
         honor: whether its own labels win.
         stint: where Stint is, as a scrape config says it.
     """
     described = {"pod": "dcgm-exporter-0", "namespace": "monitoring"}
-    static = [{"targets": [exporter], "labels": described}]
+    static = [{"targets": list(exporters), "labels": described}]
     jobs = [
         {"job_name": "dcgm-exporter", "honor_labels": honor, "static_configs": static},
         {"job_name": "stint", "honor_labels": True, **stint},

@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from hack.exporter.series import Meter, render
+from hack.exporter.series import Meter, Style, render
 from stint.kube.client import Api, ApiError, connect
 
 
-async def serve(kubeconfig: Path | None, host: str, port: int, host_label: str) -> None:
+async def serve(kubeconfig: Path | None, host: str, port: int, style: Style) -> None:
     """Look at the API server whenever Prometheus asks."""
     meter = Meter()
     async with Api(connect(kubeconfig)) as api:
@@ -23,7 +23,7 @@ async def serve(kubeconfig: Path | None, host: str, port: int, host_label: str) 
                 nodes, pods = await asyncio.gather(api.get("/api/v1/nodes"), api.get("/api/v1/pods"))
             except (ApiError, aiohttp.ClientError) as error:
                 return web.Response(status=503, text=str(error))
-            text = render(nodes["items"], pods["items"], host_label=host_label, meter=meter)
+            text = render(nodes["items"], pods["items"], style=style, meter=meter)
             return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
         app = web.Application()
@@ -41,8 +41,13 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9400)
     parser.add_argument("--host-label", choices=("hostname", "Hostname"), default="hostname")
+    parser.add_argument(
+        "--old-labels", action="store_true", help="pod_name and pod_namespace, as before Kubernetes 1.16"
+    )
+    parser.add_argument("--no-profiling", action="store_true", help="no DCGM_FI_PROF_*, as on GPUs that have none")
     options = parser.parse_args()
-    asyncio.run(serve(options.kubeconfig, options.host, options.port, options.host_label))
+    style = Style(options.host_label, new_labels=not options.old_labels, profiling=not options.no_profiling)
+    asyncio.run(serve(options.kubeconfig, options.host, options.port, style))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _EMBEDDED_ONLY = [
     for name in (
         "absurd",
         "api_faults",
+        "calibration",
         "cluster",
         "faults",
         "feeds",
@@ -30,6 +31,7 @@ _EMBEDDED_ONLY = [
         "sharing",
         "steering",
         "thousand",
+        "utilisation",
         "webhook",
     )
 ]  # they need no kubelet; some need a server beside the operator, to restart the API server, or to read its audit log

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.e2e
 
 # Asked for once the same event has happened again after a minute; tests/unit/kube/test_events.py shows it.
 LATE = {("patch", "events.k8s.io", "events")}
+# Asked for once a run has told its progress for ten minutes; test_calibration.py shows it.
+LATE |= {(verb, "", "configmaps") for verb in ("create", "patch")}
 # What everybody may ask who has an account.
 EVERYBODYS = {"selfsubjectaccessreviews"}
 

@@ -10,7 +10,8 @@ import msgspec
 from stint.api.ledger import Ledger
 from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import PRESERVE, doc
-from stint.model.job import OnExceed, OnMiss, Phase
+from stint.model.job import OnExceed, OnIdle, OnMiss, Phase
+from stint.model.measured import Aggregate
 from stint.model.offering import CapacityType
 
 _GPU = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -152,6 +153,58 @@ class Topology(Camel, kw_only=True):
     required: Annotated[bool, doc("False: where possible, else wherever there is room.")] = True
 
 
+class ProgressMetric(Camel, kw_only=True):
+    """spec.progress.metric"""
+
+    name: Annotated[
+        str,
+        doc(
+            "Its name in Prometheus, as train_steps_total. Its value is the units done since the job began.",
+            max_length=200,
+            pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+        ),
+    ]
+    labels: Annotated[
+        dict[str, Annotated[str, msgspec.Meta(max_length=256)]],
+        doc(
+            "Labels that its series must have. Without any, the series of the job's own pods count.",
+            max_length=8,
+            cel=(
+                (
+                    "self.all(k, k.matches('^[a-zA-Z_][a-zA-Z0-9_]*$'))",
+                    "labels of Prometheus are made of letters, digits and _",
+                ),
+            ),
+        ),
+    ] = {}
+    aggregate: Annotated[Aggregate, doc("Max: each worker counts the whole job's units. Sum: each counts its own.")] = (
+        Aggregate.MAX
+    )
+
+
+class ProgressSource(Camel, kw_only=True):
+    """spec.progress"""
+
+    metric: Annotated[
+        ProgressMetric | None,
+        doc("A metric of yours in Prometheus. Without it the annotation stint.dev/units-done is heeded."),
+    ] = None
+
+
+class IdlePolicy(Camel, kw_only=True):
+    """spec.idlePolicy"""
+
+    action: Annotated[
+        OnIdle,
+        doc(
+            "What happens when all of its GPUs have done nothing for so long: Advise says so; Checkpoint takes the "
+            "gang back to its last checkpoint and holds it until its spec is edited; Stop ends it. Never where it is "
+            "not known."
+        ),
+    ] = OnIdle.ADVISE
+    after_minutes: Annotated[float, doc("For how long, in minutes.", gt=0, le=10_080)] = 30.0
+
+
 class EnvVar(Camel, kw_only=True):
     """A container's environment variable."""
 
@@ -250,6 +303,10 @@ _SPEC_RULES = (
         "give exactly one of spec.template, spec.podTemplate and spec.steers",
     ),
     ("!has(self.steers) || !has(self.elastic)", "whoever makes the pods of spec.steers decides how many; drop elastic"),
+    (
+        "!has(self.steers) || self.idlePolicy.action != 'Stop'",
+        "whoever makes the pods of spec.steers ends them; spec.idlePolicy.action may be Advise or Checkpoint",
+    ),
     ("!(has(self.deadline) && has(self.within))", "give either spec.deadline or spec.within, not both"),
     ("!has(self.elastic) || self.elastic.min <= self.elastic.max", "spec.elastic.min must not be larger than max"),
     (
@@ -323,6 +380,12 @@ class Spec(Camel, kw_only=True):
             extra={"x-kubernetes-list-type": "set"},
         ),
     ] = []
+    progress: Annotated[
+        ProgressSource | None, doc("Who says how far it is. Otherwise that is estimated from its speed.")
+    ] = None
+    idle_policy: Annotated[IdlePolicy, doc("What happens to it when its GPUs do nothing.")] = msgspec.field(
+        default_factory=IdlePolicy
+    )
     priority: Annotated[int, doc("Higher is served first.", ge=-1000, le=1000)] = 0
     queue: Annotated[str, doc("A name to select jobs by.", max_length=63)] = "default"
     suspend: Annotated[bool, doc("True: give the nodes back and wait until this is false again.")] = False
@@ -362,6 +425,12 @@ class Usage(Camel, kw_only=True):
     gpu_ratio: Annotated[float | None, doc("Mean utilisation of its GPUs, 0 to 1; absent: unknown.")] = None
     watts: Annotated[float | None, doc("What its GPUs draw together; absent: unknown.")] = None
     idle_gpus: Annotated[int | None, doc("GPUs that did nothing lately; absent: unknown.")] = None
+    work_ratio: Annotated[float | None, doc("Mean use of the tensor cores, 0 to 1; absent: unknown.")] = None
+    processless_gpus: Annotated[int | None, doc("GPUs that no process has opened; absent: unknown.")] = None
+    memory_gi_b: Annotated[float | None, doc("Most memory in use on one GPU, in GiB; absent: unknown.")] = (
+        msgspec.field(default=None, name="memoryGiB")
+    )
+    measured_at: Annotated[datetime | None, doc("When this was measured.")] = None
 
 
 class Progress(Camel, kw_only=True):
@@ -370,6 +439,30 @@ class Progress(Camel, kw_only=True):
     units_done: Annotated[float, doc("Units that survived so far, before the present run.")] = 0.0
     estimate: Annotated[float, doc("Units done by now, as estimated from its speed.")] = 0.0
     running_since: Annotated[datetime | None, doc("Since when the present run works.")] = None
+    told: Annotated[float | None, doc("Units done as it said last; absent: it says nothing.")] = None
+    told_at: Annotated[datetime | None, doc("Since when it says so.")] = None
+    source: Annotated[str, doc("Who said it: Metric, Pods, TrainingJob or Workload; empty: an estimate.")] = ""
+
+
+class Advice(Camel, kw_only=True):
+    """A way to pay less for the same."""
+
+    what: Annotated[str, doc("In one word: Idle, FewerWorkers, SmallerModel, Fraction.", max_length=32)]
+    usd_per_hour: Annotated[float, doc("What it would save, in US dollars an hour.")]
+    why: Annotated[str, doc("What was measured, and what to change.", max_length=1024)]
+
+
+class Calibration(Camel, kw_only=True):
+    """The speed on one GPU model, as stated and as measured."""
+
+    gpu_model: Annotated[str, doc("Which model.")]
+    stated: Annotated[float, doc("Units per second, by spec.work.unitsPerSecond.")]
+    measured: Annotated[float, doc("Units per second, mean over the runs of its family.")]
+    spread: Annotated[float, doc("Standard deviation of that.")] = 0.0
+    runs: Annotated[int, doc("Over how many runs.")] = 0
+    watts_per_gpu: Annotated[float | None, doc("Mean power of one GPU.")] = None
+    used: Annotated[bool, doc("Whether decisions go by what was measured.")] = False
+    text: Annotated[str, doc("The same, for people.", max_length=256)] = ""
 
 
 class Status(Camel, kw_only=True):
@@ -414,6 +507,10 @@ class Status(Camel, kw_only=True):
     moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
+    idle_since: Annotated[datetime | None, doc("Since when all of its GPUs do nothing.")] = None
+    idle_held: Annotated[int, doc("Generation of the spec that was taken back as idle; editing it resumes.")] = 0
+    advice: Annotated[list[Advice], doc("How to pay less for the same, most first.", max_length=4)] = []
+    calibration: Annotated[list[Calibration], doc("What was measured of its speed.", max_length=16)] = []
     conditions: Conditions = []
 
 

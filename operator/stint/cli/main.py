@@ -21,6 +21,7 @@ from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
+from stint.feeds.promql import Access
 from stint.model.situation import Settings
 from stint.placement.solvers import SOLVERS
 
@@ -40,6 +41,28 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--prometheus-url", default="", help="where DCGM metrics are; without it utilisation is unknown")
     run.add_argument("--prometheus-window", default="5m", help="over which utilisation is averaged")
     run.add_argument("--prometheus-token-file", type=Path, help="a bearer token for it")
+    run.add_argument("--prometheus-username", default="", help="for basic authentication, with the next one")
+    run.add_argument("--prometheus-password-file", type=Path, help="a file with its password")
+    run.add_argument("--prometheus-ca-file", type=Path, help="certificates (PEM) that it is trusted by")
+    run.add_argument("--prometheus-insecure", action="store_true", help="trust any certificate of it")
+    run.add_argument("--prometheus-tenant", default="", help="sent as X-Scope-OrgID, as Mimir, Thanos and Cortex want")
+    run.add_argument(
+        "--prometheus-pod-labels",
+        type=_pod_labels,
+        default=None,
+        metavar="NAMESPACE,POD",
+        help="labels of DCGM series that name a GPU's pod, as exported_namespace,exported_pod (default: found out)",
+    )
+    run.add_argument("--prometheus-timeout", type=float, default=5.0, metavar="SECONDS", help="for one query")
+    run.add_argument(
+        "--prometheus-max-bytes", type=int, default=32 * 2**20, help="of one answer (default: %(default)s)"
+    )
+    run.add_argument(
+        "--calibration",
+        choices=("Use", "Advise"),
+        default="Use",
+        help="whether decisions go by measured speeds where there are enough, or they are only shown",
+    )
     run.add_argument("--record-dir", type=Path, help="store every decision there, for plan -f and explain -f")
     run.add_argument(
         "--feed-tokens",
@@ -130,6 +153,14 @@ def _plan_timeout(text: str) -> float:
     return float(text)
 
 
+def _pod_labels(text: str) -> tuple[str, str] | None:
+    """Empty: to be found out."""
+    namespace, _, pod = text.partition(",")
+    if bool(namespace) != bool(pod):
+        raise ValueError
+    return (namespace, pod) if text else None
+
+
 def _source(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-f", "--file", type=Path, help="a stored situation instead of a cluster; - for standard input")
     _common(verb)
@@ -165,6 +196,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _prometheus(options: argparse.Namespace) -> Access:
+    if bool(options.prometheus_username) != (options.prometheus_password_file is not None):
+        raise StintError("--prometheus-username and --prometheus-password-file go together")
+    if options.prometheus_username and options.prometheus_token_file:
+        raise StintError("Prometheus is told one thing: --prometheus-token-file or --prometheus-username, not both")
+    if options.prometheus_ca_file and options.prometheus_insecure:
+        raise StintError("--prometheus-insecure trusts any certificate: drop it, or --prometheus-ca-file")
+    return Access(
+        url=options.prometheus_url,
+        token_file=options.prometheus_token_file,
+        username=options.prometheus_username,
+        password_file=options.prometheus_password_file,
+        ca_file=options.prometheus_ca_file,
+        insecure=options.prometheus_insecure,
+        tenant=options.prometheus_tenant,
+        timeout_s=options.prometheus_timeout,
+        most_bytes=options.prometheus_max_bytes,
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     # The operator's numerics are small; more threads only get in each other's way.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -187,9 +238,10 @@ def _run(options: argparse.Namespace) -> int:
         **({"identity": options.identity} if options.identity else {}),
         metrics_port=options.metrics_port,
         health_port=options.health_port,
-        prometheus_url=options.prometheus_url,
+        prometheus=_prometheus(options) if options.prometheus_url else None,
         prometheus_window=options.prometheus_window,
-        prometheus_token_file=options.prometheus_token_file,
+        prometheus_pod_labels=options.prometheus_pod_labels,
+        use_calibration=options.calibration == "Use",
         record_dir=options.record_dir,
         feed_tokens=options.feed_tokens,
         pod_groups=options.pod_groups,

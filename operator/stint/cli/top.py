@@ -73,14 +73,14 @@ def moment(observation: Observation, namespace: str | None = None) -> dict[str, 
             (o.pool, o.gpu_model, o.capacity_type.value),
             {"nodes": 0, "gpus": 0.0, "free": 0.0, "usdPerHour": 0.0, "freeUsdPerHour": 0.0, "priced": True},
         )
-        price = o.usd_per_node_hour.value if o.usd_per_node_hour is not None and o.usd_per_node_hour.usable else 0.0
+        price = o.billed_price.value if o.billed_price is not None and o.billed_price.usable else 0.0
         free = max(0, node.allocatable.gpus - node.used.gpus)
         pool["nodes"] += 1
         pool["gpus"] += o.whole_gpus(node.allocatable.gpus)
         pool["free"] += o.whole_gpus(free)
         pool["usdPerHour"] += price
         pool["freeUsdPerHour"] += price * free / node.allocatable.gpus if node.allocatable.gpus else 0.0
-        pool["priced"] &= o.usd_per_node_hour is not None
+        pool["priced"] &= o.billed_price is not None
     listed = [{"pool": k[0], "model": k[1], "capacityType": k[2], **p} for k, p in sorted(pools.items())]
     return {"at": observation.situation.now.isoformat(), "jobs": jobs, "pools": listed}
 

@@ -220,7 +220,7 @@ class Bookkeeper:
         licences = (rates.licence_usd_per_gpu_hour.get(name) for name in job.licences)
         labour = rates.labour_usd_per_job_hour
         gpus = job.per_worker.gpus * len(plan.nodes)
-        idle = usage.idle_gpus if usage is not None else None
+        idle = usage.idle_gpus if usage is not None and usage.gpus == gpus else None  # of a part is not of the whole
         owed = account.ledger.rework_units > 0
         return Terms(
             size=len(plan.nodes),

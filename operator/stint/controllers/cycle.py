@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,7 @@ import msgspec
 
 from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
+from stint.controllers import measuring
 from stint.controllers import status as told
 from stint.controllers.bookkeeper import Bookkeeper
 from stint.controllers.clock import Clock
@@ -31,9 +32,10 @@ from stint.kube.events import About, Recorder
 from stint.kube.gang import GangState
 from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Caches, Observation, Seen, Spending, observe, with_spending
+from stint.kube.progress import kept as kept_of
 from stint.metrics.exporter import Metrics
-from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, Phase
+from stint.model.measured import Measured
 from stint.model.plan import MOVES, Hold, Placement, Plan, Reason, Recall
 from stint.model.situation import Settings
 
@@ -112,9 +114,11 @@ class Cycle:
     steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
     recorder: DecisionRecorder | None = None
     knocker: Knocker = field(default_factory=Knocker)
-    usage: Mapping[JobId, Utilisation] = field(default_factory=dict)
+    measured: Callable[[], Measured] = Measured
+    learn: Callable[[Observation], object] = lambda _: None
     last_finished: float = field(default_factory=time.monotonic)
     observation: Observation | None = None
+    _measured: Measured = field(default_factory=Measured)
     _empty_since: dict[str, datetime] = field(default_factory=dict)
     _tick_s: float = TICK_S
     _untold: dict[str, _Untold] = field(default_factory=dict)  # by uid: placed a moment ago, and not told yet
@@ -154,6 +158,7 @@ class Cycle:
         await self.days.begin(observation)
         observation = self._booked(observation, caches)
         self.observation = observation
+        self.learn(observation)
         await self._release(observation)
         decide_started = time.monotonic()
         verdict = await self.planner.plan(observation.situation)
@@ -178,6 +183,8 @@ class Cycle:
             return False
         if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
             return False
+        if any(s.idle.since is not None and not s.idle.due for s in observation.seen.values()):
+            return False  # an idlePolicy has its time
         return all(s.job is None or s.progress.running_since is not None for s in observation.seen.values())
 
     def _caches(self) -> Caches:
@@ -191,12 +198,13 @@ class Cycle:
     def _booked(self, observation: Observation, caches: Caches) -> Observation:
         """With what everybody has spent until now."""
         known_until = min(self.clock.of(self.known_until()), observation.situation.now)
-        spending = self.books.book(observation, caches, self.usage, known_until=known_until)
+        spending = self.books.book(observation, caches, self._measured.usage, known_until=known_until)
         self.days.book_nodes(known_until)
         return with_spending(observation, spending)
 
     def _observe(self, caches: Caches) -> Observation:
         now = self.clock.now()
+        self._measured = self.measured()
         created = {
             t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
             for t in caches.trainingjobs
@@ -216,6 +224,7 @@ class Cycle:
             created=created,
             empty_since=self._empty_since,
             notes=self.notes(),
+            measured=self._measured,
         )
 
     def _as_will_be_told(self, resource: TrainingJob) -> TrainingJob:
@@ -267,12 +276,13 @@ class Cycle:
         """One gang. Killed after the first of these writes, the next cycle finds the gang `TAKEN_BACK` and goes on."""
         status = self._after_recall(seen, recall, observation.situation.now)
         assert seen.job is not None
-        outcome = None if seen.job.suspended else recall
+        outcome = None if seen.resource.spec.suspend else recall
         after = replace(
             seen,
             resource=msgspec.structs.replace(seen.resource, status=status),
             progress=status.progress,
             spending=self._owing(seen, seen.progress.estimate - status.progress.units_done),
+            idle_held=recall.reason is Reason.IDLE,
         )
         await self._write(after, outcome, observation)
         await self._let_go(after)
@@ -318,6 +328,8 @@ class Cycle:
             return Recall(job=job.id, reason=Reason.WORKER_FAILED, message=text)
         if gang.state is not GangState.PLACED or gang.plan is None:
             return None
+        if job.suspended and not spec.suspend:
+            return Recall(job=job.id, reason=Reason.IDLE, message=measuring.idle_message(seen))
         if job.suspended:
             return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
         if isinstance(outcome, Recall):
@@ -345,7 +357,7 @@ class Cycle:
         """The bookkeeping of a recall: what survives of the work, whom to blame, when to try again."""
         old, gang, job = seen.resource.status, seen.gang, seen.job
         assert job is not None
-        kept = seen.progress.units_done
+        kept, live = seen.progress.units_done, seen.progress if seen.progress.running_since else old.progress
         # A gang that failed or whose Job is gone runs no longer; its status still says since when it had, and where.
         since = seen.progress.running_since or old.progress.running_since
         gpu_model = gang.plan.gpu_model if gang.plan else old.gpu_model
@@ -354,11 +366,15 @@ class Cycle:
             ran = hours_between(since, self.clock.of(gang.ended) if gang.ended else now)
             workers = len(gang.plan.nodes) if gang.plan else old.workers
             kept = units_kept(before, gpu_model, workers, ran_hours=ran)
+            if live.source:
+                kept = kept_of(before, live, ran_hours=ran)
         status = msgspec.structs.replace(
             old,
-            progress=Progress(units_done=kept, estimate=kept),
+            progress=Progress(units_done=kept, estimate=kept, told=live.told),
             taken_back=gang.plan.since if gang.plan else old.taken_back,
         )
+        if recall.reason is Reason.IDLE:
+            return msgspec.structs.replace(status, idle_held=seen.resource.metadata.generation, idle_since=None)
         if recall.reason in MOVES:
             # It may start at once, and comes back to none of these nodes as long as blame lasts.
             return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(recall.avoid))
@@ -459,7 +475,7 @@ class Cycle:
         context = told.Context(
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
-            utilisation=self.usage,
+            measured=self._measured,
             hindrance=self.hindrance(),
         )
         resource, old = seen.resource, seen.resource.status
@@ -490,6 +506,10 @@ class Cycle:
         if changed or untold:
             about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
             await self.events.tell(about, reason, new.message, action=new.phase, warning=_worrying(new))
+        for reason, note in measuring.news(old, new):
+            about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
+            await self.events.tell(about, reason, note, action="Advise", warning=True)
+        if changed or untold:
             log.info("%s/%s: %s %s: %s", meta.namespace, meta.name, new.phase, new.reason, new.message)
 
     def _recent(self, uid: str, jobs: int) -> bool:
@@ -515,6 +535,7 @@ _WORRYING = frozenset(
         "OverBudget",
         "Refused",
         "NoPlan",
+        "Idle",
     }
 )
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 import stint
 from stint.api.gpupool import Adapter, GPUPool
@@ -24,6 +26,7 @@ from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
+from stint.controllers.calibrator import Calibrator
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
 from stint.controllers.daybooks import EVERY_S, KEEP_DAYS, Daybooks
@@ -37,7 +40,8 @@ from stint.controllers.steering import Steering
 from stint.controllers.store import Store
 from stint.controllers.webhook import serve_gate
 from stint.feeds import bundled
-from stint.feeds.prometheus import Prometheus, PrometheusUnavailableError
+from stint.feeds.prometheus import Prometheus, Spelling
+from stint.feeds.promql import Access, PrometheusUnavailableError, Server
 from stint.kube import rights
 from stint.kube.apply import Actuator
 from stint.kube.client import Api, ApiError, FencedError, connect
@@ -66,7 +70,9 @@ from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
-from stint.model.job import job_id
+from stint.model.cluster import Utilisation
+from stint.model.job import JobId, job_id
+from stint.model.measured import Measured, Selector, Wanted
 from stint.model.situation import Settings
 from stint.pools.kwok import KwokAdapter
 from stint.pools.scale import ScaleAdapter
@@ -77,6 +83,7 @@ GROUP, VERSION = "stint.dev", "v1alpha1"
 RELIST_EVERY_S = 60.0
 AFTER_A_GAP_S = 0.3
 USAGE_EVERY_S = 15.0
+PROGRESS_AFTER_S = 5.0  # news that are only progress wait for so long, for more of them
 SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
 ASK_AGAIN_S = 60.0
@@ -97,9 +104,10 @@ class Options:
     identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}")
     metrics_port: int = 8080
     health_port: int = 8081
-    prometheus_url: str = ""
+    prometheus: Access | None = None  # None: utilisation is unknown
     prometheus_window: str = "5m"
-    prometheus_token_file: Path | None = None
+    prometheus_pod_labels: Spelling | None = None  # None: detect them
+    use_calibration: bool = True  # False: what is measured of speeds is only shown
     record_dir: Path | None = None
     feed_tokens: Path = Path("/feeds")  # SECRET/KEY, of the sources of PriceBooks
     pod_groups: bool = False  # where they are served
@@ -192,10 +200,22 @@ class Operator:
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
         self.prometheus = (
-            Prometheus(options.prometheus_url, options.prometheus_window, options.prometheus_token_file)
-            if options.prometheus_url
+            Prometheus(Server(options.prometheus), options.prometheus_window, options.prometheus_pod_labels)
+            if options.prometheus
             else None
         )
+        self.catalogue = bundled.load()
+        self.calibrator = Calibrator(
+            api=api,
+            namespace=options.namespace,
+            leads=self.leadership.certain,
+            canonical=functools.cache(self.catalogue.canonical_gpu),
+        )
+        self._usage_warnings: tuple[str, ...] = ()
+        self._soon: asyncio.TimerHandle | None = None
+        self._usage: Mapping[JobId, Utilisation] = {}
+        self._units: Mapping[JobId, float] = {}  # as the metrics say that jobs have chosen
+        self._units_wrong = ""
         self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
         self._listed = False
         self._missing: list[rights.Right] = []
@@ -213,10 +233,9 @@ class Operator:
         async def fell_back(text: str) -> None:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
 
-        catalogue = bundled.load()
         self.feeds = Feeds(
             api=api,
-            shipped=catalogue,
+            shipped=self.catalogue,
             books=lambda: tuple(self.price_books.items.values()),
             namespace=options.namespace,
             tokens=options.feed_tokens,
@@ -224,7 +243,7 @@ class Operator:
             now=self.clock.now,
             on_change=self._reprice,
         )
-        self.books = Bookkeeper(of=self.clock.of, catalogue=catalogue, count=self.metrics.booked)
+        self.books = Bookkeeper(of=self.clock.of, catalogue=self.catalogue, count=self.metrics.booked)
         self.days = Daybooks(
             api=api,
             namespace=options.namespace,
@@ -253,7 +272,7 @@ class Operator:
             events=events,
             metrics=self.metrics,
             clock=self.clock,
-            catalogue=catalogue,
+            catalogue=self.catalogue,
             settings=options.settings,
             caches=self._caches,
             books=self.books,
@@ -261,7 +280,9 @@ class Operator:
             known_until=self._known_until,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
-            notes=lambda: tuple(filter(None, (self._usage_wrong, self.days.absent))),
+            notes=self._notes,
+            measured=self._measured,
+            learn=lambda observation: self.calibrator.learn(observation, self._usage),
             hindrance=self._hindrance,
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             knocker=self.knocker,
@@ -284,7 +305,15 @@ class Operator:
             self.books.gone(old, datetime.now(UTC))
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
             return
+        if isinstance(new, PodRecord) and isinstance(old, PodRecord) and _only_further(old, new):
+            self._knock_soon()
+            return
         self.knocker.knock()
+
+    def _knock_soon(self) -> None:
+        """Jobs that tell their progress every second are heard every few."""
+        if self._soon is None or self._soon.when() <= asyncio.get_running_loop().time():
+            self._soon = asyncio.get_running_loop().call_later(PROGRESS_AFTER_S, self.knocker.knock)
 
     def _node_changed(self, old: NodeRecord | None, new: NodeRecord | None) -> None:
         """Heartbeats do not knock."""
@@ -426,6 +455,21 @@ class Operator:
                 except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
                     log.warning("DailySpends: %s", error or type(error).__name__)
 
+    def _notes(self) -> tuple[str, ...]:
+        wrong = tuple(filter(None, (self._usage_wrong, self.days.absent)))
+        return wrong + tuple(f"Prometheus warns: {warning}" for warning in self._usage_warnings[:3])
+
+    def _measured(self) -> Measured:
+        return Measured(
+            usage=self._usage,
+            told=self._units,
+            metrics_wrong=self._units_wrong,
+            speeds=self.calibrator.speeds(self.trainingjobs.items.values()),
+            use_speeds=self.options.use_calibration,
+            asked=self.prometheus is not None,
+            wrong=self._usage_wrong,
+        )
+
     async def watch_usage(self) -> None:
         """Read utilisation now and then; without it decisions go on, and say so."""
         while self.prometheus is not None:
@@ -434,24 +478,39 @@ class Operator:
                 for p in self.pods
                 if p.gang is not None and p.phase == "Running"
             }
+            before = {job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units
             try:
-                found = await self.prometheus.usage(pods)
-                idle = {u.job: u.idle_gpus for u in found}
-                if idle != {job: u.idle_gpus for job, u in self.cycle.usage.items()}:
-                    self.knocker.knock()  # where all is quiet the next tick is a minute away
-                self.cycle.usage = {u.job: u for u in found}
-                self.metrics.usage(found)
-                self.metrics.prometheus_up.set(1)
+                reading = await self.prometheus.read(pods, self._wanted(set(pods.values())))
+                found, self._units, self._units_wrong = reading.usage, reading.told, reading.told_wrong
                 self._usage_wrong = ""
+                if self.prometheus.server.warnings != self._usage_warnings:
+                    self._usage_warnings = self.prometheus.server.warnings
+                    log.warning("Prometheus warns: %s", "; ".join(self._usage_warnings) or "no more")
             except PrometheusUnavailableError as error:
                 if not self._usage_wrong:
                     log.warning("utilisation is unknown: %s", error)
                 self._usage_wrong = f"utilisation is unknown: {error}"
-                self.cycle.usage = {}  # what was true once is unknown now
-                self.metrics.usage(())
-                self.metrics.prometheus_up.set(0)
+                found, self._units = self.prometheus.remembered(set(pods.values())), {}
+            self._usage = {u.job: replace(u, measured_at=u.measured_at and self.clock.of(u.measured_at)) for u in found}
+            if before != ({job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units):
+                self.knocker.knock()  # where all is quiet the next tick is a minute away
+            self.metrics.usage(found)
+            server = self.prometheus.server
+            circuit = self.prometheus.breaker.state.value
+            up = not self._usage_wrong
+            self.metrics.prometheus(up=up, circuit=circuit, queries=server.queries, read_bytes=server.bytes)
             await asyncio.sleep(USAGE_EVERY_S)
         await asyncio.Event().wait()
+
+    def _wanted(self, jobs: Collection[JobId]) -> dict[JobId, Wanted]:
+        """The metrics by which running jobs say how far they are."""
+        found = {}
+        for resource in self.trainingjobs.items.values():
+            job, source = job_id(resource.metadata.namespace, resource.metadata.name), resource.spec.progress
+            if source is not None and source.metric is not None and job in jobs:
+                labels = tuple(sorted(source.metric.labels.items()))
+                found[job] = Wanted(Selector(source.metric.name, labels), source.metric.aggregate)
+        return found
 
     def _heed(self, kind: str | None, body: dict[str, Any], plural: str) -> None:
         if kind is None and self._listed:  # kopf lists anew, and so it had a gap
@@ -459,6 +518,14 @@ class Operator:
         store, meta = self.stores[plural], body["metadata"]
         if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
             self.knocker.knock()
+
+
+def _only_further(old: PodRecord, new: PodRecord) -> bool:
+    """Whether a pod has told no more than that it has done more."""
+    if old.gang is None or new.gang is None or old.gang.units_done == new.gang.units_done:
+        return False
+    gang = msgspec.structs.replace(old.gang, units_done=new.gang.units_done)
+    return msgspec.structs.replace(old, gang=gang) == new
 
 
 def heed_signals(stop: asyncio.Event) -> None:
@@ -496,6 +563,7 @@ async def run(options: Options) -> None:
             "utilisation": operator.watch_usage(),
             "feeds": operator.feeds.run(),
             "days": operator.keep_days(),
+            "calibration": operator.calibrator.run(),
             "stop": stop.wait(),
             "kopf": operator.kopf.run(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
@@ -11,16 +11,17 @@ import msgspec
 from stint.api.ledger import Ledger
 from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
-from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob, Usage
+from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob
+from stint.controllers import measuring
 from stint.kube.gang import GangState
 from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
 from stint.ledger.days import whole
-from stint.model.cluster import Utilisation
-from stint.model.job import ENDED, STEPS, JobId, Phase
+from stint.model.job import ENDED, STEPS, Phase
 from stint.model.market import Offering
+from stint.model.measured import Measured
 from stint.model.offering import OfferingId
 from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
 
@@ -46,7 +47,7 @@ class Context:
 
     now: datetime
     offerings: Mapping[OfferingId, Offering]
-    utilisation: Mapping[JobId, Utilisation]
+    measured: Measured = field(default_factory=Measured)
     hindrance: str = ""  # what keeps the operator itself from doing its work
 
 
@@ -77,7 +78,7 @@ def phase_of(seen: Seen, outcome: Outcome) -> Phase:
     """Where a job stands. The table in `stint.model.job` says which steps there are."""
     if seen.phase is not None:
         return seen.phase
-    if seen.resource.spec.suspend:
+    if seen.resource.spec.suspend or seen.idle_held:
         return Phase.SUSPENDED
     if isinstance(outcome, Placement):
         return Phase.STARTING
@@ -109,7 +110,10 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
         budget_usd=usd(resource.spec.budget.usd) if resource.spec.budget else "",
         deadline=deadline_of(resource.spec, seen.created),
         progress=seen.progress,
-        usage=_usage(context.utilisation.get(seen.job.id)) if seen.job else old.usage,
+        usage=measuring.usage(context.measured.usage.get(seen.job.id)) if seen.job else old.usage,
+        idle_since=seen.idle.since,
+        advice=measuring.advice(seen, context.measured, context.offerings),
+        calibration=measuring.calibration(seen, context.measured),
     )
     status = _told(status, seen, outcome, context, phase)
     late = status.deadline - status.finish if status.deadline and status.finish else None
@@ -150,6 +154,9 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
             nodes={},
             finish=context.now,
         )
+    if phase is Phase.FAILED and seen.idle_held:
+        text = f"ended by spec.idlePolicy after {usd(seen.spent_usd)} USD: {status.message}"
+        return change(status, reason="IdleStopped", message=text[:4096], usd_per_hour=usd(0), nodes={})
     if phase is Phase.FAILED:
         tried = f"gave up after {seen.resource.spec.retries} retries and {usd(seen.spent_usd)} USD"
         if seen.gang.theirs is not None:
@@ -198,6 +205,8 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         if outcome.reason is Reason.BACKING_OFF and status.reason in _WHY_BACK:
             return change(status, nodes={}, usd_per_hour="")  # why it backs off says more than that it does
         return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
+    if phase is Phase.SUSPENDED and not seen.resource.spec.suspend:
+        return change(status, reason=Reason.IDLE.value, nodes={}, usd_per_hour="", finish=None)  # its message stands
     if phase is Phase.SUSPENDED:
         text = "spec.suspend is true; its nodes are given back and its last checkpoint is kept"
         return change(status, reason="Suspended", message=text, nodes={}, usd_per_hour="", finish=None)
@@ -285,16 +294,6 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _usage(found: Utilisation | None) -> Usage | None:
-    if found is None:
-        return None
-    return Usage(
-        gpu_ratio=None if found.gpu_ratio is None else round(found.gpu_ratio, 3),
-        watts=None if found.watts is None else round(found.watts, 1),
-        idle_gpus=found.idle_gpus,
-    )
-
-
 def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) -> list[Condition]:
     phase = Phase(status.phase)
     old = {c.type: c for c in seen.resource.status.conditions}
@@ -311,6 +310,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
+        facts |= measuring.facts(seen, context.measured, old, context.now)
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)
         elif "Actionable" in old:
@@ -384,6 +384,8 @@ _ROLLING = (
     "finish",
     "progress",
     "usage",
+    "advice",
+    "calibration",
 )
 
 
@@ -393,7 +395,11 @@ def significant(old: Status, new: Status) -> bool:
     quiet = msgspec.structs.replace(new, **still)
     if old.progress.running_since != new.progress.running_since or old.progress.units_done != new.progress.units_done:
         return True
-    if _idle(old) != _idle(new) or old.ledger.closed != new.ledger.closed:
+    if _idle(old) != _idle(new) or {a.what for a in old.advice} != {a.what for a in new.advice}:
+        return True
+    if old.ledger.closed != new.ledger.closed:
+        return True
+    if [(c.gpu_model, c.used) for c in old.calibration] != [(c.gpu_model, c.used) for c in new.calibration]:
         return True
     return _without_times(quiet) != _without_times(old)
 

@@ -14,9 +14,10 @@ from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
-from stint.estimate.runtime import hours_between, units_after
+from stint.estimate.calibration import with_speeds
 from stint.kube.gang import Gang, GangState, look
 from stint.kube.groups import Group, Workloads, gather, look_group
+from stint.kube.idleness import Idleness, look_idle
 from stint.kube.inventory import (
     INTERRUPTED_TAINTS,
     LEAVING_TAINTS,
@@ -27,11 +28,13 @@ from stint.kube.inventory import (
     take_inventory,
 )
 from stint.kube.manifests import read_note
+from stint.kube.progress import Told, progress, tell
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
 from stint.model.cluster import ZONE, Node
-from stint.model.job import ENDED, Job, JobId, NodeName, Phase, job_id
+from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
+from stint.model.measured import Measured, Speed
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
@@ -69,6 +72,9 @@ class Seen:
     phase: Phase | None = None  # where the cluster alone tells it: ended, invalid
     spending: Spending
     progress: Progress = field(default_factory=Progress)
+    told: Told = field(default_factory=Told)  # what it says of its progress
+    idle: Idleness = field(default_factory=Idleness)
+    idle_held: bool = False  # taken back as idle, and not edited since
 
     @property
     def spent_usd(self) -> float:
@@ -107,13 +113,16 @@ def observe(
     created: Mapping[str, datetime],
     empty_since: Mapping[str, datetime],
     notes: tuple[str, ...] = (),
+    measured: Measured | None = None,
 ) -> Observation:
     """Pure: the same caches at the same time give the same observation.
 
     Args:
         created: when each TrainingJob was submitted on the deciding clock, by uid.
         empty_since: since when each node has had no GPU pod, by name.
+        measured: what Prometheus and earlier runs say; None: nothing.
     """
+    measured = measured or Measured()
     books = caches.price_books
     catalogue = with_books(catalogue, books)
     inventory = take_inventory(
@@ -124,7 +133,7 @@ def observe(
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now)
+        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
     nodes = _nodes(caches, inventory, seen, now=now, empty_since=empty_since)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
@@ -195,10 +204,12 @@ def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workload
     return look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
 
 
-def _see_alone(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
+def _see_alone(
+    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now)
+        return _see(resource, gang, catalogue, created, now, measured)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -215,7 +226,9 @@ def _see_alone(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created:
         )
 
 
-def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime) -> Seen:
+def _see(
+    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
     told_back = gang.plan is not None and status.taken_back is not None and gang.plan.since <= status.taken_back
@@ -258,8 +271,30 @@ def _see(resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datet
     spent = gang.plan is not None and gang.plan.attempt >= resource.spec.retries
     if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
         return replace(seen, phase=Phase.FAILED)
-    progress = _progress(job, gang, status.progress, now)
-    return replace(seen, job=replace(job, work=replace(job.work, units_done=progress.estimate)), progress=progress)
+    if measured.use_speeds:
+        job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
+    told = tell(resource, gang, measured)
+    done = progress(job, gang, status.progress, told, now)
+    used, holds = measured.usage.get(job.id), job.per_worker.gpus * len(gang.pods)
+    idle = look_idle(gang, status, done, resource.spec.idle_policy, used, now, holds=holds)
+    held = status.idle_held > 0 and status.idle_held == resource.metadata.generation
+    if held and resource.spec.idle_policy.action is OnIdle.STOP and gang.state in (GangState.ABSENT, GangState.PARKED):
+        return replace(seen, phase=Phase.FAILED, idle_held=True)
+    job = replace(
+        job,
+        work=replace(job.work, units_done=done.estimate),
+        suspended=job.suspended or held or idle.acts(resource.spec.idle_policy),
+    )
+    return replace(seen, job=job, progress=done, told=told, idle=idle, idle_held=held)
+
+
+def _last_used(status: Status) -> dict[str, Speed]:
+    """The speeds that decisions went by last, for who has no book: the command line, an operator that starts."""
+    return {
+        c.gpu_model: Speed(units_per_second=c.measured, spread=c.spread, runs=c.runs, trusted=True)
+        for c in status.calibration
+        if c.used
+    }
 
 
 def _as_told(status: Status) -> Spending:
@@ -289,19 +324,6 @@ def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> date
     if gang.state in (GangState.LEAVING, GangState.FAILED, GangState.TAKEN_BACK):
         return max(backing_off or now, now + timedelta(seconds=1))
     return backing_off
-
-
-def _progress(job: Job, gang: Gang, known: Progress, now: datetime) -> Progress:
-    """How far a job is by now, from its speed; what survived, while it does not run."""
-    runs = gang.running or known.running_since is not None  # workers that end one by one still are a running gang
-    if gang.plan is None or gang.state is not GangState.PLACED or not runs:
-        return Progress(units_done=known.units_done, estimate=known.units_done)
-    since = known.running_since or now
-    hours = hours_between(since, now)
-    estimate = units_after(job, gang.plan.gpu_model, len(gang.plan.nodes), hours=hours)
-    if gang.theirs is not None and gang.theirs.progress is not None:
-        estimate = max(known.units_done, gang.theirs.progress * job.work.units)
-    return Progress(units_done=known.units_done, estimate=estimate, running_since=since)
 
 
 def _nodes(

@@ -16,6 +16,7 @@ from stint.model.resources import Resources
 # What our own objects carry.
 JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
+UNITS_DONE = "stint.dev/units-done"  # how far a job is, as it says itself
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
@@ -230,6 +231,7 @@ class GangPod(msgspec.Struct, frozen=True):
     steered: Steered | None = None  # of a pod that somebody else makes
     run: str = ""  # uid of what made it
     times: Times = Times()
+    units_done: str = ""  # as its annotation says
 
 
 _NO_REQUESTS = Resources(pods=1)
@@ -308,6 +310,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
             run=meta.maker.uid if meta.maker else "",
             times=_times(meta, status, scheduled),
+            units_done=meta.annotations.get(UNITS_DONE, ""),
         )
     record = PodRecord(
         uid=meta.uid,

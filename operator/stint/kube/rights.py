@@ -64,6 +64,15 @@ ALWAYS: Sequence[Right] = (
     *_all(
         "get update", "coordination.k8s.io", "leases", "one of several replicas leads", own_namespace=True, name="stint"
     ),
+    *_all("create", "", "configmaps", "measured speeds outlive the operator", own_namespace=True),
+    *_all(
+        "get patch",
+        "",
+        "configmaps",
+        "measured speeds outlive the operator",
+        own_namespace=True,
+        name="stint-calibration",
+    ),
 )
 
 # With `pools.kwok.enabled`: fake nodes for trials. A list of them is among `ALWAYS`.

@@ -31,8 +31,8 @@ class Rates:
 
 
 def rates_of(offering: Offering, host_watts_per_gpu: float) -> Rates:
-    """The rates of an offering as it is now. What cannot be reckoned with counts as not known."""
-    price = offering.usd_per_node_hour
+    """The rates of an offering as it is billed now. What cannot be reckoned with counts as not known."""
+    price = offering.billed_price
     priced = price is not None and price.usable
     gpus = offering.whole_gpus(offering.per_node.gpus)
     watts = _known(offering.watts_per_node)

@@ -80,6 +80,10 @@ class Metrics:
         self.job_util = Gauge("stint_job_gpu_utilisation_ratio", "Mean over its GPUs", _JOB, registry=r)
         self.job_watts = Gauge("stint_job_power_watts", "All its GPUs together", _JOB, registry=r)
         self.job_idle = Gauge("stint_job_idle_gpus", "GPUs of a running job that do nothing", _JOB, registry=r)
+        self.job_processless = Gauge(
+            "stint_job_processless_gpus", "GPUs of a running job that no process has opened", _JOB, registry=r
+        )
+        self.job_work = Gauge("stint_job_tensor_active_ratio", "Mean use of its tensor cores", _JOB, registry=r)
         self.job_idle_rate = Gauge("stint_job_idle_dollars_per_hour", "What those GPUs cost an hour", _JOB, registry=r)
         self.spent_total = Counter("stint_spent_dollars_total", "Booked", ["namespace", *_WHERE, "use"], registry=r)
         self.components_total = Counter(
@@ -143,6 +147,15 @@ class Metrics:
             "stint_feed_quarantined_figures", "Figures of a price source that are not believed", _FEED, registry=r
         )
         self.prometheus_up = Gauge("stint_prometheus_up", "1 while utilisation can be read", registry=r)
+        self.circuit = Gauge(
+            "stint_prometheus_circuit", "1 for the state of its circuit breaker", ["state"], registry=r
+        )
+        self.prometheus_queries = KeptElsewhere(
+            "stint_prometheus_queries_total", "Queries that Prometheus was asked", registry=r
+        )
+        self.prometheus_bytes = KeptElsewhere(
+            "stint_prometheus_response_bytes_total", "Bytes of its answers", registry=r
+        )
         for counter in (self.saved, self.extra):
             counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
         for step in Fallback:
@@ -285,7 +298,8 @@ class Metrics:
         self._show_usage()
 
     def _show_usage(self) -> None:
-        for gauge in (self.job_util, self.job_watts, self.job_idle, self.job_idle_rate):
+        gauges = (self.job_util, self.job_watts, self.job_idle, self.job_idle_rate, self.job_processless, self.job_work)
+        for gauge in gauges:
             gauge.clear()
         for u in self._usage:
             price = self._usd_per_gpu_hour.get(u.job)
@@ -298,9 +312,18 @@ class Metrics:
                 (self.job_watts, u.watts),
                 (self.job_idle, u.idle_gpus),
                 (self.job_idle_rate, wasted),
+                (self.job_processless, u.processless_gpus),
+                (self.job_work, u.work_ratio),
             ):
                 if value is not None:
                     gauge.labels(*labels).set(value)
+
+    def prometheus(self, *, up: bool, circuit: str, queries: int, read_bytes: int) -> None:
+        """How reading utilisation goes. `circuit`: the state of its circuit breaker."""
+        self.prometheus_up.set(up)
+        _set(self.circuit, {(state,): float(state == circuit) for state in ("closed", "half-open", "open")})
+        self.prometheus_queries.set(queries)
+        self.prometheus_bytes.set(read_bytes)
 
     def render(self) -> bytes:
         """In the text format."""

@@ -45,6 +45,24 @@ class Utilisation:
     """What Prometheus says about a running job's GPUs. Unknown is None, never zero."""
 
     job: JobId
-    gpu_ratio: float | None  # mean over its GPUs, 0 to 1
-    watts: float | None  # all its GPUs together
-    idle_gpus: int | None
+    gpu_ratio: float | None  # mean over its GPUs of the time that something ran on them, 0 to 1
+    watts: float | None  # all its GPUs together, its part of those that it shares
+    idle_gpus: int | None  # on which next to nothing ran
+    work_ratio: float | None = None  # mean use of the tensor cores, 0 to 1: the best sign of work, where it is measured
+    gpus: int | None = None  # GPUs, or parts of one, that were measured
+    processless_gpus: int | None = None  # that it holds and that no process has opened lately
+    memory_gib: float | None = None  # the most that was in use on one of them
+    measured_at: datetime | None = None  # None: nothing of it is known
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything is known at all."""
+        known = (self.gpu_ratio, self.watts, self.idle_gpus, self.memory_gib)
+        return any(v is not None for v in known)
+
+    @property
+    def all_idle(self) -> bool | None:
+        """Whether none of its GPUs did anything; None: not known of all of them."""
+        if self.idle_gpus is None or not self.gpus:
+            return None
+        return self.idle_gpus >= self.gpus

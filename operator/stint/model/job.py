@@ -80,6 +80,14 @@ class OnMiss(StrEnum):
     HOLD = "Hold"
 
 
+class OnIdle(StrEnum):
+    """What happens to a job all of whose GPUs do nothing."""
+
+    ADVISE = "Advise"
+    CHECKPOINT = "Checkpoint"  # back to its last checkpoint, and held until somebody edits it
+    STOP = "Stop"  # ended
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """How much there is to do and how fast it goes."""

@@ -68,6 +68,11 @@ class Offering:
     )
 
     @property
+    def billed_price(self) -> Figure | None:
+        """USD for a node and an hour as it is on the bill, where that is more than it costs to use what is paid for."""
+        return self.billed_usd_per_node_hour or self.usd_per_node_hour
+
+    @property
     def price_of_new(self) -> Figure | None:
         """USD per hour of a node that is bought now."""
         return self.usd_per_new_node_hour or self.usd_per_node_hour

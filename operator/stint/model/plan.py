@@ -47,6 +47,7 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
+    IDLE = "Idle"  # its GPUs did nothing for as long as its idlePolicy allows
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
     NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
 

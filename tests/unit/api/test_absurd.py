@@ -50,7 +50,7 @@ def decided(seen: Observation) -> tuple[Plan, dict[str, Any]]:
     plan = decide(seen.situation)
     assert UNET in [p.job for p in plan.placements]
     outcomes = told.outcomes(plan)
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings, utilisation={})
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings)
     return plan, {key: told.build(one, outcomes.get(key), context) for key, one in seen.seen.items()}
 
 

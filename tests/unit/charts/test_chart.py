@@ -18,6 +18,7 @@ from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli.main import parser
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.feeds import bundled
+from stint.feeds.promql import Access
 from stint.model.situation import FairShare, Quota, Settings
 from stint.placement.solvers import SOLVERS
 
@@ -34,6 +35,10 @@ EVERYTHING = (
     "recordDecisions=true",
     "prometheus.url=https://prometheus.example.com",
     "prometheus.tokenSecret.name=prometheus",
+    "prometheus.tls.caConfigMap=trust",
+    "prometheus.tenant=ml",
+    "prometheus.podLabels=exported_namespace\\,exported_pod",
+    "calibration=Advise",
     "pools.kwok.enabled=true",
     "podGroups.enabled=true",
     "pools.scaleTargets[0].apiGroup=cluster.x-k8s.io",
@@ -131,8 +136,29 @@ def test_the_process_understands_every_flag_that_it_is_given(helm):
         assert ports == {"metrics": options.metrics_port, "health": options.health_port, **webhook}
         mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
         assert options.pod_groups is bool(sets)
-        for path in (options.record_dir, options.prometheus_token_file):
+        for path in (options.record_dir, options.prometheus_token_file, options.prometheus_ca_file):
             assert path is None or {path, path.parent} & mounted
+        assert options.calibration == ("Advise" if sets else "Use")
+        assert options.prometheus_pod_labels == (("exported_namespace", "exported_pod") if sets else None)
+        assert options.prometheus_tenant == ("ml" if sets else "")
+        usual = Access(url="")
+        assert (options.prometheus_timeout, options.prometheus_max_bytes) == (usual.timeout_s, usual.most_bytes)
+
+
+def test_prometheus_may_want_a_name_and_a_password(helm):
+    sets = ("prometheus.basicAuth.username=stint", "prometheus.basicAuth.secretName=login")
+    pod = _one(_template(helm, *sets), "Deployment")["spec"]["template"]["spec"]
+    options = parser().parse_args(pod["containers"][0]["args"])
+    assert options.prometheus_username == "stint"
+    mounts = {m["name"]: Path(m["mountPath"]) for m in pod["containers"][0]["volumeMounts"]}
+    assert options.prometheus_password_file.parent == mounts["prometheus-password"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "prometheus-password"]
+    assert volume["secret"]["secretName"] == "login"
+    assert volume["secret"]["items"] == [{"key": "password", "path": options.prometheus_password_file.name}]
+    insecure = _one(_template(helm, "prometheus.tls.insecureSkipVerify=true"), "Deployment")
+    assert parser().parse_args(insecure["spec"]["template"]["spec"]["containers"][0]["args"]).prometheus_insecure
+    with pytest.raises(subprocess.CalledProcessError):
+        _template(helm, sets[0])
 
 
 def test_without_an_operator_the_rest_is_there(helm):

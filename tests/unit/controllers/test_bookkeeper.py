@@ -125,10 +125,12 @@ class TestUses:
 
     def test_idle_is_what_was_measured_and_unknown_is_not(self):
         books, pods = Books(), two(NOW, NOW)
-        idle = {UNET: Utilisation(job=UNET, gpu_ratio=0.1, watts=None, idle_gpus=6)}
+        idle = {UNET: Utilisation(job=UNET, gpu_ratio=0.1, watts=None, idle_gpus=6, gpus=8)}
+        part = {UNET: Utilisation(job=UNET, gpu_ratio=0.1, watts=None, idle_gpus=4, gpus=4)}
         books.look(NOW + HOUR, pods, usage=idle)
-        spent = books.look(NOW + 2 * HOUR, pods)[UNET]
-        assert uses(spent) == {"useful": 2 + 8, "idle": 6}
+        books.look(NOW + 2 * HOUR, pods, usage=part)
+        spent = books.look(NOW + 3 * HOUR, pods)[UNET]
+        assert uses(spent) == {"useful": 2 + 8 + 8, "idle": 6}
         line = whole(spent.ledger)
         assert line is not None
         assert line.measured_gpu_seconds == 8 * 3600

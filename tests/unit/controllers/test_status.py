@@ -6,13 +6,14 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.api.trainingjob import Status, TrainingJob
+from stint.api.trainingjob import Status, TrainingJob, Usage
 from stint.controllers import status as told
 from stint.controllers.clock import Clock
 from stint.controllers.store import Store
 from stint.decide import decide
 from stint.model.cluster import Utilisation
 from stint.model.job import Phase
+from stint.model.measured import Measured
 from stint.model.plan import Reason, Recall
 from stint.testing.builders import NOW
 from tests.unit.kube.objects import P4DE, a_batch_job, a_gang_pod, a_plan, a_record, a_resource
@@ -22,7 +23,7 @@ from tests.unit.kube.test_observe import UNET, look
 def build(resource: TrainingJob, **caches: object) -> Status:
     seen = look(resources=[resource], **caches)
     plan = decide(seen.situation)
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings, utilisation={})
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings)
     return told.build(seen.seen[UNET], told.outcomes(plan).get(UNET), context)
 
 
@@ -82,7 +83,7 @@ def test_only_figures_that_always_move_are_not_worth_a_write_of_their_own():
 
 def test_a_recall_is_told_as_an_interruption():
     seen = look(resources=[a_resource()], nodes=[a_record()], jobs=[a_batch_job()])
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings, utilisation={})
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings)
     recall = Recall(job=UNET, reason=Reason.NODE_LOST, message="node n1 is gone")
     status = told.build(seen.seen[UNET], recall, context)
     assert conditions(status)["Interrupted"] == ("True", "NodeLost")
@@ -224,7 +225,7 @@ def test_the_reason_why_a_job_backs_off_says_more_than_that_it_does():
 
 def test_what_has_ended_never_comes_back():
     seen = look(resources=[a_resource({"phase": "Succeeded"})], nodes=[a_record()]).seen[UNET]
-    context = told.Context(now=NOW, offerings={}, utilisation={})
+    context = told.Context(now=NOW, offerings={})
     assert told.build(seen, None, context).phase == "Succeeded"
     wrong = dataclasses.replace(seen, phase=Phase.RUNNING)
     with pytest.raises(AssertionError, match="no step leads from Succeeded to Running"):
@@ -235,7 +236,7 @@ def test_unknown_utilisation_is_absent_and_not_zero():
     seen = look(resources=[a_resource()], nodes=[a_record()])
     known = Utilisation(job=UNET, gpu_ratio=0.51239, watts=None, idle_gpus=0)
     outcome = told.outcomes(decide(seen.situation)).get(UNET)
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings, utilisation={UNET: known})
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings, measured=Measured(usage={UNET: known}))
     usage = told.build(seen.seen[UNET], outcome, context).usage
     assert usage is not None
     assert (usage.gpu_ratio, usage.watts, usage.idle_gpus) == (0.512, None, 0)
@@ -310,9 +311,9 @@ def test_figures_that_always_move_are_quiet_and_idle_gpus_are_not():
     old = build(a_resource(), nodes=[a_record()])
     moved = msgspec.structs.replace(old, spent_usd="1.00", ready_workers=1)
     assert not told.significant(old, moved)
-    measured = msgspec.structs.replace(old, usage=told.Usage(gpu_ratio=0.1, watts=90.0, idle_gpus=8))
+    measured = msgspec.structs.replace(old, usage=Usage(gpu_ratio=0.1, watts=90.0, idle_gpus=8))
     assert told.significant(old, measured)
-    busier = msgspec.structs.replace(measured, usage=told.Usage(gpu_ratio=0.2, watts=99.0, idle_gpus=8))
+    busier = msgspec.structs.replace(measured, usage=Usage(gpu_ratio=0.2, watts=99.0, idle_gpus=8))
     assert not told.significant(measured, busier)
 
 

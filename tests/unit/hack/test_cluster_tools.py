@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hack import build
 from hack.build import BuildError, control_plane, staging_modules, versions
 from hack.cluster import kubeconfig, provider
-from hack.exporter.series import Meter, render
+from hack.exporter.series import Meter, Style, render
 from hack.processes import HopelessError, NotYetError, Process, Processes, eventually, started_at
 
 GO_MOD = """
@@ -78,6 +80,82 @@ def test_the_exporter_gives_every_gpu_a_series_and_a_pod_where_it_has_one():
     assert lines[0].endswith(" 50")
     assert "pod=" not in lines[1]
     assert lines[1].endswith(" 0")
+
+
+def _pod(name: str, resource: str = "nvidia.com/gpu", **annotations: str) -> dict[str, Any]:
+    noted = {f"sim.stint.dev/{k.replace('_', '-')}": v for k, v in annotations.items()}
+    return {
+        "metadata": {"name": name, "namespace": "team", "uid": name, "annotations": noted},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "resources": {"requests": {resource: "1"}}}]},
+        "status": {"phase": "Running"},
+    }
+
+
+def _node(resource: str, count: int, annotations: dict[str, str] | None = None, **labels: str) -> dict[str, Any]:
+    named = {f"nvidia.com/{k.replace('_', '.')}": v for k, v in labels.items()}
+    meta = {"name": "n", "labels": named, "annotations": annotations or {}}
+    return {"metadata": meta, "status": {"allocatable": {resource: str(count)}}}
+
+
+def _series(page: str, metric: str) -> list[tuple[dict[str, str], float]]:
+    lines = [line for line in page.splitlines() if line.startswith(f"{metric}{{")]
+    return [(dict(re.findall(r'(\w+)="([^"]*)"', line)), float(line.split()[-1])) for line in lines]
+
+
+def test_the_exporter_labels_as_the_real_one_does_in_both_spellings():
+    node, pod = _node("nvidia.com/gpu", 1), _pod("p")
+    ((labels, _),) = _series(render([node], [pod]), "DCGM_FI_DEV_FB_USED")
+    own = {"gpu", "UUID", "pci_bus_id", "device", "modelName", "DCGM_FI_DRIVER_VERSION"}
+    assert set(labels) == own | {"hostname", "pod", "namespace", "container"}
+    old = render([node], [pod], style=Style("Hostname", new_labels=False, profiling=False))
+    ((labels, _),) = _series(old, "DCGM_FI_DEV_FB_USED")
+    assert set(labels) == own | {"Hostname", "pod_name", "pod_namespace", "container_name"}
+    assert _series(old, "DCGM_FI_PROF_GR_ENGINE_ACTIVE") == []
+
+
+def test_the_exporter_has_one_series_for_each_who_shares_a_device():
+    node = _node("nvidia.com/gpu", 8, gpu_replicas="4")
+    page = render([node], [_pod("a", gpu_util="40"), _pod("b", gpu_util="80")])
+    found = _series(page, "DCGM_FI_DEV_GPU_UTIL")
+    assert [(labels["gpu"], labels.get("pod"), value) for labels, value in found] == [
+        ("0", "a", 80),
+        ("0", "b", 80),
+        ("1", None, 0),
+    ]
+    assert len({labels["UUID"] for labels, _ in found}) == 2
+
+
+def test_the_exporter_has_no_utilisation_of_instances_but_their_engines():
+    node = _node("nvidia.com/mig-3g.40gb", 4)
+    page = render([node], [_pod("a", "nvidia.com/mig-3g.40gb", gpu_util="50")])
+    assert _series(page, "DCGM_FI_DEV_GPU_UTIL") == []
+    found = _series(page, "DCGM_FI_PROF_GR_ENGINE_ACTIVE")
+    assert [(li["gpu"], li["GPU_I_ID"], li["GPU_I_PROFILE"], li.get("pod"), value) for li, value in found] == [
+        ("0", "1", "3g.40gb", "a", 0.5),
+        ("0", "2", "3g.40gb", None, 0),
+        ("1", "1", "3g.40gb", None, 0),
+        ("1", "2", "3g.40gb", None, 0),
+    ]
+
+
+def test_the_exporter_knows_gaps_restarts_and_gpus_without_a_process():
+    now = [0.0]
+    meter = Meter(clock=lambda: now[0])
+    node = _node("nvidia.com/gpu", 1)
+    idle, bare = (
+        _series(render([node], [_pod("p", **{what: value})]), "DCGM_FI_DEV_FB_USED")[0][1]
+        for what, value in (("gpu_util", "0"), ("gpu_process", "false"))
+    )
+    assert bare < 64 < idle
+    energy = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+    counted = []
+    for boot in ("1", "1", "2"):
+        node["metadata"]["annotations"] = {"sim.stint.dev/boot": boot}
+        counted.append(_series(render([node], [], meter=meter), energy)[0][1])
+        now[0] += 10
+    assert counted[0] == counted[2] == 0 < counted[1]
+    node["metadata"]["annotations"] = {"sim.stint.dev/gpu-gap": "true"}
+    assert _series(render([node], []), energy) == []
 
 
 def test_energy_is_the_power_that_was_drawn_between_two_readings():

@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 
 def look(
-    *, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=(), workloads=()
+    *, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=(), workloads=(), measured=None
 ) -> Observation:
     caches = Caches(
         trainingjobs=list(resources),
@@ -41,7 +41,7 @@ def look(
         workloads=list(workloads),
     )
     created = {r.metadata.uid: NOW - HOUR for r in resources}
-    return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={})
+    return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={}, measured=measured)
 
 
 @pytest.mark.parametrize("pods", [[], [a_gang_pod(0), a_gang_pod(1)], RUNNING], ids=["none yet", "gated", "running"])

@@ -1,0 +1,29 @@
+"""What `stint run` is told about Prometheus, before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+
+from stint.cli.main import main, parser
+
+URL = "--prometheus-url=https://prometheus.example.com"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--prometheus-username=stint"], "go together"),
+        (["--prometheus-password-file=/p"], "go together"),
+        (["--prometheus-username=s", "--prometheus-password-file=/p", "--prometheus-token-file=/t"], "not both"),
+        (["--prometheus-ca-file=/c", "--prometheus-insecure"], "drop it"),
+    ],
+)
+def test_contradictions_are_told(capsys: pytest.CaptureFixture[str], flags: list[str], says: str):
+    assert main(["run", URL, *flags]) == 1
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["pod", ",pod", "namespace,"])
+def test_half_a_pair_of_labels_is_refused(text: str):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", f"--prometheus-pod-labels={text}"])
