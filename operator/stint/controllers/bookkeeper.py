@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 TEAM = "stint.dev/team"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
+CLOCKS_APART = timedelta(seconds=30)  # from then on it is told
 _ENDED = frozenset(p.value for p in ENDED)
 
 
@@ -323,3 +324,15 @@ def known_until(now: datetime, told: datetime | None, silent_s: float) -> dateti
         silent_s: for how long nothing has been heard of pods.
     """
     return min(now, told or now) - timedelta(seconds=max(SETTLE_AFTER_S, silent_s))
+
+
+def clock_wrong(now: datetime, told: datetime | None) -> str:
+    """What is wrong with our own clock, by the API server's; empty: nothing that matters, or nobody knows."""
+    if told is None or abs(now - told) < CLOCKS_APART:
+        return ""
+    ahead = (now - told).total_seconds()
+    which = "ahead of" if ahead > 0 else "behind"
+    return (
+        f"the operator's clock is {abs(ahead):.0f} s {which} the API server's; only time that has passed on both is "
+        "booked: set them right"
+    )

@@ -106,6 +106,7 @@ class Cycle:
     caches: Callable[[], Caches]
     books: Bookkeeper
     days: Daybooks
+    booking: Callable[[], tuple[str, str] | None]  # what is wrong with the books: reason and message
     known_until: Callable[[], datetime]  # on the wall's clock: what happened until then has been told
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
@@ -477,6 +478,7 @@ class Cycle:
             offerings=observation.inventory.offerings,
             measured=self._measured,
             hindrance=self.hindrance(),
+            booking=self.booking(),
         )
         resource, old = seen.resource, seen.resource.status
         uid = resource.metadata.uid

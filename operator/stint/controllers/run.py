@@ -25,7 +25,7 @@ from stint.api.gpupool import Adapter, GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
-from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
+from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.controllers.calibrator import Calibrator
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Knocker
@@ -277,6 +277,7 @@ class Operator:
             caches=self._caches,
             books=self.books,
             days=self.days,
+            booking=self._booking,
             known_until=self._known_until,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
             absorb=self.trainingjobs.put,
@@ -298,6 +299,12 @@ class Operator:
     def _known_until(self) -> datetime:
         silent_s = time.monotonic() - self.pods.last_heard
         return known_until(datetime.now(UTC), self.api.server_time(), silent_s)
+
+    def _booking(self) -> tuple[str, str] | None:
+        """What is wrong with the books, as a condition tells it."""
+        if wrong := clock_wrong(datetime.now(UTC), self.api.server_time()):
+            return "ClockDiffers", wrong
+        return ("DaysNotWritten", self.days.absent) if self.days.absent else None
 
     def _changed(self, old: object, new: object) -> None:
         """A pod that is not ours knocks only when it comes or goes."""

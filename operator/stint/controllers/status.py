@@ -18,6 +18,7 @@ from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
+from stint.ledger.book import SECONDS_PER_HOUR
 from stint.ledger.days import whole
 from stint.model.job import ENDED, STEPS, Phase
 from stint.model.market import Offering
@@ -49,6 +50,7 @@ class Context:
     offerings: Mapping[OfferingId, Offering]
     measured: Measured = field(default_factory=Measured)
     hindrance: str = ""  # what keeps the operator itself from doing its work
+    booking: tuple[str, str] | None = None  # why what was spent is not booked as it should be: reason and message
 
 
 def usd(amount: float) -> str:
@@ -315,6 +317,11 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)
         elif "Actionable" in old:
             facts["Actionable"] = ("True", "RightsGranted", "")
+        booked = _booked(seen, context)
+        if booked is not None:
+            facts["Booked"] = ("False", *booked)
+        elif "Booked" in old:
+            facts["Booked"] = ("True", "Booked", "")
         if isinstance(outcome, Recall):
             facts["Interrupted"] = ("True", outcome.reason.value, outcome.message)
         elif phase is Phase.RUNNING and "Interrupted" in old:
@@ -341,6 +348,18 @@ def _priced(status: Status, outcome: Outcome, context: Context) -> tuple[str, st
     if offering.stale:
         return "True", "StalePrice", f"{dated}: older than the price book allows; confirm it in a PriceBook"
     return "True", "Priced", dated
+
+
+def _booked(seen: Seen, context: Context) -> tuple[str, str] | None:
+    """What is wrong with its books; None: nothing."""
+    if context.booking is not None:
+        return context.booking
+    line = whole(seen.spending.ledger)
+    if line is None or not line.unpriced_gpu_seconds:
+        return None
+    hours = line.unpriced_gpu_seconds / SECONDS_PER_HOUR
+    text = f"{hours:.2f} GPU-hours had no price when they were used and are booked as 0; give one in a PriceBook"
+    return "NoPrice", text
 
 
 def _up_to_date(seen: Seen) -> tuple[str, str, str]:

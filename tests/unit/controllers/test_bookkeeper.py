@@ -12,7 +12,7 @@ from stint.api.meta import Meta
 from stint.api.pricebook import Labour, Licence, Price, PriceBook
 from stint.api.pricebook import Spec as BookSpec
 from stint.api.trainingjob import TrainingJob
-from stint.controllers.bookkeeper import EPOCH, Bookkeeper, known_until
+from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.feeds import bundled
 from stint.kube.observe import Caches, Spending, observe
 from stint.kube.records import JobRecord, PodRecord, Times
@@ -180,6 +180,9 @@ class TestOnce:
         assert known_until(NOW + 9 * HOUR, NOW, 0.0) == NOW - timedelta(seconds=2)
         assert known_until(NOW, NOW + 9 * HOUR, 0.0) == NOW - timedelta(seconds=2)
         assert known_until(NOW, None, 30.0) == NOW - timedelta(seconds=30)
+        assert "is 32400 s ahead of the API server's" in clock_wrong(NOW + 9 * HOUR, NOW)
+        assert "is 60 s behind the API server's" in clock_wrong(NOW, NOW + MINUTE)
+        assert clock_wrong(NOW, NOW + timedelta(seconds=2)) == clock_wrong(NOW, None) == ""
 
     def test_what_was_not_told_yet_is_shown_and_not_booked(self):
         books, pods = Books(), two(NOW, NOW)

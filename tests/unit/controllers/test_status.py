@@ -20,10 +20,10 @@ from tests.unit.kube.objects import P4DE, a_batch_job, a_gang_pod, a_plan, a_rec
 from tests.unit.kube.test_observe import UNET, look
 
 
-def build(resource: TrainingJob, **caches: object) -> Status:
+def build(resource: TrainingJob, *, booking: tuple[str, str] | None = None, **caches: object) -> Status:
     seen = look(resources=[resource], **caches)
     plan = decide(seen.situation)
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings)
+    context = told.Context(now=NOW, offerings=seen.inventory.offerings, booking=booking)
     return told.build(seen.seen[UNET], told.outcomes(plan).get(UNET), context)
 
 
@@ -61,6 +61,20 @@ def test_a_running_job_at_risk_says_so():
     assert status.phase == "Running"
     assert status.slack.startswith("-")
     assert conditions(status)["AtRisk"] == ("True", "OverBudget")
+
+
+def test_books_that_are_wrong_are_a_condition_until_they_are_right():
+    assert "Booked" not in conditions(build(a_resource()))
+    wrong = build(a_resource(), booking=("ClockDiffers", "the operator's clock is 60 s behind"))
+    assert conditions(wrong)["Booked"] == ("False", "ClockDiffers")
+    assert conditions(build(a_resource(msgspec.to_builtins(wrong))))["Booked"] == ("True", "Booked")
+    place = {"day": "2026-11-26", "pool": "p", "gpuModel": "L4", "capacityType": "spot"}
+    free = {"ledger": {"lines": [{**place, "gpuSeconds": {"useful": 7200}, "unpricedGpuSeconds": 3600}]}}
+    status = build(a_resource(free))
+    (booked,) = [c for c in status.conditions if c.type == "Booked"]
+    assert (booked.status, booked.reason) == ("False", "NoPrice")
+    assert booked.message.startswith("1.00 GPU-hours had no price")
+    assert status.ledger.waste == "0"
 
 
 def test_a_condition_keeps_the_time_of_its_last_change():
