@@ -140,9 +140,14 @@ def summary(jobs: list[dict[str, Any]], others: list[baselines.Bill], news: list
     result.add_row("Stint, as spent, interruption and all", f"{spent:,.2f}", "", f"{late} of {len(jobs)}")
     for bill in others:
         more = f"{bill.usd / spent - 1:+.0%}" if spent else ""
-        result.add_row(bill.rule, f"{bill.usd:,.2f}", more, f"{bill.late} of {len(jobs)}")
+        result.add_row(bill.rule, f"{bill.usd:,.2f}", more, f"{bill.late + bill.unplaced} of {len(jobs)}")
     console.print()
     console.print(result)
+    for bill in others:
+        if bill.unplaced:
+            console.print(
+                f"By the rule of {bill.rule.split(',')[0]}, {bill.unplaced} finds no room; its cost is not in that sum."
+            )
     taken = next((line for line in news if "takes spot node" in line), "")
     if taken:
         console.print(f"On the way, {taken}.")

@@ -18,6 +18,7 @@ import aiohttp
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
+from stint.controllers.daybooks import KEEP_DAYS
 from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
@@ -99,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
         default=Settings().reserve_seconds,
         metavar="SECONDS",
         help="that nodes may come and gangs end later than foreseen without a deadline missed (default: %(default)s)",
+    )
+    run.add_argument(
+        "--keep-spend-days",
+        type=int,
+        default=KEEP_DAYS,
+        metavar="DAYS",
+        help="DailySpends that are older are deleted (default: %(default)s)",
     )
     run.add_argument(
         "--plan-timeout",
@@ -231,6 +239,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
     if not 0 <= options.deadline_reserve <= 86_400:
         raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
+    if not 2 <= options.keep_spend_days <= 3650:
+        raise StintError(f"--keep-spend-days must be from 2 to 3650, not {options.keep_spend_days}")
     configure(options.log_format)
     chosen = Options(
         kubeconfig=options.kubeconfig,
@@ -250,6 +260,7 @@ def _run(options: argparse.Namespace) -> int:
         webhook_port=options.webhook_port,
         webhook_certificates=options.webhook_certificates,
         plan_timeout_s=options.plan_timeout,
+        keep_days=options.keep_spend_days,
         settings=Settings(
             solver=options.solver,
             moves_per_hour=options.moves_per_hour,

@@ -144,9 +144,11 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
     if seen.invalid is not None:
         text = "; ".join(str(m) for m in seen.invalid.mistakes)
         return change(status, reason="InvalidSpec", message=text[:4096])
+    total = usd(seen.spent_usd)
+    text = f"finished for {total} USD"
+    if seen.resource.status.phase in ENDED:  # it was told when and why; only what it cost may be settled since
+        return change(status, message=text, estimated_usd=total) if phase is Phase.SUCCEEDED else status
     if phase is Phase.SUCCEEDED:
-        total = usd(seen.spent_usd)
-        text = f"finished for {total} USD"
         return change(
             status,
             reason="Finished",

@@ -77,6 +77,17 @@ def test_books_that_are_wrong_are_a_condition_until_they_are_right():
     assert status.ledger.waste == "0"
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_after_its_end_only_what_it_cost_is_told_anew(phase):
+    finish = (NOW - timedelta(hours=1)).isoformat()
+    old = {"phase": phase, "reason": "WorkerFailed", "message": "gave up after 1.00 USD: exit 3", "finish": finish}
+    status = build(a_resource({**old, "spentExactly": 2.5}))
+    assert (status.phase, status.reason, status.spent_usd) == (phase, "WorkerFailed", "2.50")
+    assert status.finish == NOW - timedelta(hours=1)
+    text = "finished for 2.50 USD" if phase == "Succeeded" else "gave up after 1.00 USD: exit 3"
+    assert status.message == text
+
+
 def test_a_condition_keeps_the_time_of_its_last_change():
     first = build(a_resource(), nodes=[a_record(gpus=4)])
     old = msgspec.to_builtins(first)
