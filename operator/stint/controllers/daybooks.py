@@ -211,11 +211,16 @@ class Daybooks:
         objects: list[_Object] = []
         while True:
             name = _name(key[1], len(objects))
-            body = await self.api.find(f"{_path(key[0])}/{name}")
+            try:
+                body = await self.api.find(f"{_path(key[0])}/{name}")
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                self._cannot(key, error)
+                return []
             if body is None:
                 break
-            found = msgspec.convert(body, DailySpend)
-            objects.append(_Object(name, found.spec, found.metadata.resource_version))
+            objects.append(_Object(name, _spec(body, key[1]), body["metadata"]["resourceVersion"]))
         self._known[key] = objects
         return objects
 
@@ -276,6 +281,17 @@ class Daybooks:
                 raise
         for item in old:
             await self.api.delete(f"{_path(item.metadata.namespace)}/{item.metadata.name}", uid=item.metadata.uid)
+
+
+def _spec(body: Any, day: str) -> DaySpec:
+    """What one says. Who has edited it so that it cannot be read has it written anew."""
+    try:
+        return msgspec.convert(body, DailySpend).spec
+    except msgspec.ValidationError as error:
+        log.warning(
+            "DailySpend %s/%s cannot be read: %s", body["metadata"]["namespace"], body["metadata"]["name"], error
+        )
+        return DaySpec(day=day)
 
 
 def _readable(items: Sequence[msgspec.Raw]) -> Iterator[DailySpend]:

@@ -134,6 +134,11 @@ class Refusing(MemoryApi):
         super().__init__()
         self.status = status
 
+    async def find(self, path: str, **more: Any) -> Any | None:
+        if self.status == 403:
+            raise ApiError(403, "Forbidden", path)
+        return await super().find(path, **more)
+
     async def create(self, path: str, _body: Any) -> Any:
         raise ApiError(self.status, "No", path)
 
@@ -141,6 +146,8 @@ class Refusing(MemoryApi):
 @pytest.mark.parametrize("status", [403, 404, 422], ids=["no right", "not installed", "refused"])
 async def test_where_they_cannot_be_written_it_is_said_and_nothing_is_lost_meanwhile(status):
     fix = Fixture(Refusing(status))
+    caches = Caches(trainingjobs=[], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
+    await fix.days.begin(observe(caches, CATALOGUE, Settings(), now=NOW, created={}, empty_since={}))
     fix.keep(an_account("u", a_line(1.0)))
     await fix.days.write(NOW)
     assert "DailySpends of namespace team cannot be written" in fix.days.absent
@@ -150,6 +157,15 @@ async def test_where_they_cannot_be_written_it_is_said_and_nothing_is_lost_meanw
     fix.days.api = MemoryApi()
     await fix.days.write(NOW)
     assert fix.days.absent == ""
+
+
+async def test_one_that_cannot_be_read_is_written_anew():
+    fix = Fixture()
+    path = "/apis/stint.dev/v1alpha1/namespaces/team/dailyspends"
+    await fix.api.create(path, {"metadata": {"name": DAY, "namespace": "team"}, "spec": {"day": 7}})
+    fix.keep(an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    assert fix.rows() == {"u": 1.0}
 
 
 async def test_old_days_are_deleted():
