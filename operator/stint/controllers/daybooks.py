@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 API = "stint.dev/v1alpha1"
 EVERY_S = 60.0  # an object of this many rows, or fewer, is written at the most so often; a larger one less often
 EVERY_ROWS = 1000
+HURRY = 6.0  # so many times as often where a job has ended
 KEEP_DAYS = 62
 LAST_DAYS = timedelta(days=1)  # so long a past day stays in statuses
 MOST_STEPS = 5000  # of prices in one day; the last ones, after a start the others are not known
@@ -119,7 +120,7 @@ class Daybooks:
         """Everything that is due. What cannot be written now is tried again with the next cycle."""
         today = day_of(now)
         for key, rows in self._rows(today).items():
-            await self._write_rows(key, rows, today)
+            await self._write_rows(key, rows)
         for day in sorted({place[0] for place in self._nodes}):
             await self._write_nodes(day, today)
         self._tidy(now)
@@ -128,27 +129,31 @@ class Daybooks:
             self._swept = today
 
     def _rows(self, today: str) -> dict[Key, list[tuple[Account, Row]]]:
+        """What is due: sooner where a job has ended, or a day has."""
         found: dict[Key, list[tuple[Account, Row]]] = {}
         for uid, account in self.books.accounts.items():
+            days = {line.day for line in account.ledger.lines if not self._written(account, line.day, today)}
+            due = {d for d in days if self._due((account.namespace, d), pressing=not account.open or d != today)}
+            if not due:
+                continue
             by_day = rows_of(account.ledger, job=account.name, uid=uid, team=account.team, through=account.through)
-            for day, rows in by_day.items():
-                if not self._written(account, day, today):
-                    found.setdefault((account.namespace, day), []).extend((account, row) for row in rows)
+            for day in due:
+                found.setdefault((account.namespace, day), []).extend((account, row) for row in by_day[day])
         return found
+
+    def _due(self, key: Key, *, pressing: bool) -> bool:
+        objects = self._known.get(key, ())
+        last = max((o.written for o in objects), default=float("-inf"))
+        size = sum(len(o.spec.rows) for o in objects)
+        patience = self.every_s * max(1.0, size / EVERY_ROWS)
+        return self.clock() - last >= (patience / HURRY if pressing else patience)
 
     def _written(self, account: Account, day: str, today: str) -> bool:
         """Whether what is booked of a day is written: all that there is, or of a day that is past all there will be."""
         until = self._flushed.get((account.uid, day), EPOCH)
         return until >= account.through or (day < today and day_of(until) > day)
 
-    async def _write_rows(self, key: Key, rows: Sequence[tuple[Account, Row]], today: str) -> None:
-        objects = await self._load(key)
-        pressing = any(not account.open for account, _ in rows) or key[1] != today
-        size = sum(len(o.spec.rows) for o in objects) + len(rows)
-        last = max((o.written for o in objects), default=float("-inf"))
-        if not pressing and self.clock() - last < self.every_s * max(1.0, size / EVERY_ROWS):
-            return
-
+    async def _write_rows(self, key: Key, rows: Sequence[tuple[Account, Row]]) -> None:
         def grown(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
             return merge(specs, (row for _, row in rows), key[1])
 
