@@ -24,6 +24,8 @@ pytestmark = pytest.mark.e2e
 LATE = {("patch", "events.k8s.io", "events")}
 # Asked for once a run has told its progress for ten minutes; test_calibration.py shows it.
 LATE |= {(verb, "", "configmaps") for verb in ("create", "patch")}
+# Asked for once a day; tests/unit/controllers/test_daybooks.py shows it.
+LATE |= {("delete", "stint.dev", "dailyspends")}
 # What everybody may ask who has an account.
 EVERYBODYS = {"selfsubjectaccessreviews"}
 
@@ -123,6 +125,6 @@ def test_each_right_is_used_and_no_other_is_asked_for(world):
     def unused() -> set[tuple[str, str, str]]:
         return granted - LATE - asked(world.cluster)
 
-    eventually(lambda: not unused(), what="every right to be used", timeout=20)
+    eventually(lambda: not unused(), what="every right to be used", timeout=60)
     by_sources = {key(r) for r in with_config_map("e2e-rates")}  # test_feeds.py asks for it
     assert asked(world.cluster) <= granted | by_sources, "something is asked for that the chart does not grant"
