@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stint.api.ledger import USES
+from stint.cli.report import COLOURS
+
 TARGET = Path(__file__).resolve().parent.parent / "charts" / "stint" / "dashboards" / "stint.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SCRAPED = ("Time", "__name__", "instance", "container", "endpoint", "service", "pod", "prometheus")
@@ -16,10 +19,22 @@ FREE_DOLLARS = (
     "* on (pool, gpu_model) group_left avg by (pool, gpu_model) (stint_pool_price_dollars_per_gpu_hour))"
 )
 JOB = "{{namespace}}/{{job}}"
+RANGE = "$__range"  # Grafana puts there the time that the whole dashboard shows
 
 
 def _took(what: str, quantile: float) -> str:
     return f"histogram_quantile({quantile}, sum by (le) (rate(stint_{what}_duration_seconds_bucket[5m])))"
+
+
+def _within(counter: str, by: str = "") -> str:
+    """What it grew by in the time shown."""
+    total = f"sum by ({by}) " if by else "sum"
+    return f"{total}(increase({counter}[{RANGE}]))"
+
+
+def over(query: str, range_s: float) -> str:
+    """The same query as Grafana sends it while it shows that much time."""
+    return query.replace(RANGE, f"{max(1, round(range_s))}s")
 
 
 # Each panel: its title, kind, unit and width of 24, and its queries with their legends.
@@ -45,6 +60,23 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
         ("Where GPUs do nothing, per hour", "table", "currencyUSD", 12,
          [("topk(10, stint_job_idle_dollars_per_hour > 0)", JOB)]),
     ],
+    "Spend and waste": [
+        ("GPU time in the hour before that was not useful", "stat", "percentunit", 6,
+         [('sum(increase(stint_gpu_seconds_total{use!="useful"}[1h])) '
+           "/ (sum(increase(stint_gpu_seconds_total[1h])) > 0)", "not useful")]),
+        ("Saved against the default scheduler on demand, in the time shown", "stat", "currencyUSD", 6,
+         [(f"{_within('stint_baseline_dollars_total')} - {_within('stint_spent_dollars_total')}", "$")]),
+        ("Energy, in the time shown", "stat", "kwatth", 6,
+         [(f"{_within('stint_energy_joules_total')} / 3.6e6", "kWh")]),
+        ("CO2-equivalent, in the time shown", "stat", "masskg", 6,
+         [(f"{_within('stint_emissions_grams_total')} / 1000", "kg")]),
+        ("Spent in the hour before, by what the GPUs did", "stacked", "currencyUSD", 12,
+         [("sum by (use) (increase(stint_spent_dollars_total[1h]))", "{{use}}")]),
+        ("Spent by namespace, in the time shown", "table", "currencyUSD", 6,
+         [(f"sort_desc({_within('stint_spent_dollars_total', 'namespace')} > 0)", "{{namespace}}")]),
+        ("Spent by what it was for, in the time shown", "table", "currencyUSD", 6,
+         [(f"sort_desc({_within('stint_spent_component_dollars_total', 'component')} > 0)", "{{component}}")]),
+    ],
     "Jobs and decisions": [
         ("Jobs by phase", "timeseries", "short", 8, [("stint_jobs", "{{phase}}")]),
         ("Why jobs wait", "timeseries", "short", 8, [("stint_jobs_held", "{{reason}}")]),
@@ -53,15 +85,15 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
         ("Lowest GPU utilisation", "timeseries", "percentunit", 6,
          [("bottomk(10, stint_job_gpu_utilisation_ratio)", JOB)]),
         ("Most power", "timeseries", "watt", 6, [("topk(10, stint_job_power_watts)", JOB)]),
-        ("Tensor cores in use, lowest", "timeseries", "percentunit", 8,
+        ("Tensor cores in use, lowest", "timeseries", "percentunit", 6,
          [("bottomk(10, stint_job_tensor_active_ratio)", JOB)]),
-        ("GPUs that no process has opened", "timeseries", "short", 8, [("stint_job_processless_gpus > 0", JOB)]),
+        ("GPUs that no process has opened", "timeseries", "short", 6, [("stint_job_processless_gpus > 0", JOB)]),
         ("Bytes read from Prometheus per second, and whether it is left alone", "timeseries", "short", 8,
          [("rate(stint_prometheus_response_bytes_total[5m])", "bytes/s"),
           ('stint_prometheus_circuit{state="open"}', "left alone")]),
-        ("Decisions per minute", "timeseries", "short", 6,
+        ("Decisions per minute", "timeseries", "short", 8,
          [("sum by (action) (rate(stint_decisions_total[5m])) * 60", "{{action}}")]),
-        ("Gangs taken back", "timeseries", "short", 6,
+        ("Gangs taken back", "timeseries", "short", 8,
          [("sum by (reason) (increase(stint_gang_rollbacks_total[1h]))", "{{reason}}")]),
     ],
     "Plan quality": [
@@ -96,6 +128,7 @@ def panels() -> list[dict[str, Any]]:
         y, x, height = y + 1, 0, 0
         for title, kind, unit, width, queries in entries:
             tall = 4 if kind == "stat" else 8
+            series = kind in ("timeseries", "stacked")
             if x + width > 24:
                 x, y = 0, y + height
             height = tall
@@ -105,20 +138,20 @@ def panels() -> list[dict[str, Any]]:
                     "datasource": SOURCE,
                     "expr": query,
                     "legendFormat": legend,
-                    "instant": kind != "timeseries",
-                    "range": kind == "timeseries",
+                    "instant": not series,
+                    "range": series,
                     "format": "table" if kind == "table" else "time_series",  # a table: one row a series
                 }
                 for i, (query, legend) in enumerate(queries)
             ]
             made.append(
                 {
-                    "type": kind,
+                    "type": "timeseries" if series else kind,
                     "title": title,
                     "id": len(made) + 1,
                     "datasource": SOURCE,
                     "gridPos": {"x": x, "y": y, "w": width, "h": tall},
-                    "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
+                    "fieldConfig": _piled(unit) if kind == "stacked" else {"defaults": {"unit": unit}, "overrides": []},
                     "options": {},
                     "transformations": [_tidy(queries)] if kind == "table" else [],
                     "targets": targets,
@@ -129,10 +162,23 @@ def panels() -> list[dict[str, Any]]:
     return made
 
 
+def _piled(unit: str) -> dict[str, Any]:
+    """Uses on top of each other, each in the colour that `stint report -o html` gives it."""
+    overrides = [
+        {
+            "matcher": {"id": "byName", "options": use},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": COLOURS[use]}}],
+        }
+        for use in (*USES, "transfer")
+    ]
+    custom = {"stacking": {"mode": "normal"}, "fillOpacity": 50}
+    return {"defaults": {"unit": unit, "custom": custom}, "overrides": overrides}
+
+
 def _tidy(queries: list[tuple[str, str]]) -> dict[str, Any]:
-    """Leave out the columns that say who was scraped; `namespace` and `job` are that, too, where no job is meant."""
-    ours = any(legend == JOB for _, legend in queries)
-    hidden = SCRAPED if ours else (*SCRAPED, "namespace", "job")
+    """Leave out the columns that say who was scraped; so do `namespace` and `job` where no legend has them."""
+    legends = " ".join(legend for _, legend in queries)
+    hidden = (*SCRAPED, *(label for label in ("namespace", "job") if f"{{{{{label}}}}}" not in legends))
     return {"id": "organize", "options": {"excludeByName": dict.fromkeys(hidden, True)}}
 
 

@@ -22,7 +22,7 @@ from stint.errors import StintError
 from stint.kube.client import Api, ApiError, connect
 from stint.ledger.report import FOCUS, KEYS, NOBODY, Entry, Group, Report, entries, focus_rows, report
 
-_COLOURS = {
+COLOURS = {
     "useful": "#2a8f5b",
     "rework": "#cf4a3c",
     "idle": "#b9bdc5",
@@ -33,7 +33,7 @@ _COLOURS = {
 }
 
 _SHORT = {"transfer": "DATA", "unallocated": "FREE"}
-_FIGURES = ("GPU-H", "USED WELL", "KWH", "CO2 KG", "SAVED")
+_FIGURES = ("GPU-h", "used well", "kWh", "CO2 kg", "saved")
 
 
 def add_parser(verbs: Any) -> None:
@@ -121,8 +121,8 @@ def show(made: Report, days: list[tuple[str, DaySpec]], out: Console) -> None:
     if not made.groups:
         out.print(f"Nothing was booked from {made.first} to {made.last}.")
         return
-    uses = [use for use in _COLOURS if made.total.figures()["usdByUse"][use] >= 0.005]
-    numbers = ("JOBS", "USD", *(_SHORT.get(use, use.upper()) for use in uses), *_FIGURES)
+    uses = _uses(made)
+    numbers = ("JOBS", "USD", *(_SHORT.get(use, use.upper()) for use in uses), *(f.upper() for f in _FIGURES))
     table = tables.table(made.by.upper(), *numbers, right=numbers)
     for group in made.groups:
         table.add_row(*_cells(group, uses))
@@ -136,6 +136,12 @@ def show(made: Report, days: list[tuple[str, DaySpec]], out: Console) -> None:
         out.print(f"Booked until {through:%Y-%m-%d %H:%M} UTC, at the prices that were known to hold; before tax.")
     for note in made.notes:
         out.print(f"note: {note}")
+
+
+def _uses(made: Report) -> list[str]:
+    """Those that anything was spent on."""
+    by_use = made.total.figures()["usdByUse"]
+    return [use for use in COLOURS if by_use[use] >= 0.005]
 
 
 def _cells(group: Group, uses: Sequence[str]) -> list[str]:
@@ -175,37 +181,44 @@ def _json(made: Report) -> None:
     print(json.dumps(body, indent=2))
 
 
-def _bars(group: Group, most: float) -> str:
+def _bars(group: Group, most: float, uses: Sequence[str]) -> str:
+    by_use = group.figures()["usdByUse"]
     return "".join(
-        f'<i style="width:{100 * usd / most:.3f}%;background:{_COLOURS[use]}" title="{use}: {usd:,.2f} USD"></i>'
-        for use, usd in group.figures()["usdByUse"].items()
-        if usd > 0
+        f'<i style="width:{100 * by_use[use] / most:.3f}%;background:{COLOURS[use]}" '
+        f'title="{use}: {by_use[use]:,.2f} USD"></i>'
+        for use in uses
+        if by_use[use] > 0
     )
 
 
 def page(made: Report) -> str:
     """HTML that needs nothing else: a bar for each group, split by what the money was for."""
     most = max((g.usd for g in made.groups), default=0.0) or 1.0
+    uses = _uses(made)
     rows = []
     for group in (*made.groups, made.total):
-        bars = _bars(group, most) if group is not made.total else ""
-        cells = "".join(f"<td>{html.escape(c)}</td>" for c in _cells(group, tuple(_COLOURS))[1:])
+        bars = _bars(group, most, uses) if group is not made.total else ""
+        cells = "".join(f"<td>{html.escape(c)}</td>" for c in _cells(group, uses)[1:])
         rows.append(f"<tr><th>{html.escape(group.name)}</th><td class=bar>{bars}</td>{cells}</tr>")
-    heads = (made.by, "", "jobs", "USD", *(f"{use} $" for use in _COLOURS), *(f.lower() for f in _FIGURES))
+    heads = (made.by, "", "jobs", "USD", *uses, *_FIGURES)
     head = "".join(f"<th>{h}</th>" for h in heads)
-    key = "".join(f'<span><i style="background:{colour}"></i>{use}</span>' for use, colour in _COLOURS.items())
+    key = "".join(f'<span><i style="background:{COLOURS[use]}"></i>{use}</span>' for use in uses)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in made.notes)
     title = f"Spent from {made.first} to {made.last}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Stint: {title}</title>'
-        '<meta name="color-scheme" content="light dark"><style>'
-        "body{font:14px system-ui;margin:2rem;max-width:90rem}table{border-collapse:collapse;width:100%}"
-        "th,td{padding:.3rem .6rem;text-align:right;white-space:nowrap}th:first-child{text-align:left}"
-        "tr:last-child>*{border-top:2px solid;font-weight:600}.bar{width:30%;text-align:left}"
-        ".bar i{display:inline-block;height:1rem}.key span{margin-right:1rem}.key i{display:inline-block;"
-        "width:.8rem;height:.8rem;margin-right:.3rem}</style></head><body>"
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"><style>'
+        "body{font:14px system-ui;margin:2rem;max-width:100rem}h1{font-size:1.4rem}"
+        ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+        "th,td{padding:.3rem .5rem;text-align:right;white-space:nowrap}th:first-child{text-align:left}"
+        "thead th{border-bottom:1px solid;font-weight:600}tbody th{font-weight:400}"
+        "tbody tr:last-child>*{border-top:1px solid;font-weight:600}"
+        # Every row has the same width for its bar, also where the numbers leave none over.
+        ".bar{width:100%;min-width:14rem;text-align:left;font-size:0}.bar i{display:inline-block;height:1rem}"
+        ".key span{display:inline-block;margin-right:1rem}.key i{display:inline-block;width:.8rem;height:.8rem;"
+        "margin-right:.3rem}@media(max-width:40rem){body{margin:1rem}.bar{min-width:8rem}}</style></head><body>"
         f"<h1>{title} (UTC), in USD</h1><p class=key>{key}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
         f"<p>{html.escape(NOBODY)}: nodes, or parts of them, that no job had. At the prices that were known to hold; "
         f"before tax.</p>{notes}</body></html>\n"
     )

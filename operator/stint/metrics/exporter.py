@@ -158,6 +158,8 @@ class Metrics:
         )
         for counter in (self.saved, self.extra):
             counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
+        for component in (*COMPONENTS, "transfer"):
+            self.components_total.labels(component)
         for step in Fallback:
             for reason in Failure:
                 if (step is Fallback.THREAD) == (reason is Failure.NOT_STARTED):
@@ -180,6 +182,25 @@ class Metrics:
         self._show_jobs(situation, plan)
         self._show_usage()
         self._show_pools(situation)
+        self._expect_spending(situation, plan)
+
+    def _expect_spending(self, situation: Situation, plan: Plan) -> None:
+        """What placed gangs will add to is there before they do: a rate needs a zero to rise from."""
+        offerings = {o.id: o for o in situation.offerings}
+        placed = {(p.job, p.chosen.offering) for p in plan.placements}
+        placed |= {(j.id, j.assignment.offering) for j in situation.jobs if j.assignment is not None}
+        for job, offering in placed:
+            if (o := offerings.get(offering)) is None:
+                continue
+            namespace, _ = split_job_id(job)
+            where = (namespace, o.pool, o.gpu_model, o.capacity_type.value)
+            for use in USES:
+                self.spent_total.labels(*where, use)
+                self.gpu_seconds.labels(*where, use)
+            self.spent_total.labels(*where, "transfer")
+            self.joules.labels(*where)
+            self.grams.labels(*where)
+            self.baseline_total.labels(namespace)
 
     def _count_decisions(self, plan: Plan) -> None:
         """A decision that stands from cycle to cycle, or that failed and is taken again, counts once."""

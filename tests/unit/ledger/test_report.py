@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,10 @@ class TestCommands:
         page = self.run(capsys, *options, "html")
         assert page.count("<tr>") == 1 + 3 + 1
         assert "http" not in page
+        assert "rework" not in page  # nothing was spent on it
+        rows = page.split("<tr>")[2:]
+        bars = [sum(float(part) for part in re.findall(r"width:([0-9.]+)%;background", row)) for row in rows]
+        assert bars == pytest.approx([100, 100 * 38 / 41, 100 * 30 / 41, 0], abs=0.01)  # 41 dollars: the longest
 
     def test_report_of_what_is_no_list_or_of_time_that_runs_backwards(self, capsys, tmp_path):
         wrong = tmp_path / "wrong.json"

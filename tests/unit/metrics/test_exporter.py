@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stint.api.ledger import Components, Line, Uses
+from stint.api.ledger import USES, Components, Line, Uses
 from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
 from stint.model.figure import Confidence
@@ -272,6 +272,24 @@ def test_what_is_booked_is_counted_by_use_and_by_component():
     assert value(metrics, "stint_energy_joules_total", **where) == 3.6e6
     assert value(metrics, "stint_emissions_grams_total", **where) == 400.0
     assert value(metrics, "stint_baseline_dollars_total", namespace="team") == 18.0
+
+
+def test_what_a_placed_gang_will_add_to_rises_from_zero():
+    at = {"pool": "a100", "gpu_model": A100.gpu_model, "capacity_type": A100.capacity_type.value}
+    fresh = after(Metrics())
+    assert (series(fresh, "stint_spent_dollars_total"), series(fresh, "stint_gpu_seconds_total")) == (0, 0)
+    node = a_node("n", A100)
+    running = a_situation(jobs=[running_on(a_job(), node, offering=A100)], nodes=[node], offerings=[A100])
+    for metrics in (after(Metrics(), placements=(a_placement(),)), after(Metrics(), running)):
+        where = {"namespace": "team", **at}
+        for use in USES:
+            assert value(metrics, "stint_gpu_seconds_total", **where, use=use) == 0.0
+        for use in (*USES, "transfer"):
+            assert value(metrics, "stint_spent_dollars_total", **where, use=use) == 0.0
+        for name in ("stint_energy_joules_total", "stint_emissions_grams_total"):
+            assert value(metrics, name, **where) == 0.0
+        assert value(metrics, "stint_baseline_dollars_total", namespace="team") == 0.0
+        assert value(metrics, "stint_spent_component_dollars_total", component="licence") == 0.0
 
 
 def test_names_follow_the_rules():
