@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from stint.api.ledger import Ledger, Line, Row
-from stint.api.trainingjob import TrainingJob
+from stint.api.ledger import Components, Ledger, Line, Row, Uses
+from stint.api.trainingjob import Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
@@ -190,7 +190,7 @@ class Bookkeeper:
         team = meta.labels.get(TEAM, "")
         if known is not None and (status.spent_through is None or known.through >= status.spent_through):
             return known if known.team == team else replace(known, team=team)
-        ledger, through = resume(status.ledger, status.spent_through, self.kept.get(meta.uid, ()))
+        ledger, through = resume(_as_written(status), status.spent_through, self.kept.get(meta.uid, ()))
         return Account(
             namespace=meta.namespace,
             name=meta.name,
@@ -311,6 +311,22 @@ class Bookkeeper:
 
 def _closed(resource: TrainingJob) -> bool:
     return resource.status.phase in _ENDED and resource.status.ledger.closed
+
+
+def _as_written(status: Status) -> Ledger:
+    """A status of a version that kept no ledger says what was spent, and not on what."""
+    ledger, usd, through = status.ledger, status.spent_exactly, status.spent_through
+    if ledger.lines or ledger.earlier or usd <= 0 or through is None:
+        return ledger
+    before = Line(
+        day=day_of(through),
+        pool=status.pool,
+        gpu_model=status.gpu_model,
+        capacity_type=status.offering.rpartition("/")[2],
+        usd=Uses(useful=usd),
+        components=Components(hardware=usd),
+    )
+    return msgspec.structs.replace(ledger, earlier=before)
 
 
 def known_until(now: datetime, told: datetime | None, silent_s: float) -> datetime:

@@ -316,3 +316,16 @@ def test_savings_are_against_the_default_scheduler_for_the_work_that_is_done():
 def test_a_ledger_that_is_closed_is_left_alone():
     books = Books(a_resource({"phase": "Succeeded", "ledger": msgspec.to_builtins(Ledger(closed=True))}))
     assert books.look(NOW + HOUR, two(NOW, NOW)) == {}
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+def test_what_was_spent_before_there_were_ledgers_stays_spent(phase):
+    status = {"phase": phase, "spentExactly": 40.0, "spentThrough": NOW.isoformat(), "offering": "a100/m/z/spot"}
+    spent = Books(a_resource(status)).look(NOW + HOUR, two(NOW, NOW))[UNET]
+    assert (spent.settled_usd, total_of(spent)) == (pytest.approx(50.0), pytest.approx(50.0))
+
+
+def total_of(spent: Spending) -> float:
+    line = whole(spent.ledger)
+    assert line is not None
+    return line.total_usd
