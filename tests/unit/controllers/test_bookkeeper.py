@@ -216,6 +216,17 @@ class TestPods:
         again = books.look(NOW + 4 * HOUR)[UNET]
         assert (again.usd, again.pressing) == (pytest.approx(15.0), False)
 
+    def test_one_that_its_kubelet_refuses_costs_nothing_from_then_on(self):
+        """It is told with a phase and a reason, and every condition that it had is gone."""
+        books = Books()
+        books.look(NOW, two(NOW, None))
+        refused = [worker(i, phase="Failed") for i in range(2)]
+        for hours in (1, 2):
+            spent = books.look(NOW + hours * HOUR, refused)[UNET]
+        for pod in refused:
+            books.books.gone(pod, NOW + 5 * HOUR)
+        assert (spent.usd, books.look(NOW + 5 * HOUR)[UNET].usd) == (0.0, 0.0)
+
     def test_news_that_comes_twice_counts_once(self):
         books, pods = Books(), two(NOW, NOW)
         for _ in range(2):
