@@ -235,6 +235,7 @@ class GangPod(msgspec.Struct, frozen=True):
 
 
 _NO_REQUESTS = Resources(pods=1)
+_OVER = ("Succeeded", "Failed")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -326,7 +327,9 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
 
 def _times(meta: OwnedMeta, status: _PodStatus, scheduled: WireCondition | None) -> Times:
     states = [c.state for c in status.container_statuses]
-    ended = bool(states) and all(s.terminated is not None for s in states)
+    # Containers of a pod that goes on are started again.
+    over = status.phase in _OVER or meta.deletion_timestamp is not None
+    ended = over and bool(states) and all(s.terminated is not None for s in states)
     starts = [s.running.started_at if s.running else s.terminated.started_at if s.terminated else None for s in states]
     ends = [s.terminated.finished_at for s in states if s.terminated is not None]
     leaving = meta.deletion_timestamp
@@ -342,7 +345,7 @@ def _times(meta: OwnedMeta, status: _PodStatus, scheduled: WireCondition | None)
 
 def _last_change(status: _PodStatus) -> datetime | None:
     """When a pod ended whose containers tell nothing, as one that was evicted or whose node was lost."""
-    if status.phase not in ("Succeeded", "Failed"):
+    if status.phase not in _OVER:
         return None
     told = ("Ready", "ContainersReady", "DisruptionTarget")
     return max(
