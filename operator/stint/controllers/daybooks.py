@@ -33,6 +33,7 @@ KEEP_DAYS = 62
 LAST_DAYS = timedelta(days=1)  # so long a past day stays in statuses
 MOST_STEPS = 5000  # of prices in one day; the last ones, after a start the others are not known
 _RETRIES = 3
+_REFUSALS = frozenset({400, 403, 404, 413, 422})
 
 Key = tuple[str, str]  # namespace and day
 
@@ -56,14 +57,19 @@ class Daybooks:
     books: Bookkeeper
     keep_days: int = KEEP_DAYS
     every_s: float = EVERY_S
-    absent: str = ""  # why there are none; empty: there are
     clock: Callable[[], float] = time.monotonic
+    _refused: dict[str, str] = field(default_factory=dict)  # namespaces that take none, and why
     _known: dict[Key, list[_Object]] = field(default_factory=dict)
     _nodes: dict[NodePlace, NodeRow] = field(default_factory=dict)
     _through: datetime | None = None  # until then nodes are booked
     _begun: bool = False
     _swept: str = ""  # the day on which old ones were deleted last
     _flushed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # (uid, day): until then it is written
+
+    @property
+    def absent(self) -> str:
+        """Why a namespace has none; empty: all have."""
+        return next(iter(self._refused.values()), "")
 
     async def begin(self, observation: Observation) -> None:
         """Read what was written before: prices as they were known, and until when jobs and nodes are booked."""
@@ -192,12 +198,15 @@ class Daybooks:
         for uid, account in list(self.books.accounts.items()):
             days = {line.day for line in account.ledger.lines}
             written = {d for d in days if self._written(account, d, day_of(now))}
-            if account.settled and not account.open and (written == days or self.absent):
+            refused = account.namespace in self._refused
+            if account.settled and not account.open and (written == days or refused):
                 self.books.drop([uid])
                 continue
-            safe = {d for d in days if d < yesterday and (d in written or self.absent)}
+            safe = {d for d in days if d < yesterday and (d in written or refused)}
             if safe:
                 self.books.accounts[uid] = replace(account, ledger=fold(account.ledger, safe))
+        going = {self.namespace, *(a.namespace for a in self.books.accounts.values())}
+        self._refused = {n: why for n, why in self._refused.items() if n in going}
         self._flushed = {k: t for k, t in self._flushed.items() if k[0] in self.books.accounts and k[1] >= yesterday}
         if self._through is not None and day_of(self._through) > yesterday:
             self._nodes = {p: row for p, row in self._nodes.items() if p[0] >= yesterday}
@@ -211,7 +220,13 @@ class Daybooks:
         objects: list[_Object] = []
         while True:
             name = _name(key[1], len(objects))
-            body = await self.api.find(f"{_path(key[0])}/{name}")
+            try:
+                body = await self.api.find(f"{_path(key[0])}/{name}")
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                self._cannot(key, error)
+                return []
             if body is None:
                 break
             found = msgspec.convert(body, DailySpend)
@@ -229,12 +244,15 @@ class Daybooks:
                     if i >= len(objects) or spec != objects[i].spec:
                         await self._put(key, objects, i, spec)
             except ApiError as error:
-                if error.status == 409:
-                    continue
-                if error.status in (403, 404, 422):
+                if error.status == 409 or (error.status == 404 and attempt == 0):
+                    continue  # 404: somebody has deleted it, or its namespace
+                if error.status in _REFUSALS:
                     return self._cannot(key, error)
+                if error.status == 500:  # also a webhook that does not answer, which is no reason to let others wait
+                    log.warning("DailySpends of namespace %s: %s", key[0], error)
+                    return False
                 raise
-            self.absent = ""
+            self._refused.pop(key[0], None)
             return True
         return False
 
@@ -256,12 +274,12 @@ class Daybooks:
         known.spec, known.version, known.written = spec, answer["metadata"]["resourceVersion"], self.clock()
 
     def _cannot(self, key: Key, error: ApiError) -> bool:
-        """The kind is not installed, we have no right to it, or the namespace is on its way out."""
+        """The kind is not installed, we have no right to it, a webhook minds, or the namespace is on its way out."""
         self._known.pop(key, None)
         text = f"DailySpends of namespace {key[0]} cannot be written: {error}; totals of deleted jobs are lost"
-        if text != self.absent:
+        if text != self._refused.get(key[0]):
             log.warning("%s", text)
-        self.absent = text
+        self._refused[key[0]] = text
         return False
 
     async def _sweep(self, today: date) -> None:

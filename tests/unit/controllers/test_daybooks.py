@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -150,6 +151,62 @@ async def test_where_they_cannot_be_written_it_is_said_and_nothing_is_lost_meanw
     fix.days.api = MemoryApi()
     await fix.days.write(NOW)
     assert fix.days.absent == ""
+
+
+class Picky(MemoryApi):
+    """One namespace's objects are answered with an error, to whoever writes them and, where told so, who reads them."""
+
+    def __init__(self, status: int, namespace: str = "gone", *, reads: bool = False) -> None:
+        super().__init__()
+        self.status, self.namespace, self.reads = status, namespace, reads
+
+    def _check(self, path: str) -> None:
+        if f"/namespaces/{self.namespace}/" in path:
+            raise ApiError(self.status, "No", path)
+
+    async def find(self, path: str, **_: Any) -> Any | None:
+        if self.reads:
+            self._check(path)
+        return await super().find(path)
+
+    async def create(self, path: str, body: Any) -> Any:
+        self._check(path)
+        return await super().create(path, body)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500], ids=["a webhook denies", "no namespace", "a webhook is down"])
+async def test_one_namespace_that_takes_none_is_no_other_namespaces_loss(status):
+    fix = Fixture(Picky(status))
+    gone = replace(an_account("x", a_line(9.0), settled=True, open=False), namespace="gone")
+    late = an_account("v", a_line(2.0), settled=True, open=False)
+    fix.keep(gone, an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    assert fix.rows() == {"u": 1.0}
+    fix.books.accounts["v"] = late  # it ends while others are being written
+    fix.days._tidy(NOW)
+    assert "v" in fix.books.accounts
+    await fix.days.write(NOW)
+    assert fix.rows() == {"u": 1.0, "v": 2.0}
+
+
+async def test_without_the_right_to_read_them_the_operator_works_on():
+    fix = Fixture(Picky(403, "stint-system", reads=True))
+    caches = Caches(trainingjobs=[], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
+    await fix.days.begin(observe(caches, CATALOGUE, Settings(), now=NOW, created={}, empty_since={}))
+    fix.keep(an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    assert "DailySpends of namespace stint-system cannot be written" in fix.days.absent
+    assert fix.rows() == {"u": 1.0}
+
+
+async def test_one_that_somebody_has_deleted_is_written_again_before_a_job_is_forgotten():
+    fix = Fixture()
+    fix.keep(an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    fix.api.objects.clear()
+    fix.keep(an_account("u", a_line(2.0), through=NOW + HOUR, settled=True, open=False))
+    await fix.days.write(NOW)
+    assert (fix.rows(), fix.books.accounts, fix.days.absent) == ({"u": 2.0}, {}, "")
 
 
 async def test_old_days_are_deleted():
