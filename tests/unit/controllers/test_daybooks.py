@@ -15,7 +15,7 @@ from stint.controllers.daybooks import Daybooks
 from stint.feeds import bundled
 from stint.kube.client import ApiError
 from stint.kube.observe import Caches, observe
-from stint.ledger.days import MOST_ROWS, NodeSpan, book_nodes, fold, merge, resume, whole
+from stint.ledger.days import MOST_ROWS, NodeSpan, book_nodes, fold, merge, resume, rows_of, whole
 from stint.ledger.rates import Rates, Timeline
 from stint.model.offering import OfferingId
 from stint.model.situation import Settings
@@ -277,6 +277,17 @@ class TestResuming:
         begun = Row(job="j", uid="u", through=NOW - timedelta(days=1), line=a_line(2.0, yesterday))
         status = Ledger(lines=[a_line(1.0, yesterday)])
         assert resume(status, EPOCH, [begun, a_row("u", 4.0)]) == (status, EPOCH)
+
+    def test_a_day_of_which_nothing_is_written_yet_is_booked_from_its_beginning(self):
+        yesterday, midnight = (NOW - timedelta(days=1)).date().isoformat(), NOW.replace(hour=0, minute=0)
+        row = Row(job="j", uid="u", through=midnight + HOUR, line=a_line(2.0, yesterday))
+        ledger, through = resume(Ledger(lines=[a_line(1.0, yesterday)]), midnight - HOUR, [row])
+        assert ([line.total_usd for line in ledger.lines], through) == ([2.0], midnight)
+
+    def test_what_data_has_cost_to_move_is_not_booked_again(self):
+        moved = Ledger(lines=[a_line(3.0)], moved_for=NOW)
+        (rows,) = rows_of(moved, job="j", uid="u", team="", through=NOW + HOUR).values()
+        assert resume(Ledger(), NOW, rows) == (moved, NOW + HOUR)
 
     def test_folding_twice_is_folding_once(self):
         old = (NOW - timedelta(days=3)).date().isoformat()
