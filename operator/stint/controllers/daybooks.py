@@ -80,7 +80,8 @@ class Daybooks:
         now = observation.situation.now
         host_watts = self.books.catalogue.assumptions.host_watts_per_gpu.value
         like = {i: rates_of(o, host_watts) for i, o in observation.inventory.offerings.items()}
-        for day in (day_of(now - timedelta(days=1)), day_of(now)):
+        for age in range(max(2, self.keep_days)):
+            day = day_of(now - timedelta(days=age))
             for known in await self._load((self.namespace, day)):
                 for step in known.spec.prices:
                     offering = OfferingId(step.offering)
@@ -92,6 +93,8 @@ class Daybooks:
                     self._nodes[day, row.pool, row.gpu_model, row.capacity_type] = row
                 if known.spec.through is not None:
                     self._through = max(self._through or EPOCH, known.spec.through)
+            if age > 0 and self._through is not None:
+                break  # nobody may have been there for days: nodes cost all the same
         self.books.kept = await self._kept(observation)
         self._begun = True
 
@@ -99,9 +102,15 @@ class Daybooks:
         """What the last days say of the jobs that go on: their statuses are written less often."""
         now = observation.situation.now
         rows: dict[str, list[Row]] = {}
-        going = {s.resource.metadata.namespace for s in observation.seen.values() if s.gang.plan is not None}
-        for namespace in sorted(going):
-            for day in (day_of(now - timedelta(days=1)), day_of(now)):
+        days: dict[str, set[str]] = {}
+        for seen in observation.seen.values():
+            told = seen.resource.status.spent_through
+            if told is not None and not seen.resource.status.ledger.closed:
+                # Also where nothing is left of it: its place may have been taken away while nobody was there.
+                several = (told, told + timedelta(days=1), now - timedelta(days=1), now)
+                days.setdefault(seen.resource.metadata.namespace, set()).update(map(day_of, several))
+        for namespace in sorted(days):
+            for day in sorted(days[namespace]):
                 for known in await self._load((namespace, day)):
                     for row in known.spec.rows:
                         rows.setdefault(row.uid, []).append(row)

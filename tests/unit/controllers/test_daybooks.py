@@ -20,7 +20,7 @@ from stint.ledger.rates import Rates, Timeline
 from stint.model.offering import OfferingId
 from stint.model.situation import Settings
 from stint.testing.builders import NOW
-from tests.unit.kube.objects import a_record
+from tests.unit.kube.objects import a_record, a_resource
 
 DAY = NOW.date().isoformat()
 HOUR = timedelta(hours=1)
@@ -252,6 +252,22 @@ class TestNodes:
         assert row.usd == pytest.approx(3 * price.value)
         assert [step.usd_per_node_hour for step in day.prices] == [price.value]
 
+    async def test_they_cost_also_while_nobody_was_there_for_days(self):
+        api = MemoryApi()
+        first = Fixture(api)
+        self.look(first, NOW)
+        self.look(first, NOW + HOUR)
+        await first.days.write(NOW + HOUR)
+        later = NOW + timedelta(days=5)
+        second = Fixture(api)
+        self.look(Fixture(), later)
+        await second.days.begin(self.seen)
+        self.look(second, later)
+        await second.days.write(later)
+        rows = [row for day in api.days() for row in day.nodes]
+        assert sum(row.node_seconds for row in rows) == 5 * 24 * 3600
+        assert len(rows) == 6
+
     def test_one_costs_until_it_is_gone_and_days_are_told_apart(self):
         timeline, offering = Timeline(), OfferingId("p/m/z/spot")
         timeline.learn({offering: Rates(pool="p", gpu_model="L4", capacity_type="spot", usd_per_hour=2.0)}, NOW)
@@ -263,6 +279,19 @@ class TestNodes:
 
 
 class TestResuming:
+    @pytest.mark.parametrize("age", [timedelta(), timedelta(days=5)])
+    async def test_rows_are_known_also_of_a_job_whose_place_is_gone_and_after_days(self, age):
+        fix = Fixture()
+        row = a_row("u", 4.0, NOW + HOUR)
+        spec = DaySpec(day=DAY, rows=[row])
+        body = {"metadata": {"name": DAY, "namespace": "team"}, "spec": msgspec.to_builtins(spec)}
+        await fix.api.create("/apis/stint.dev/v1alpha1/namespaces/team/dailyspends", body)
+        resource = a_resource({"phase": "Running", "spentThrough": NOW.isoformat()})
+        caches = Caches(trainingjobs=[resource], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
+        seen = observe(caches, CATALOGUE, Settings(), now=NOW + age, created={"u": NOW - HOUR}, empty_since={})
+        await fix.days.begin(seen)
+        assert fix.books.kept == {"u": [row]}
+
     def test_rows_that_know_more_than_the_status_go_before_it(self):
         status = Ledger(lines=[a_line(1.0)])
         ledger, through = resume(status, NOW, [a_row("u", 4.0, NOW + HOUR)])
