@@ -6,6 +6,7 @@ import pytest
 from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.versions import newer
 from stint.model.resources import Resources
+from tests.unit.kube.theirs import let_go
 
 GPU = {"nvidia.com/gpu": "2", "cpu": "4", "memory": "8Gi"}
 
@@ -164,3 +165,16 @@ def test_a_worker_whose_container_has_ended_has_its_gpus_until_it_has(phase, met
     gang = reduce_pod(msgspec.convert(body, WirePod))[2].gang
     assert gang is not None
     assert (gang.times.end is not None) is ended
+
+
+def test_pods_of_a_jobset_are_one_gang_though_several_jobs_make_them():
+    def run(job: str, attempt: str) -> str:
+        labels = {"jobset.sigs.k8s.io/jobset-name": "big", "jobset.sigs.k8s.io/restart-attempt": attempt}
+        gang = let_go(job, 0, labels=labels, owner=("Job", job)).gang
+        assert gang is not None
+        return gang.run
+
+    assert run("big-a-0", "0") == run("big-b-0", "0") != run("big-a-0", "1")
+    alone = let_go("p", 0, owner=("Job", "train")).gang
+    assert alone is not None
+    assert alone.run == "uid-train"
