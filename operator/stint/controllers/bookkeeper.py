@@ -8,9 +8,11 @@ tells of pods. Nothing is booked past `known_until`: what happened later may not
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
@@ -34,9 +36,12 @@ from stint.placement.problem import egress
 
 log = logging.getLogger(__name__)
 
+RecordT = TypeVar("RecordT")
+
 TEAM = "stint.dev/team"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
+_KEEP_GONE = timedelta(days=1)
 _ENDED = frozenset(p.value for p in ENDED)
 
 
@@ -71,8 +76,8 @@ class Bookkeeper:
     worktimes: Worktimes = field(init=False)
     nodetimes: NodeTimes = field(init=False)
     counted_until: datetime = EPOCH  # whoever led before has counted what was until then
-    _gone_pods: list[tuple[PodRecord, datetime]] = field(default_factory=list)
-    _gone_nodes: list[tuple[NodeRecord, datetime]] = field(default_factory=list)
+    _gone_pods: deque[tuple[PodRecord, datetime]] = field(default_factory=deque)
+    _gone_nodes: deque[tuple[NodeRecord, datetime]] = field(default_factory=deque)
     _offerings: dict[OfferingId, Offering] = field(default_factory=dict)  # also those that are no more
 
     def __post_init__(self) -> None:
@@ -90,8 +95,10 @@ class Bookkeeper:
         if isinstance(record, PodRecord):
             if record.gang is not None and record.node:
                 self._gone_pods.append((record, at))
+                _forget_old(self._gone_pods, at)
         else:
             self._gone_nodes.append((record, at))
+            _forget_old(self._gone_nodes, at)
 
     def book(
         self,
@@ -157,8 +164,8 @@ class Bookkeeper:
         return told
 
     def _look(self, observation: Observation, caches: Caches, now: datetime) -> None:
-        pods, self._gone_pods = self._gone_pods, []
-        nodes, self._gone_nodes = self._gone_nodes, []
+        pods, self._gone_pods = self._gone_pods, deque()
+        nodes, self._gone_nodes = self._gone_nodes, deque()
         offering_of = observation.inventory.offering_of
 
         def of_node(name: str) -> Offering | None:
@@ -307,6 +314,12 @@ class Bookkeeper:
         for uid in uids:
             self.accounts.pop(uid, None)
             self._done.add(uid)
+
+
+def _forget_old(gone: deque[tuple[RecordT, datetime]], now: datetime) -> None:
+    """A standby hears of everything and books nothing; whoever leads has booked what is older."""
+    while gone and gone[0][1] < now - _KEEP_GONE:
+        gone.popleft()
 
 
 def _closed(resource: TrainingJob) -> bool:

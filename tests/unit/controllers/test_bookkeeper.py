@@ -227,6 +227,13 @@ class TestPods:
             books.books.gone(pod, NOW + 5 * HOUR)
         assert (spent.usd, books.look(NOW + 5 * HOUR)[UNET].usd) == (0.0, 0.0)
 
+    def test_a_standby_does_not_remember_for_ever_what_has_gone(self):
+        books = Books().books
+        for day in range(30):
+            books.gone(worker(0, bound=NOW), NOW + timedelta(days=day))
+            books.gone(a_record(), NOW + timedelta(days=day))
+        assert (len(books._gone_pods), len(books._gone_nodes)) == (2, 2)
+
     def test_news_that_comes_twice_counts_once(self):
         books, pods = Books(), two(NOW, NOW)
         for _ in range(2):
