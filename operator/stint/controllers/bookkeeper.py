@@ -26,7 +26,7 @@ from stint.kube.records import GangPod, NodeRecord, PodRecord
 from stint.kube.worktimes import NodeTimes, Worktimes
 from stint.ledger.baseline import baseline
 from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
-from stint.ledger.days import less, resume
+from stint.ledger.days import less, resume, whole
 from stint.ledger.rates import Timeline, rates_of
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
@@ -178,14 +178,16 @@ class Bookkeeper:
             return of_node(node) or (self._offerings.get(planned) if planned else None)
 
         def owner(gang: GangPod) -> str | None:
-            seen = observation.seen.get(job_id(gang.namespace, gang.job))
+            seen, newer = observation.seen.get(job_id(gang.namespace, gang.job)), ""
             if seen is not None:
                 meta = seen.resource.metadata
                 older = gang.created and meta.creation_timestamp and gang.created < meta.creation_timestamp
                 if gang.steered is not None or not older:
                     return meta.uid
+                newer = meta.uid
             same = [a for a in self.accounts.values() if (a.namespace, a.name) == (gang.namespace, gang.job)]
-            return max(same, key=lambda a: a.created).uid if same else None
+            last = max((a for a in same if a.uid != newer), key=lambda a: a.created, default=None)
+            return last.uid if last is not None else None
 
         self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod)
         self.nodetimes.look(caches.nodes, nodes, of_node, now=now)
@@ -245,7 +247,11 @@ class Bookkeeper:
         if job is None:
             return account
         if ledger.baseline_usd is None and (found := baseline(job, observation.situation.offerings)) is not None:
-            ledger = msgspec.structs.replace(ledger, baseline=found.text[:256], baseline_usd=found.usd)
+            credited = whole(ledger)  # before a kill, and after the status was written last
+            done = min(1.0, credited.baseline_usd / found.usd) if credited is not None and found.usd else 0.0
+            ledger = msgspec.structs.replace(
+                ledger, baseline=found.text[:256], baseline_usd=found.usd, baseline_done=max(done, ledger.baseline_done)
+            )
         offering = self._offerings.get(OfferingId(plan.offering)) if plan is not None else None
         if plan is not None and offering is not None and self.worktimes.spans(account.uid):
             usd = job.data.gib * GB_PER_GIB * (egress(job, offering, observation.situation.rates) or 0.0)

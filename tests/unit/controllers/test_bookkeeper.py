@@ -269,6 +269,24 @@ class TestPods:
         assert line is not None
         assert line.total_usd == pytest.approx(20.0)
 
+    def test_nor_after_a_restart_that_knows_of_the_earlier_job_only_by_its_pods(self):
+        meta = {"name": "unet", "namespace": "team", "uid": "v", "creationTimestamp": (NOW + HOUR).isoformat()}
+        books, pods = Books(), two(NOW, NOW)
+        new = msgspec.convert(
+            {"metadata": meta, "spec": msgspec.to_builtins(books.resource.spec), "status": {}}, TrainingJob
+        )
+        for hours in (2, 3):
+            spent = books.look(NOW + hours * HOUR, pods, resources=[new], jobs=[])[UNET]
+        assert spent.usd == 0.0
+
+    def test_work_that_was_credited_before_a_kill_is_not_credited_again(self):
+        """Its row was written, and no status yet that had the baseline."""
+        line = {"day": "2026-01-01", "pool": "p", "gpuModel": "m", "capacityType": "spot", "baselineUsd": 1.0}
+        status = {"spentThrough": NOW.isoformat(), "ledger": {"lines": [line]}}
+        ledger = Books(a_resource(status)).look(NOW + HOUR)[UNET].ledger
+        assert ledger.baseline_usd is not None
+        assert ledger.baseline_done == pytest.approx(1.0 / ledger.baseline_usd)
+
 
 class TestPrices:
     def test_a_price_holds_from_when_it_is_known(self):
