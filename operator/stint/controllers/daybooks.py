@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stint.api.ledger import DailySpend, DaySpec, NodeRow, PriceStep, Row
+from stint.api.ledger import DailySpend, DaySpec, Line, NodeRow, PriceStep, Row
 from stint.controllers.bookkeeper import EPOCH, Account, Bookkeeper
 from stint.kube.client import Api, ApiError
 from stint.kube.observe import Observation
@@ -64,7 +64,8 @@ class Daybooks:
     _through: datetime | None = None  # until then nodes are booked
     _begun: bool = False
     _swept: str = ""  # the day on which old ones were deleted last
-    _flushed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # (uid, day): until then it is written
+    # (uid, day): until then it is written, and what
+    _flushed: dict[tuple[str, str], tuple[datetime, list[Line]]] = field(default_factory=dict)
 
     @property
     def absent(self) -> str:
@@ -153,12 +154,14 @@ class Daybooks:
 
     def _written(self, account: Account, day: str, today: str) -> bool:
         """Whether what is booked of a day is written: all that there is, or of a day that is past all there will be."""
-        until = self._flushed.get((account.uid, day), EPOCH)
+        until, lines = self._flushed.get((account.uid, day), (EPOCH, []))
+        if lines != _lines(account, day):
+            return False  # what is credited at the end comes without time passing
         return until >= account.through or (day < today and day_of(until) > day)
 
     async def _write_rows(self, key: Key, rows: Sequence[tuple[Account, Row]], today: str) -> None:
         objects = await self._load(key)
-        pressing = any(not account.open for account, _ in rows) or key[1] != today
+        pressing = any(account.settled or not account.open for account, _ in rows) or key[1] != today
         size = sum(len(o.spec.rows) for o in objects) + len(rows)
         last = max((o.written for o in objects), default=float("-inf"))
         if not pressing and self.clock() - last < self.every_s * max(1.0, size / EVERY_ROWS):
@@ -169,7 +172,7 @@ class Daybooks:
 
         if await self._store(key, grown):
             for account, _ in rows:
-                self._flushed[account.uid, key[1]] = account.through
+                self._flushed[account.uid, key[1]] = account.through, _lines(account, key[1])
 
     async def _write_nodes(self, day: str, today: str) -> None:
         key = (self.namespace, day)
@@ -303,6 +306,10 @@ class Daybooks:
                 raise
         for item in old:
             await self.api.delete(f"{_path(item.metadata.namespace)}/{item.metadata.name}", uid=item.metadata.uid)
+
+
+def _lines(account: Account, day: str) -> list[Line]:
+    return [line for line in account.ledger.lines if line.day == day]
 
 
 def _readable(items: Sequence[msgspec.Raw]) -> Iterator[DailySpend]:

@@ -120,7 +120,7 @@ def merge(parts: Sequence[DaySpec], rows: Iterable[Row], day: str) -> tuple[DayS
                 filled.append([])
             at[_key(row)] = len(filled) - 1, len(filled[-1])
             filled[-1].append(row)
-        elif row.through > filled[known[0]][known[1]].through:
+        elif row.through >= filled[known[0]][known[1]].through:
             filled[known[0]][known[1]] = row
     base = [*parts, *(DaySpec(day=day) for _ in range(len(filled) - len(parts)))]
     return tuple(_summed(part, own) for part, own in zip(base, filled, strict=True))

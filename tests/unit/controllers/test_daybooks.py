@@ -97,6 +97,23 @@ class TestRows:
         await fix.days.write(NOW)
         assert (fix.rows(), fix.books.accounts) == ({"u": 2.0}, {})
 
+    async def test_what_is_credited_at_the_end_is_written_though_no_time_has_passed(self):
+        fix, line = Fixture(), a_line(1.0)
+        fix.keep(an_account("u", line))
+        await fix.days.write(NOW)
+        fix.keep(an_account("u", msgspec.structs.replace(line, baseline_usd=7.0), settled=True, open=False))
+        await fix.days.write(NOW)
+        (day,) = fix.api.days()
+        assert (day.rows[0].line.baseline_usd, fix.books.accounts) == (7.0, {})
+
+    async def test_a_job_that_was_deleted_is_written_at_once_while_its_pods_leave(self):
+        fix = Fixture()
+        fix.keep(an_account("u", a_line(1.0)))
+        await fix.days.write(NOW)
+        fix.keep(an_account("u", a_line(2.0), through=NOW + HOUR, settled=True))
+        await fix.days.write(NOW)
+        assert fix.rows() == {"u": 2.0}
+
     async def test_a_day_that_is_past_and_written_is_summed_up_in_the_status(self):
         fix = Fixture()
         old = (NOW - timedelta(days=3)).date().isoformat()
