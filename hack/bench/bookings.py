@@ -395,6 +395,8 @@ class MemoryApi(Api):
         return self.objects.pop(path, None) is not None
 
     def _keep(self, path: str, body: dict[str, Any], version: str) -> dict[str, Any]:
+        if version and path not in self.objects:
+            raise ApiError(404, "NotFound", path)
         there = self.objects.get(path, {"metadata": {"resourceVersion": ""}})
         if there["metadata"]["resourceVersion"] != version:
             raise ApiError(409, "Conflict", path)

@@ -105,6 +105,7 @@ class Row(Camel, kw_only=True):
     uid: Annotated[str, doc("Which one of that name.", max_length=64)]
     team: Annotated[str, doc("Its label stint.dev/team.", max_length=63)] = ""
     through: Annotated[datetime, doc("Booked until then: of two rows the later one holds.")]
+    moved_for: Annotated[datetime | None, doc("For the place given at this time its data's transfer is in it.")] = None
     line: Annotated[Line, doc("How much.")]
 
 

@@ -53,7 +53,10 @@ def reconcile(options: argparse.Namespace) -> int:
         raise StintError(f"{options.bill}: {getattr(error, 'strerror', None) or error}") from error
     rates = dict(options.usd_per)
     rows = csv.DictReader(io.StringIO(text))
-    bill = read(rows, days, machines=machines, usd_per=rates, name=str(options.bill))
+    try:
+        bill = read(rows, days, machines=machines, usd_per=rates, name=str(options.bill))
+    except csv.Error as error:
+        raise StintError(f"{options.bill} line {rows.line_num}: {error}; it must be CSV") from error
     found = drifts(bill, days, first=options.first, last=options.last)
     proposed = corrections(bill, found)
     if options.output == "json":

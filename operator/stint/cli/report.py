@@ -62,7 +62,8 @@ def spending(options: argparse.Namespace) -> int:
         raise StintError(f"--from {first} is later than --to {last}; swap them")
     days = from_file(options.file) if options.file else asyncio.run(from_cluster(options.kubeconfig, options.namespace))
     if options.namespace:
-        days = [(namespace, spec) for namespace, spec in days if namespace == options.namespace]
+        # Without the others' rows, all that they had of the nodes would seem to have been nobody's.
+        days = [(n, msgspec.structs.replace(spec, nodes=[])) for n, spec in days if n == options.namespace]
     found = entries(days, first=first, last=last)
     made = report(found, options.by, first=first, last=last)
     if options.output == "table":

@@ -8,14 +8,16 @@ tells of pods. Nothing is booked past `known_until`: what happened later may not
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
-from stint.api.ledger import Ledger, Line, Row
-from stint.api.trainingjob import TrainingJob
+from stint.api.ledger import Components, Ledger, Line, Row, Uses
+from stint.api.trainingjob import Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
@@ -24,7 +26,7 @@ from stint.kube.records import GangPod, NodeRecord, PodRecord
 from stint.kube.worktimes import NodeTimes, Worktimes
 from stint.ledger.baseline import baseline
 from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
-from stint.ledger.days import less, resume
+from stint.ledger.days import less, resume, whole
 from stint.ledger.rates import Timeline, rates_of
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
@@ -34,10 +36,13 @@ from stint.placement.problem import egress
 
 log = logging.getLogger(__name__)
 
+RecordT = TypeVar("RecordT")
+
 TEAM = "stint.dev/team"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
 CLOCKS_APART = timedelta(seconds=30)  # from then on it is told
+_KEEP_GONE = timedelta(days=1)
 _ENDED = frozenset(p.value for p in ENDED)
 
 
@@ -72,8 +77,8 @@ class Bookkeeper:
     worktimes: Worktimes = field(init=False)
     nodetimes: NodeTimes = field(init=False)
     counted_until: datetime = EPOCH  # whoever led before has counted what was until then
-    _gone_pods: list[tuple[PodRecord, datetime]] = field(default_factory=list)
-    _gone_nodes: list[tuple[NodeRecord, datetime]] = field(default_factory=list)
+    _gone_pods: deque[tuple[PodRecord, datetime]] = field(default_factory=deque)
+    _gone_nodes: deque[tuple[NodeRecord, datetime]] = field(default_factory=deque)
     _offerings: dict[OfferingId, Offering] = field(default_factory=dict)  # also those that are no more
 
     def __post_init__(self) -> None:
@@ -91,8 +96,10 @@ class Bookkeeper:
         if isinstance(record, PodRecord):
             if record.gang is not None and record.node:
                 self._gone_pods.append((record, at))
+                _forget_old(self._gone_pods, at)
         else:
             self._gone_nodes.append((record, at))
+            _forget_old(self._gone_nodes, at)
 
     def book(
         self,
@@ -158,8 +165,8 @@ class Bookkeeper:
         return told
 
     def _look(self, observation: Observation, caches: Caches, now: datetime) -> None:
-        pods, self._gone_pods = self._gone_pods, []
-        nodes, self._gone_nodes = self._gone_nodes, []
+        pods, self._gone_pods = self._gone_pods, deque()
+        nodes, self._gone_nodes = self._gone_nodes, deque()
         offering_of = observation.inventory.offering_of
 
         def of_node(name: str) -> Offering | None:
@@ -172,14 +179,16 @@ class Bookkeeper:
             return of_node(node) or (self._offerings.get(planned) if planned else None)
 
         def owner(gang: GangPod) -> str | None:
-            seen = observation.seen.get(job_id(gang.namespace, gang.job))
+            seen, newer = observation.seen.get(job_id(gang.namespace, gang.job)), ""
             if seen is not None:
                 meta = seen.resource.metadata
                 older = gang.created and meta.creation_timestamp and gang.created < meta.creation_timestamp
                 if gang.steered is not None or not older:
                     return meta.uid
+                newer = meta.uid
             same = [a for a in self.accounts.values() if (a.namespace, a.name) == (gang.namespace, gang.job)]
-            return max(same, key=lambda a: a.created).uid if same else None
+            last = max((a for a in same if a.uid != newer), key=lambda a: a.created, default=None)
+            return last.uid if last is not None else None
 
         self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod)
         self.nodetimes.look(caches.nodes, nodes, of_node, now=now)
@@ -191,7 +200,7 @@ class Bookkeeper:
         team = meta.labels.get(TEAM, "")
         if known is not None and (status.spent_through is None or known.through >= status.spent_through):
             return known if known.team == team else replace(known, team=team)
-        ledger, through = resume(status.ledger, status.spent_through, self.kept.get(meta.uid, ()))
+        ledger, through = resume(_as_written(status), status.spent_through, self.kept.get(meta.uid, ()))
         return Account(
             namespace=meta.namespace,
             name=meta.name,
@@ -239,7 +248,11 @@ class Bookkeeper:
         if job is None:
             return account
         if ledger.baseline_usd is None and (found := baseline(job, observation.situation.offerings)) is not None:
-            ledger = msgspec.structs.replace(ledger, baseline=found.text[:256], baseline_usd=found.usd)
+            credited = whole(ledger)  # before a kill, and after the status was written last
+            done = min(1.0, credited.baseline_usd / found.usd) if credited is not None and found.usd else 0.0
+            ledger = msgspec.structs.replace(
+                ledger, baseline=found.text[:256], baseline_usd=found.usd, baseline_done=max(done, ledger.baseline_done)
+            )
         offering = self._offerings.get(OfferingId(plan.offering)) if plan is not None else None
         if plan is not None and offering is not None and self.worktimes.spans(account.uid):
             usd = job.data.gib * GB_PER_GIB * (egress(job, offering, observation.situation.rates) or 0.0)
@@ -310,8 +323,30 @@ class Bookkeeper:
             self._done.add(uid)
 
 
+def _forget_old(gone: deque[tuple[RecordT, datetime]], now: datetime) -> None:
+    """A standby hears of everything and books nothing; whoever leads has booked what is older."""
+    while gone and gone[0][1] < now - _KEEP_GONE:
+        gone.popleft()
+
+
 def _closed(resource: TrainingJob) -> bool:
     return resource.status.phase in _ENDED and resource.status.ledger.closed
+
+
+def _as_written(status: Status) -> Ledger:
+    """A status of a version that kept no ledger says what was spent, and not on what."""
+    ledger, usd, through = status.ledger, status.spent_exactly, status.spent_through
+    if ledger.lines or ledger.earlier or usd <= 0 or through is None:
+        return ledger
+    before = Line(
+        day=day_of(through),
+        pool=status.pool,
+        gpu_model=status.gpu_model,
+        capacity_type=status.offering.rpartition("/")[2],
+        usd=Uses(useful=usd),
+        components=Components(hardware=usd),
+    )
+    return msgspec.structs.replace(ledger, earlier=before)
 
 
 def known_until(now: datetime, told: datetime | None, silent_s: float) -> datetime:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stint.api.ledger import DailySpend, DaySpec, NodeRow, PriceStep, Row
+from stint.api.ledger import DailySpend, DaySpec, Line, NodeRow, PriceStep, Row
 from stint.controllers.bookkeeper import EPOCH, Account, Bookkeeper
 from stint.kube.client import Api, ApiError
 from stint.kube.observe import Observation
@@ -34,6 +34,7 @@ KEEP_DAYS = 62
 LAST_DAYS = timedelta(days=1)  # so long a past day stays in statuses
 MOST_STEPS = 5000  # of prices in one day; the last ones, after a start the others are not known
 _RETRIES = 3
+_REFUSALS = frozenset({400, 403, 404, 413, 422})
 
 Key = tuple[str, str]  # namespace and day
 
@@ -57,14 +58,20 @@ class Daybooks:
     books: Bookkeeper
     keep_days: int = KEEP_DAYS
     every_s: float = EVERY_S
-    absent: str = ""  # why there are none; empty: there are
     clock: Callable[[], float] = time.monotonic
+    _refused: dict[str, str] = field(default_factory=dict)  # namespaces that take none, and why
     _known: dict[Key, list[_Object]] = field(default_factory=dict)
     _nodes: dict[NodePlace, NodeRow] = field(default_factory=dict)
     _through: datetime | None = None  # until then nodes are booked
     _begun: bool = False
     _swept: str = ""  # the day on which old ones were deleted last
-    _flushed: dict[tuple[str, str], datetime] = field(default_factory=dict)  # (uid, day): until then it is written
+    # (uid, day): until then it is written, and what
+    _flushed: dict[tuple[str, str], tuple[datetime, list[Line]]] = field(default_factory=dict)
+
+    @property
+    def absent(self) -> str:
+        """Why a namespace has none; empty: all have."""
+        return next(iter(self._refused.values()), "")
 
     async def begin(self, observation: Observation) -> None:
         """Read what was written before: prices as they were known, and until when jobs and nodes are booked."""
@@ -75,7 +82,8 @@ class Daybooks:
         now = observation.situation.now
         host_watts = self.books.catalogue.assumptions.host_watts_per_gpu.value
         like = {i: rates_of(o, host_watts) for i, o in observation.inventory.offerings.items()}
-        for day in (day_of(now - timedelta(days=1)), day_of(now)):
+        for age in range(max(2, self.keep_days)):
+            day = day_of(now - timedelta(days=age))
             for known in await self._load((self.namespace, day)):
                 for step in known.spec.prices:
                     offering = OfferingId(step.offering)
@@ -87,6 +95,8 @@ class Daybooks:
                     self._nodes[day, row.pool, row.gpu_model, row.capacity_type] = row
                 if known.spec.through is not None:
                     self._through = max(self._through or EPOCH, known.spec.through)
+            if age > 0 and (self._through is not None or self.namespace in self._refused):
+                break  # nobody may have been there for days: nodes cost all the same
         self.books.kept = await self._kept(observation)
         self._begun = True
 
@@ -94,9 +104,15 @@ class Daybooks:
         """What the last days say of the jobs that go on: their statuses are written less often."""
         now = observation.situation.now
         rows: dict[str, list[Row]] = {}
-        going = {s.resource.metadata.namespace for s in observation.seen.values() if s.gang.plan is not None}
-        for namespace in sorted(going):
-            for day in (day_of(now - timedelta(days=1)), day_of(now)):
+        days: dict[str, set[str]] = {}
+        for seen in observation.seen.values():
+            told = seen.resource.status.spent_through
+            if told is not None and not seen.resource.status.ledger.closed:
+                # Also where nothing is left of it: its place may have been taken away while nobody was there.
+                several = (told, told + timedelta(days=1), now - timedelta(days=1), now)
+                days.setdefault(seen.resource.metadata.namespace, set()).update(map(day_of, several))
+        for namespace in sorted(days):
+            for day in sorted(days[namespace]):
                 for known in await self._load((namespace, day)):
                     for row in known.spec.rows:
                         rows.setdefault(row.uid, []).append(row)
@@ -129,11 +145,11 @@ class Daybooks:
             self._swept = today
 
     def _rows(self, today: str) -> dict[Key, list[tuple[Account, Row]]]:
-        """What is due: sooner where a job has ended, or a day has."""
+        """What is due: sooner where a job has ended, or a day has; at once where no status has it any more."""
         found: dict[Key, list[tuple[Account, Row]]] = {}
         for uid, account in self.books.accounts.items():
             days = {line.day for line in account.ledger.lines if not self._written(account, line.day, today)}
-            due = {d for d in days if self._due((account.namespace, d), pressing=not account.open or d != today)}
+            due = {d for d in days if account.settled or self._due(account, d, today)}
             if not due:
                 continue
             by_day = rows_of(account.ledger, job=account.name, uid=uid, team=account.team, through=account.through)
@@ -141,16 +157,17 @@ class Daybooks:
                 found.setdefault((account.namespace, day), []).extend((account, row) for row in by_day[day])
         return found
 
-    def _due(self, key: Key, *, pressing: bool) -> bool:
-        objects = self._known.get(key, ())
+    def _due(self, account: Account, day: str, today: str) -> bool:
+        objects = self._known.get((account.namespace, day), ())
         last = max((o.written for o in objects), default=float("-inf"))
-        size = sum(len(o.spec.rows) for o in objects)
-        patience = self.every_s * max(1.0, size / EVERY_ROWS)
-        return self.clock() - last >= (patience / HURRY if pressing else patience)
+        patience = self.every_s * max(1.0, sum(len(o.spec.rows) for o in objects) / EVERY_ROWS)
+        return self.clock() - last >= (patience if account.open and day == today else patience / HURRY)
 
     def _written(self, account: Account, day: str, today: str) -> bool:
         """Whether what is booked of a day is written: all that there is, or of a day that is past all there will be."""
-        until = self._flushed.get((account.uid, day), EPOCH)
+        until, lines = self._flushed.get((account.uid, day), (EPOCH, []))
+        if lines != _lines(account, day):
+            return False  # what is credited at the end comes without time passing
         return until >= account.through or (day < today and day_of(until) > day)
 
     async def _write_rows(self, key: Key, rows: Sequence[tuple[Account, Row]]) -> None:
@@ -159,7 +176,7 @@ class Daybooks:
 
         if await self._store(key, grown):
             for account, _ in rows:
-                self._flushed[account.uid, key[1]] = account.through
+                self._flushed[account.uid, key[1]] = account.through, _lines(account, key[1])
 
     async def _write_nodes(self, day: str, today: str) -> None:
         key = (self.namespace, day)
@@ -197,12 +214,15 @@ class Daybooks:
         for uid, account in list(self.books.accounts.items()):
             days = {line.day for line in account.ledger.lines}
             written = {d for d in days if self._written(account, d, day_of(now))}
-            if account.settled and not account.open and (written == days or self.absent):
+            refused = account.namespace in self._refused
+            if account.settled and not account.open and (written == days or refused):
                 self.books.drop([uid])
                 continue
-            safe = {d for d in days if d < yesterday and (d in written or self.absent)}
+            safe = {d for d in days if d < yesterday and (d in written or refused)}
             if safe:
                 self.books.accounts[uid] = replace(account, ledger=fold(account.ledger, safe))
+        going = {self.namespace, *(a.namespace for a in self.books.accounts.values())}
+        self._refused = {n: why for n, why in self._refused.items() if n in going}
         self._flushed = {k: t for k, t in self._flushed.items() if k[0] in self.books.accounts and k[1] >= yesterday}
         if self._through is not None and day_of(self._through) > yesterday:
             self._nodes = {p: row for p, row in self._nodes.items() if p[0] >= yesterday}
@@ -239,12 +259,15 @@ class Daybooks:
                     if i >= len(objects) or spec != objects[i].spec:
                         await self._put(key, objects, i, spec)
             except ApiError as error:
-                if error.status == 409:
-                    continue
-                if error.status in (403, 404, 422):
+                if error.status == 409 or (error.status == 404 and attempt == 0):
+                    continue  # 404: somebody has deleted it, or its namespace
+                if error.status in _REFUSALS:
                     return self._cannot(key, error)
+                if error.status == 500:  # also a webhook that does not answer, which is no reason to let others wait
+                    log.warning("DailySpends of namespace %s: %s", key[0], error)
+                    return False
                 raise
-            self.absent = ""
+            self._refused.pop(key[0], None)
             return True
         return False
 
@@ -266,12 +289,12 @@ class Daybooks:
         known.spec, known.version, known.written = spec, answer["metadata"]["resourceVersion"], self.clock()
 
     def _cannot(self, key: Key, error: ApiError) -> bool:
-        """The kind is not installed, we have no right to it, or the namespace is on its way out."""
+        """The kind is not installed, we have no right to it, a webhook minds, or the namespace is on its way out."""
         self._known.pop(key, None)
         text = f"DailySpends of namespace {key[0]} cannot be written: {error}; totals of deleted jobs are lost"
-        if text != self.absent:
+        if key[0] not in self._refused:
             log.warning("%s", text)
-        self.absent = text
+        self._refused[key[0]] = text
         return False
 
     async def _sweep(self, today: date) -> None:
@@ -297,6 +320,10 @@ def _spec(body: Any, day: str) -> DaySpec:
             "DailySpend %s/%s cannot be read: %s", body["metadata"]["namespace"], body["metadata"]["name"], error
         )
         return DaySpec(day=day)
+
+
+def _lines(account: Account, day: str) -> list[Line]:
+    return [line for line in account.ledger.lines if line.day == day]
 
 
 def _readable(items: Sequence[msgspec.Raw]) -> Iterator[DailySpend]:

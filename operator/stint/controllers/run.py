@@ -461,6 +461,8 @@ class Operator:
                     await self.days.write(self.clock.now())
                 except (ApiError, FencedError, aiohttp.ClientError, TimeoutError) as error:
                     log.warning("DailySpends: %s", error or type(error).__name__)
+                except Exception:
+                    log.exception("DailySpends")
 
     def _notes(self) -> tuple[str, ...]:
         wrong = tuple(filter(None, (self._usage_wrong, self.days.absent)))

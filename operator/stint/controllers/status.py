@@ -156,7 +156,7 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
             estimated_usd=total,
             usd_per_hour=usd(0),
             nodes={},
-            finish=context.now,
+            finish=status.finish if seen.resource.status.phase == phase else context.now,
         )
     if phase is Phase.FAILED and seen.idle_held:
         text = f"ended by spec.idlePolicy after {usd(seen.spent_usd)} USD: {status.message}"

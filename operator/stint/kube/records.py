@@ -17,6 +17,7 @@ from stint.model.resources import Resources
 JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
 UNITS_DONE = "stint.dev/units-done"  # how far a job is, as it says itself
+_ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
@@ -229,12 +230,13 @@ class GangPod(msgspec.Struct, frozen=True):
     priority_class: str = ""  # as admission has left it
     for_its_group: bool = False  # unschedulable only because another one of its PodGroup is
     steered: Steered | None = None  # of a pod that somebody else makes
-    run: str = ""  # uid of what made it
+    run: str = ""  # alike for all that make up one gang at one time
     times: Times = Times()
     units_done: str = ""  # as its annotation says
 
 
 _NO_REQUESTS = Resources(pods=1)
+_OVER = ("Succeeded", "Failed")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -308,7 +310,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             steered=steered,
             priority_class=sys.intern(spec.priority_class_name),
             for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
-            run=meta.maker.uid if meta.maker else "",
+            run=_run(meta, steered),
             times=_times(meta, status, scheduled),
             units_done=meta.annotations.get(UNITS_DONE, ""),
         )
@@ -324,9 +326,18 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     return meta.uid, meta.resource_version, record
 
 
+def _run(meta: OwnedMeta, steered: Steered | None) -> str:
+    """By what made it; a JobSet's pods are made by several Jobs, and those of a group by anything."""
+    if meta.maker is not None and (steered is None or steered.kind == meta.maker.kind):
+        return meta.maker.uid
+    return meta.labels.get(_ATTEMPT, "")
+
+
 def _times(meta: OwnedMeta, status: _PodStatus, scheduled: WireCondition | None) -> Times:
     states = [c.state for c in status.container_statuses]
-    ended = bool(states) and all(s.terminated is not None for s in states)
+    # Containers of a pod that goes on are started again.
+    over = status.phase in _OVER or meta.deletion_timestamp is not None
+    ended = over and bool(states) and all(s.terminated is not None for s in states)
     starts = [s.running.started_at if s.running else s.terminated.started_at if s.terminated else None for s in states]
     ends = [s.terminated.finished_at for s in states if s.terminated is not None]
     leaving = meta.deletion_timestamp
@@ -342,7 +353,7 @@ def _times(meta: OwnedMeta, status: _PodStatus, scheduled: WireCondition | None)
 
 def _last_change(status: _PodStatus) -> datetime | None:
     """When a pod ended whose containers tell nothing, as one that was evicted or whose node was lost."""
-    if status.phase not in ("Succeeded", "Failed"):
+    if status.phase not in _OVER:
         return None
     told = ("Ready", "ContainersReady", "DisruptionTarget")
     return max(

@@ -78,10 +78,11 @@ class Worktimes:
         times = gang.times
         works = span.works or (self.of(times.works) if times.works else None)
         end = times.end
-        if gone is not None and end is None:
+        if end is None and pod.phase in ("Succeeded", "Failed"):
+            # At least from then on nobody vouches for it. One that its kubelet has refused tells no other time.
+            end = times.leaving or times.works or times.bound or gang.created
+        elif end is None:
             end = gone  # it went without a word of its containers' end, as with a node that is lost
-        elif end is None and pod.phase in ("Succeeded", "Failed"):
-            end = times.leaving or times.works or times.bound  # at least from then on nobody vouches for it
         return replace(
             span,
             works=works,

@@ -9,6 +9,7 @@ nodes there.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,17 +149,21 @@ def read(
     shape = _shape_of(first, name)
     columns = _SHAPES[shape]
     known = _pools(days)
-    names = sorted({*machines, *(machine for machine, _, _ in known)}, key=lambda n: (-len(n), n))
+    names = {name.lower(): name for name in sorted({*machines, *(machine for machine, _, _ in known)})}
+    longest_first = sorted(names, key=lambda n: (-len(n), n))
+    # Whole words: a T4 is no t4g.large.
+    named = re.compile(rf"(?<![a-z0-9])(?:{'|'.join(map(re.escape, longest_first))})(?![a-z0-9])")
     bill = Bill(shape=shape)
     for number, row in enumerate([first, *rows], start=2):
-        text = " ".join(row.get(column) or "" for column in columns.what)
-        machine = next((n for n in names if n.lower() in text.lower()), None)
-        if machine is None:
+        text = " ".join(row.get(column) or "" for column in columns.what).lower()
+        found = max(named.findall(text), key=len, default="")
+        if not found:
             bill.others += 1
             continue
+        machine = names[found]
         where = f"{name} line {number}"
         usd = _number(row, columns.cost, where) * _rate(row, columns.currency, usd_per, where)
-        spot = any(word in text.lower() for word in _SPOT_WORDS)
+        spot = any(word in text for word in _SPOT_WORDS)
         place = next((row[c] for c in columns.place if row.get(c)), "")
         pool = _tagged(row, columns.tags) or "+".join(sorted(_with(known, machine, spot=spot, place=place)))
         if not pool:
@@ -171,7 +176,8 @@ def read(
                 instance_type=machine,
                 capacity="spot" if spot else "other",
                 usd=usd,
-                hours=_hours(row, shape, columns, machines.get(machine, 0.0), where),
+                # What takes dollars back gives no hours: credits, refunds, the other half of a savings plan.
+                hours=0.0 if usd < 0 else _hours(row, shape, columns, machines.get(machine, 0.0), where),
             )
         )
     return bill
@@ -190,7 +196,7 @@ def _shape_of(row: Mapping[str, str], name: str) -> Shape:
         if all(any(c in row for c in some) for some in (columns.cost, columns.start, columns.currency)):
             return shape
     need = "; or ".join(f"{c.cost[0]}, {c.start[0]} and {c.currency[0]} ({s})" for s, c in _SHAPES.items())
-    given = ", ".join(list(row)[:8])
+    given = ", ".join(map(str, list(row)[:8]))
     raise InvalidInputError(name, [Mistake("columns", given, f"are of no export that is known; it takes {need}")])
 
 
@@ -290,7 +296,7 @@ class Drift:
     @property
     def ratio(self) -> float:
         """Of the bill."""
-        return abs(self.usd) / self.billed_usd if self.billed_usd else float(self.booked_usd != 0)
+        return abs(self.usd / self.billed_usd) if self.billed_usd else float(self.booked_usd != 0)
 
     @property
     def cause(self) -> str:

@@ -94,8 +94,9 @@ def book(
         return ledger
     sums: dict[Place, _Sum] = {}
     owed = ledger.rework_units
+    ends = _ends(spans, until)
     for a, b in pairwise(_cuts(spans, start, until)):
-        there = [s for s in spans if s.start <= a and _paid_until(s, spans, b) >= b]
+        there = [s for s in spans if s.start <= a and _paid_until(s, ends, b) >= b]
         if not there:
             continue
         working = _works(there, spans, terms.size, a)
@@ -143,13 +144,20 @@ def day_of(at: datetime) -> str:
     return at.astimezone(UTC).date().isoformat()
 
 
-def _paid_until(span: Span, spans: Sequence[Span], b: datetime) -> datetime:
+def _ends(spans: Iterable[Span], until: datetime) -> dict[str, datetime]:
+    """When each run's last worker ends, as far as that matters before `until`."""
+    ends: dict[str, datetime] = {}
+    for span in spans:
+        end = until if span.end is None else span.end
+        ends[span.run] = max(ends.get(span.run, end), end)
+    return ends
+
+
+def _paid_until(span: Span, ends: dict[str, datetime], b: datetime) -> datetime:
     """Until when it is paid for, as far as that matters before `b`."""
     if span.end is None:
         return b
-    if not span.finished:
-        return span.end
-    return max(b if s.end is None else s.end for s in spans if s.run == span.run)
+    return ends[span.run] if span.finished else span.end
 
 
 def _works(there: Sequence[Span], spans: Sequence[Span], size: int, at: datetime) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 
 import msgspec
@@ -15,6 +15,7 @@ from stint.ledger.rates import Timeline
 from stint.model.offering import OfferingId
 
 MOST_ROWS = 1000  # of one object
+_DAY = timedelta(days=1)
 
 
 def add(a: Line, b: Line) -> Line:
@@ -73,7 +74,8 @@ def rows_of(ledger: Ledger, *, job: str, uid: str, team: str, through: datetime)
     """A job's rows by day."""
     rows: dict[str, list[Row]] = {}
     for line in ledger.lines:
-        rows.setdefault(line.day, []).append(Row(job=job, uid=uid, team=team, through=through, line=line))
+        row = Row(job=job, uid=uid, team=team, through=through, moved_for=ledger.moved_for, line=line)
+        rows.setdefault(line.day, []).append(row)
     return rows
 
 
@@ -86,13 +88,17 @@ def resume(ledger: Ledger, through: datetime | None, rows: Sequence[Row]) -> tup
     Returns:
         The ledger, and its watermark.
     """
-    newest = max((row.through for row in rows), default=None)
-    if newest is None or (through is not None and newest <= through):
+    if not rows:
+        return ledger, through
+    last = datetime.fromisoformat(f"{max(row.line.day for row in rows)}T00:00:00+00:00") + _DAY
+    newest = min(max(row.through for row in rows), last)  # of the day after nothing may be written yet
+    if through is not None and newest <= through:
         return ledger, through
     if any(row.through < newest and day_of(row.through) <= row.line.day for row in rows):
         return ledger, through  # of a day that is past not everything is written
     lines = {line.place: line for line in ledger.lines} | {row.line.place: row.line for row in rows}
-    found = msgspec.structs.replace(ledger, lines=[lines[p] for p in sorted(lines)])
+    moved = max((at for at in (ledger.moved_for, *(row.moved_for for row in rows)) if at is not None), default=None)
+    found = msgspec.structs.replace(ledger, lines=[lines[p] for p in sorted(lines)], moved_for=moved)
     all_of_it = whole(found)
     if all_of_it is not None and ledger.baseline_usd:
         done = min(1.0, all_of_it.baseline_usd / ledger.baseline_usd)
@@ -114,7 +120,7 @@ def merge(parts: Sequence[DaySpec], rows: Iterable[Row], day: str) -> tuple[DayS
                 filled.append([])
             at[_key(row)] = len(filled) - 1, len(filled[-1])
             filled[-1].append(row)
-        elif row.through > filled[known[0]][known[1]].through:
+        elif row.through >= filled[known[0]][known[1]].through:
             filled[known[0]][known[1]] = row
     base = [*parts, *(DaySpec(day=day) for _ in range(len(filled) - len(parts)))]
     return tuple(_summed(part, own) for part, own in zip(base, filled, strict=True))

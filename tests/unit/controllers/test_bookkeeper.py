@@ -219,6 +219,24 @@ class TestPods:
         again = books.look(NOW + 4 * HOUR)[UNET]
         assert (again.usd, again.pressing) == (pytest.approx(15.0), False)
 
+    def test_one_that_its_kubelet_refuses_costs_nothing_from_then_on(self):
+        """It is told with a phase and a reason, and every condition that it had is gone."""
+        books = Books()
+        books.look(NOW, two(NOW, None))
+        refused = [worker(i, phase="Failed") for i in range(2)]
+        for hours in (1, 2):
+            spent = books.look(NOW + hours * HOUR, refused)[UNET]
+        for pod in refused:
+            books.books.gone(pod, NOW + 5 * HOUR)
+        assert (spent.usd, books.look(NOW + 5 * HOUR)[UNET].usd) == (0.0, 0.0)
+
+    def test_a_standby_does_not_remember_for_ever_what_has_gone(self):
+        books = Books().books
+        for day in range(30):
+            books.gone(worker(0, bound=NOW), NOW + timedelta(days=day))
+            books.gone(a_record(), NOW + timedelta(days=day))
+        assert (len(books._gone_pods), len(books._gone_nodes)) == (2, 2)
+
     def test_news_that_comes_twice_counts_once(self):
         books, pods = Books(), two(NOW, NOW)
         for _ in range(2):
@@ -253,6 +271,24 @@ class TestPods:
         line = whole(books.books.accounts["u"].ledger)
         assert line is not None
         assert line.total_usd == pytest.approx(20.0)
+
+    def test_nor_after_a_restart_that_knows_of_the_earlier_job_only_by_its_pods(self):
+        meta = {"name": "unet", "namespace": "team", "uid": "v", "creationTimestamp": (NOW + HOUR).isoformat()}
+        books, pods = Books(), two(NOW, NOW)
+        new = msgspec.convert(
+            {"metadata": meta, "spec": msgspec.to_builtins(books.resource.spec), "status": {}}, TrainingJob
+        )
+        for hours in (2, 3):
+            spent = books.look(NOW + hours * HOUR, pods, resources=[new], jobs=[])[UNET]
+        assert spent.usd == 0.0
+
+    def test_work_that_was_credited_before_a_kill_is_not_credited_again(self):
+        """Its row was written, and no status yet that had the baseline."""
+        line = {"day": "2026-01-01", "pool": "p", "gpuModel": "m", "capacityType": "spot", "baselineUsd": 1.0}
+        status = {"spentThrough": NOW.isoformat(), "ledger": {"lines": [line]}}
+        ledger = Books(a_resource(status)).look(NOW + HOUR)[UNET].ledger
+        assert ledger.baseline_usd is not None
+        assert ledger.baseline_done == pytest.approx(1.0 / ledger.baseline_usd)
 
 
 class TestPrices:
@@ -319,3 +355,16 @@ def test_savings_are_against_the_default_scheduler_for_the_work_that_is_done():
 def test_a_ledger_that_is_closed_is_left_alone():
     books = Books(a_resource({"phase": "Succeeded", "ledger": msgspec.to_builtins(Ledger(closed=True))}))
     assert books.look(NOW + HOUR, two(NOW, NOW)) == {}
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+def test_what_was_spent_before_there_were_ledgers_stays_spent(phase):
+    status = {"phase": phase, "spentExactly": 40.0, "spentThrough": NOW.isoformat(), "offering": "a100/m/z/spot"}
+    spent = Books(a_resource(status)).look(NOW + HOUR, two(NOW, NOW))[UNET]
+    assert (spent.settled_usd, total_of(spent)) == (pytest.approx(50.0), pytest.approx(50.0))
+
+
+def total_of(spent: Spending) -> float:
+    line = whole(spent.ledger)
+    assert line is not None
+    return line.total_usd

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,12 +15,12 @@ from stint.controllers.daybooks import Daybooks
 from stint.feeds import bundled
 from stint.kube.client import ApiError
 from stint.kube.observe import Caches, observe
-from stint.ledger.days import MOST_ROWS, NodeSpan, book_nodes, fold, merge, resume, whole
+from stint.ledger.days import MOST_ROWS, NodeSpan, book_nodes, fold, merge, resume, rows_of, whole
 from stint.ledger.rates import Rates, Timeline
 from stint.model.offering import OfferingId
 from stint.model.situation import Settings
 from stint.testing.builders import NOW
-from tests.unit.kube.objects import a_record
+from tests.unit.kube.objects import a_record, a_resource
 
 DAY = NOW.date().isoformat()
 HOUR = timedelta(hours=1)
@@ -97,6 +98,23 @@ class TestRows:
         await fix.days.write(NOW)
         assert (fix.rows(), fix.books.accounts) == ({"u": 2.0}, {})
 
+    async def test_what_is_credited_at_the_end_is_written_though_no_time_has_passed(self):
+        fix, line = Fixture(), a_line(1.0)
+        fix.keep(an_account("u", line))
+        await fix.days.write(NOW)
+        fix.keep(an_account("u", msgspec.structs.replace(line, baseline_usd=7.0), settled=True, open=False))
+        await fix.days.write(NOW)
+        (day,) = fix.api.days()
+        assert (day.rows[0].line.baseline_usd, fix.books.accounts) == (7.0, {})
+
+    async def test_a_job_that_was_deleted_is_written_at_once_while_its_pods_leave(self):
+        fix = Fixture()
+        fix.keep(an_account("u", a_line(1.0)))
+        await fix.days.write(NOW)
+        fix.keep(an_account("u", a_line(2.0), through=NOW + HOUR, settled=True))
+        await fix.days.write(NOW)
+        assert fix.rows() == {"u": 2.0}
+
     async def test_a_day_that_is_past_and_written_is_summed_up_in_the_status(self):
         fix = Fixture()
         old = (NOW - timedelta(days=3)).date().isoformat()
@@ -135,11 +153,6 @@ class Refusing(MemoryApi):
         super().__init__()
         self.status = status
 
-    async def find(self, path: str, **more: Any) -> Any | None:
-        if self.status == 403:
-            raise ApiError(403, "Forbidden", path)
-        return await super().find(path, **more)
-
     async def create(self, path: str, _body: Any) -> Any:
         raise ApiError(self.status, "No", path)
 
@@ -147,8 +160,6 @@ class Refusing(MemoryApi):
 @pytest.mark.parametrize("status", [403, 404, 422], ids=["no right", "not installed", "refused"])
 async def test_where_they_cannot_be_written_it_is_said_and_nothing_is_lost_meanwhile(status):
     fix = Fixture(Refusing(status))
-    caches = Caches(trainingjobs=[], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
-    await fix.days.begin(observe(caches, CATALOGUE, Settings(), now=NOW, created={}, empty_since={}))
     fix.keep(an_account("u", a_line(1.0)))
     await fix.days.write(NOW)
     assert "DailySpends of namespace team cannot be written" in fix.days.absent
@@ -167,6 +178,62 @@ async def test_one_that_cannot_be_read_is_written_anew():
     fix.keep(an_account("u", a_line(1.0)))
     await fix.days.write(NOW)
     assert fix.rows() == {"u": 1.0}
+
+
+class Picky(MemoryApi):
+    """One namespace's objects are answered with an error, to whoever writes them and, where told so, who reads them."""
+
+    def __init__(self, status: int, namespace: str = "gone", *, reads: bool = False) -> None:
+        super().__init__()
+        self.status, self.namespace, self.reads = status, namespace, reads
+
+    def _check(self, path: str) -> None:
+        if f"/namespaces/{self.namespace}/" in path:
+            raise ApiError(self.status, "No", path)
+
+    async def find(self, path: str, **_: Any) -> Any | None:
+        if self.reads:
+            self._check(path)
+        return await super().find(path)
+
+    async def create(self, path: str, body: Any) -> Any:
+        self._check(path)
+        return await super().create(path, body)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500], ids=["a webhook denies", "no namespace", "a webhook is down"])
+async def test_one_namespace_that_takes_none_is_no_other_namespaces_loss(status):
+    fix = Fixture(Picky(status))
+    gone = replace(an_account("x", a_line(9.0), settled=True, open=False), namespace="gone")
+    late = an_account("v", a_line(2.0), settled=True, open=False)
+    fix.keep(gone, an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    assert fix.rows() == {"u": 1.0}
+    fix.books.accounts["v"] = late  # it ends while others are being written
+    fix.days._tidy(NOW)
+    assert "v" in fix.books.accounts
+    await fix.days.write(NOW)
+    assert fix.rows() == {"u": 1.0, "v": 2.0}
+
+
+async def test_without_the_right_to_read_them_the_operator_works_on():
+    fix = Fixture(Picky(403, "stint-system", reads=True))
+    caches = Caches(trainingjobs=[], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
+    await fix.days.begin(observe(caches, CATALOGUE, Settings(), now=NOW, created={}, empty_since={}))
+    fix.keep(an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    assert "DailySpends of namespace stint-system cannot be written" in fix.days.absent
+    assert fix.rows() == {"u": 1.0}
+
+
+async def test_one_that_somebody_has_deleted_is_written_again_before_a_job_is_forgotten():
+    fix = Fixture()
+    fix.keep(an_account("u", a_line(1.0)))
+    await fix.days.write(NOW)
+    fix.api.objects.clear()
+    fix.keep(an_account("u", a_line(2.0), through=NOW + HOUR, settled=True, open=False))
+    await fix.days.write(NOW)
+    assert (fix.rows(), fix.books.accounts, fix.days.absent) == ({"u": 2.0}, {}, "")
 
 
 async def test_old_days_are_deleted():
@@ -212,6 +279,22 @@ class TestNodes:
         assert row.usd == pytest.approx(3 * price.value)
         assert [step.usd_per_node_hour for step in day.prices] == [price.value]
 
+    async def test_they_cost_also_while_nobody_was_there_for_days(self):
+        api = MemoryApi()
+        first = Fixture(api)
+        self.look(first, NOW)
+        self.look(first, NOW + HOUR)
+        await first.days.write(NOW + HOUR)
+        later = NOW + timedelta(days=5)
+        second = Fixture(api)
+        self.look(Fixture(), later)
+        await second.days.begin(self.seen)
+        self.look(second, later)
+        await second.days.write(later)
+        rows = [row for day in api.days() for row in day.nodes]
+        assert sum(row.node_seconds for row in rows) == 5 * 24 * 3600
+        assert len(rows) == 6
+
     def test_one_costs_until_it_is_gone_and_days_are_told_apart(self):
         timeline, offering = Timeline(), OfferingId("p/m/z/spot")
         timeline.learn({offering: Rates(pool="p", gpu_model="L4", capacity_type="spot", usd_per_hour=2.0)}, NOW)
@@ -223,6 +306,19 @@ class TestNodes:
 
 
 class TestResuming:
+    @pytest.mark.parametrize("age", [timedelta(), timedelta(days=5)])
+    async def test_rows_are_known_also_of_a_job_whose_place_is_gone_and_after_days(self, age):
+        fix = Fixture()
+        row = a_row("u", 4.0, NOW + HOUR)
+        spec = DaySpec(day=DAY, rows=[row])
+        body = {"metadata": {"name": DAY, "namespace": "team"}, "spec": msgspec.to_builtins(spec)}
+        await fix.api.create("/apis/stint.dev/v1alpha1/namespaces/team/dailyspends", body)
+        resource = a_resource({"phase": "Running", "spentThrough": NOW.isoformat()})
+        caches = Caches(trainingjobs=[resource], gpu_pools=[], price_books=[], nodes=[], pods=[], jobs=[])
+        seen = observe(caches, CATALOGUE, Settings(), now=NOW + age, created={"u": NOW - HOUR}, empty_since={})
+        await fix.days.begin(seen)
+        assert fix.books.kept == {"u": [row]}
+
     def test_rows_that_know_more_than_the_status_go_before_it(self):
         status = Ledger(lines=[a_line(1.0)])
         ledger, through = resume(status, NOW, [a_row("u", 4.0, NOW + HOUR)])
@@ -237,6 +333,17 @@ class TestResuming:
         begun = Row(job="j", uid="u", through=NOW - timedelta(days=1), line=a_line(2.0, yesterday))
         status = Ledger(lines=[a_line(1.0, yesterday)])
         assert resume(status, EPOCH, [begun, a_row("u", 4.0)]) == (status, EPOCH)
+
+    def test_a_day_of_which_nothing_is_written_yet_is_booked_from_its_beginning(self):
+        yesterday, midnight = (NOW - timedelta(days=1)).date().isoformat(), NOW.replace(hour=0, minute=0)
+        row = Row(job="j", uid="u", through=midnight + HOUR, line=a_line(2.0, yesterday))
+        ledger, through = resume(Ledger(lines=[a_line(1.0, yesterday)]), midnight - HOUR, [row])
+        assert ([line.total_usd for line in ledger.lines], through) == ([2.0], midnight)
+
+    def test_what_data_has_cost_to_move_is_not_booked_again(self):
+        moved = Ledger(lines=[a_line(3.0)], moved_for=NOW)
+        (rows,) = rows_of(moved, job="j", uid="u", team="", through=NOW + HOUR).values()
+        assert resume(Ledger(), NOW, rows) == (moved, NOW + HOUR)
 
     def test_folding_twice_is_folding_once(self):
         old = (NOW - timedelta(days=3)).date().isoformat()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -223,6 +223,12 @@ def test_a_finished_job_has_its_bill_and_holds_nothing():
     assert (status.estimated_usd, status.usd_per_hour, status.nodes, status.ready_workers) == ("42.00", "0.00", {}, 0)
     assert conditions(status)["Finished"] == ("True", "Succeeded")
     assert conditions(status)["Running"] == ("False", "Succeeded")
+
+
+def test_when_a_job_ended_does_not_move_while_its_ledger_is_still_open():
+    ended = {"phase": "Succeeded", "finish": "2026-01-02T03:04:05Z"}
+    status = build(a_resource(ended), nodes=[a_record()], jobs=[a_batch_job(complete=True)])
+    assert (status.phase, status.finish) == ("Succeeded", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
 
 def test_a_job_that_was_given_up_says_what_its_worker_said():

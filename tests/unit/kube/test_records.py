@@ -6,6 +6,7 @@ import pytest
 from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.versions import newer
 from stint.model.resources import Resources
+from tests.unit.kube.theirs import let_go
 
 GPU = {"nvidia.com/gpu": "2", "cpu": "4", "memory": "8Gi"}
 
@@ -141,3 +142,39 @@ def test_a_worker_that_is_refused_for_the_sake_of_another_of_its_pod_group_is_to
     gang = reduce_pod(msgspec.convert(pod, WirePod))[2].gang
     assert gang is not None
     assert (gang.unschedulable, gang.for_its_group, gang.priority_class) == (True, for_its_group, "urgent")
+
+
+@pytest.mark.parametrize(
+    ("phase", "meta", "ended"),
+    [
+        ("Running", {}, False),
+        ("Failed", {}, True),
+        ("Running", {"deletionTimestamp": "2026-11-26T10:00:00Z"}, True),
+    ],
+    ids=["it is started again", "it is not", "it is leaving"],
+)
+def test_a_worker_whose_container_has_ended_has_its_gpus_until_it_has(phase, meta, ended):
+    labels = {"stint.dev/trainingjob": "unet", "batch.kubernetes.io/job-name": "unet"}
+    annotations = {"batch.kubernetes.io/job-completion-index": "0"}
+    over = {"terminated": {"startedAt": "2026-11-26T09:00:00Z", "finishedAt": "2026-11-26T09:30:00Z"}}
+    body = {
+        "metadata": {"name": "p", "uid": "u", "labels": labels, "annotations": annotations, **meta},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": phase, "containerStatuses": [{"state": over}]},
+    }
+    gang = reduce_pod(msgspec.convert(body, WirePod))[2].gang
+    assert gang is not None
+    assert (gang.times.end is not None) is ended
+
+
+def test_pods_of_a_jobset_are_one_gang_though_several_jobs_make_them():
+    def run(job: str, attempt: str) -> str:
+        labels = {"jobset.sigs.k8s.io/jobset-name": "big", "jobset.sigs.k8s.io/restart-attempt": attempt}
+        gang = let_go(job, 0, labels=labels, owner=("Job", job)).gang
+        assert gang is not None
+        return gang.run
+
+    assert run("big-a-0", "0") == run("big-b-0", "0") != run("big-a-0", "1")
+    alone = let_go("p", 0, owner=("Job", "train")).gang
+    assert alone is not None
+    assert alone.run == "uid-train"

@@ -131,3 +131,21 @@ def test_what_cannot_be_read_is_named_with_its_line_and_what_to_do(text, told):
     with pytest.raises(InvalidInputError) as error:
         the_bill(text)
     assert told in str(error.value)
+
+
+def test_a_machine_is_named_by_a_whole_word():
+    """A node without an instance type goes by its GPU model."""
+    day = a_day(nodes("own", 1.0, 1.0), offerings=("own/T4/-/on-demand",))
+    bill = the_bill(FOCUS.replace("p5.48xlarge", "t4g.large") + FOCUS.splitlines()[1].replace("p5.48xlarge", "T4"), day)
+    assert (bill.others, [c.pool for c in bill.charges]) == (1, ["own"])
+
+
+def test_what_takes_dollars_back_gives_no_hours():
+    back = CUR.splitlines()[1].replace("2400.00", "-3000.00") + "\n"
+    (drift,) = all_drifts(the_bill(CUR + back), a_day(nodes("h100", 2400.0, 24.0)))
+    assert (drift.billed_usd, drift.billed_hours, drift.ratio) == (-600.0, 24.0, 5.0)
+
+
+def test_a_first_line_that_is_too_long_is_no_reason_to_break():
+    with pytest.raises(InvalidInputError, match="no export that is known"):
+        the_bill("a,b\n1,2,3\n")

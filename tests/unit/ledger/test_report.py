@@ -115,6 +115,10 @@ class TestCommands:
         assert lines[4][:4] == [NOBODY, "30.00", "30.00", "0.0"]
         assert lines[5][:3] == ["TOTAL", "3", "109.00"]
 
+    def test_report_of_the_operators_own_namespace_blames_nobody_for_what_others_had(self, capsys, kept):
+        told = self.run(capsys, "report", "-f", kept, "--from", FIRST, "--to", LAST, "-n", "stint-system", "-o", "json")
+        assert json.loads(told)["total"]["usd"] == 0.0
+
     def test_report_for_machines(self, capsys, kept):
         options = ("report", "-f", kept, "--from", FIRST, "--to", LAST, "-o")
         told = json.loads(self.run(capsys, *options, "json"))
@@ -164,6 +168,9 @@ class TestCommands:
         assert main(["reconcile", str(bill), "-f", str(days)]) == 2
         assert "are of no export that is known" in capsys.readouterr().err
         assert main(["reconcile", str(tmp_path / "none.csv"), "-f", str(days)]) == 1
+        bill.write_text("BilledCost,BillingCurrency,ChargePeriodStart,Tags\n1,USD,2026-11-26," + "x" * 200_000)
+        assert main(["reconcile", str(bill), "-f", str(days)]) == 1
+        assert "it must be CSV" in capsys.readouterr().err
 
 
 def test_top_shows_what_runs_what_is_free_and_what_is_not_measured():
