@@ -190,7 +190,7 @@ class Bookkeeper:
             last = max((a for a in same if a.uid != newer), key=lambda a: a.created, default=None)
             return last.uid if last is not None else None
 
-        self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod)
+        self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod, now=now)
         self.nodetimes.look(caches.nodes, nodes, of_node, now=now)
 
     def _account(self, seen: Seen) -> Account:

@@ -196,13 +196,15 @@ class Daybooks:
             for offering, since, rates in self.books.timeline.steps(midnight)
             if day_of(since) <= day
         ]
-        prices = sorted(steps, key=lambda step: step.since)[-MOST_STEPS:]
         through = self._through if day == today else min(self._through, midnight + timedelta(days=1))
 
         def with_nodes(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
             first, *rest = specs or (DaySpec(day=day),)
             if first.through is not None and first.through > through:
                 return specs  # somebody else knows more
+            # What is no more is not known after a start; bills name it all the same.
+            lost = [step for step in first.prices if not self.books.timeline.know(OfferingId(step.offering))]
+            prices = sorted([*lost, *steps], key=lambda step: step.since)[-MOST_STEPS:]
             return msgspec.structs.replace(first, nodes=nodes, prices=prices, through=through), *rest
 
         if not await self._store(key, with_nodes) and day == today:

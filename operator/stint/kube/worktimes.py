@@ -26,6 +26,7 @@ class Worktimes:
     """The spans of all jobs, by the uid of their TrainingJob. Spans of pods that are gone are kept until `settle`."""
 
     of: Callable[[datetime], datetime]  # from the wall's clock to the one that decisions go by
+    _now: datetime | None = None  # when we look, by the clock that decisions go by
     _entries: dict[str, _Entry] = field(default_factory=dict)
     _spans: dict[str, dict[str, Span]] = field(default_factory=dict)  # by owner, then by pod
 
@@ -36,6 +37,7 @@ class Worktimes:
         *,
         owner: Callable[[GangPod], str | None],
         offering: Callable[[str, GangPod], Offering | None],
+        now: datetime,
     ) -> None:
         """Take in how pods are now, and which have gone since the last look.
 
@@ -43,7 +45,9 @@ class Worktimes:
             gone: pods as they were in the end, and when we were told of that on the wall's clock.
             owner: whose worker a pod is, by uid; None: nobody's that we know.
             offering: of a node, by its name; None: nothing is known of it.
+            now: what a node's clock says to be later than that is not believed of an end.
         """
+        self._now = now
         for pod in pods:
             if pod.gang is not None and pod.node:
                 entry = self._entries.get(pod.uid)
@@ -83,11 +87,14 @@ class Worktimes:
             end = times.leaving or times.works or times.bound or gang.created
         elif end is None:
             end = gone  # it went without a word of its containers' end, as with a node that is lost
+        over = self.of(end) if end else None
+        if over is not None and self._now is not None and over > self._now:
+            over = span.end or self._now
         return replace(
             span,
             works=works,
             leaving=span.leaving or (self.of(times.leaving) if times.leaving else None),
-            end=max(self.of(end), span.start) if end else None,
+            end=max(over, span.start) if over else None,
             finished=pod.phase == "Succeeded",
         )
 

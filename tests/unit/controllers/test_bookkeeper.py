@@ -230,6 +230,19 @@ class TestPods:
             books.books.gone(pod, NOW + 5 * HOUR)
         assert (spent.usd, books.look(NOW + 5 * HOUR)[UNET].usd) == (0.0, 0.0)
 
+    def test_one_on_a_node_whose_clock_is_ahead_costs_until_its_end_was_told(self):
+        books = Books()
+        books.look(NOW + HOUR, two(NOW, NOW))
+        pods = two(NOW, NOW, end=NOW + 7 * HOUR, phase="Failed")
+        for hours in (2, 3):
+            told = [msgspec.structs.replace(pod) for pod in pods]
+            spent = books.look(NOW + hours * HOUR, told)[UNET]
+        assert spent.usd == pytest.approx(20.0)
+        again = [worker(i, bound=NOW + 3 * HOUR, works=NOW + 3 * HOUR) for i in range(2)]
+        for i, pod in enumerate(again):
+            again[i] = msgspec.structs.replace(pod, uid=f"again-{i}")
+        assert books.look(NOW + 4 * HOUR, [*pods, *again])[UNET].usd == pytest.approx(30.0)
+
     def test_a_standby_does_not_remember_for_ever_what_has_gone(self):
         books = Books().books
         for day in range(30):

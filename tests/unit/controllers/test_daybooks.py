@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hack.bench.bookings import MemoryApi
-from stint.api.ledger import Components, DaySpec, Ledger, Line, NodeRow, Row, Uses
+from stint.api.ledger import Components, DaySpec, Ledger, Line, NodeRow, PriceStep, Row, Uses
 from stint.controllers.bookkeeper import EPOCH, Account, Bookkeeper
 from stint.controllers.daybooks import Daybooks
 from stint.feeds import bundled
@@ -278,6 +278,21 @@ class TestNodes:
         assert (row.node_seconds, row.gpu_seconds) == (3 * 3600, 8 * 3 * 3600)
         assert row.usd == pytest.approx(3 * price.value)
         assert [step.usd_per_node_hour for step in day.prices] == [price.value]
+
+    async def test_prices_of_nodes_that_are_no_more_stay_after_a_restart(self):
+        fix = Fixture()
+        step = PriceStep(offering="old/p5.48xlarge/us-east-1a/spot", since=NOW - HOUR, usd_per_node_hour=40.0)
+        body = {
+            "metadata": {"name": DAY, "namespace": "stint-system"},
+            "spec": msgspec.to_builtins(DaySpec(day=DAY, prices=[step], through=NOW)),
+        }
+        await fix.api.create("/apis/stint.dev/v1alpha1/namespaces/stint-system/dailyspends", body)
+        self.look(Fixture(), NOW + HOUR)
+        await fix.days.begin(self.seen)
+        self.look(fix, NOW + HOUR)
+        await fix.days.write(NOW + HOUR)
+        (day,) = fix.api.days()
+        assert (day.prices[0], len(day.prices), len(day.nodes)) == (step, 2, 1)
 
     async def test_they_cost_also_while_nobody_was_there_for_days(self):
         api = MemoryApi()
