@@ -385,10 +385,12 @@ class MemoryApi(Api):
         """A conflict where it is another version."""
         return self._keep(path, body, body["metadata"]["resourceVersion"])
 
-    async def pages(self, _path: str) -> AsyncIterator[Page]:
-        """One page of all."""
+    async def pages(self, _path: str, *, limit: int = 500) -> AsyncIterator[Page]:
+        """All that there is."""
         items = [msgspec.Raw(msgspec.json.encode(o)) for o in self.objects.values()]
-        yield Page(metadata=ListMeta(), items=items)
+        for i in range(0, len(items), limit):
+            rest = "more" if i + limit < len(items) else ""
+            yield Page(metadata=ListMeta(continue_=rest), items=items[i : i + limit])
 
     async def delete(self, path: str, **_: Any) -> bool:
         """False where it is gone already."""

@@ -38,7 +38,7 @@ def test_a_gang_is_placed_whole_runs_and_ends_with_dollars_in_its_status(world):
     assert "USD/h" in world.events()["Placed"]
     assert "USD to finish" in world.events()["Placed"]
     for pod in pods:
-        world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
+        world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=2s")
     world.until("Succeeded")
     done = world.paid()
     assert done["spentUsd"] == done["estimatedUsd"]

@@ -77,7 +77,7 @@ def test_a_job_that_is_labelled_is_priced_placed_runs_and_ends(steered: World):
     ]
     assert nodes_of(steered) == {node}
     for pod in pods:
-        steered.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=100ms")
+        steered.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=2s")
     steered.until("Succeeded", "job-train")
     assert steered.paid("job-train")["spentExactly"] > 0
     steered.kubectl("delete", "job", "train")

@@ -12,7 +12,14 @@ from stint.api.schema import doc
 
 USES = ("startup", "held", "useful", "idle", "rework")
 COMPONENTS = ("hardware", "energy", "licence", "labour", "storage")  # what runs up by the hour
-FIGURES = ("energy_kwh", "carbon_g", "measured_gpu_seconds", "unpriced_gpu_seconds", "baseline_usd")  # of a line
+FIGURES = (
+    "energy_kwh",
+    "carbon_g",
+    "unrated_kwh",
+    "measured_gpu_seconds",
+    "unpriced_gpu_seconds",
+    "baseline_usd",
+)  # of a line
 _DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 
 
@@ -65,6 +72,7 @@ class Line(Camel, kw_only=True):
     )
     energy_kwh: Annotated[float, doc("At the meter.")] = 0.0
     carbon_g: Annotated[float, doc("CO2-equivalent in grams.")] = 0.0
+    unrated_kwh: Annotated[float, doc("Of these, what no carbon intensity is known of: it emits nothing here.")] = 0.0
     measured_gpu_seconds: Annotated[float, doc("GPU-seconds of which it was measured whether they were idle.")] = 0.0
     unpriced_gpu_seconds: Annotated[float, doc("GPU-seconds without a known price: they cost nothing here.")] = 0.0
 

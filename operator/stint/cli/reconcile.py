@@ -25,8 +25,8 @@ def add_parser(verbs: Any) -> None:
     """Its command line."""
     verb = verbs.add_parser("reconcile", help="compare a provider's bill with what was booked, by pool and day")
     verb.add_argument("bill", type=Path, help="CSV: FOCUS, AWS CUR, Google Cloud billing export or Azure cost export")
-    verb.add_argument("--from", dest="first", type=date.fromisoformat, default=date.min, help="first day")
-    verb.add_argument("--to", dest="last", type=date.fromisoformat, default=date.max, help="last day, inclusive")
+    verb.add_argument("--from", dest="first", type=date.fromisoformat, help="first day (default: the bill's)")
+    verb.add_argument("--to", dest="last", type=date.fromisoformat, help="last day, inclusive (default: the bill's)")
     verb.add_argument(
         "--usd-per", type=_rate, action="append", default=[], metavar="EUR=1.08", help="for a bill in another currency"
     )
@@ -57,7 +57,10 @@ def reconcile(options: argparse.Namespace) -> int:
         bill = read(rows, days, machines=machines, usd_per=rates, name=str(options.bill))
     except csv.Error as error:
         raise StintError(f"{options.bill} line {rows.line_num}: {error}; it must be CSV") from error
-    found = drifts(bill, days, first=options.first, last=options.last)
+    billed = [date.fromisoformat(charge.day) for charge in bill.charges]
+    first = options.first or min(billed, default=date.min)  # what comes before or after may be on another bill
+    last = options.last or max(billed, default=date.max)
+    found = drifts(bill, days, first=first, last=last)
     proposed = corrections(bill, found)
     if options.output == "json":
         _json(bill, found, proposed)

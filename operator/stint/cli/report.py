@@ -18,6 +18,7 @@ from rich.console import Console
 
 from stint.api.ledger import DailySpend, DaySpec
 from stint.cli import tables
+from stint.controllers.daybooks import PAGE
 from stint.errors import StintError
 from stint.kube.client import Api, ApiError, connect
 from stint.ledger.report import FOCUS, KEYS, NOBODY, Entry, Group, Report, entries, focus_rows, report
@@ -103,7 +104,7 @@ async def from_cluster(kubeconfig: Path | None, namespace: str | None) -> list[t
     found: list[tuple[str, DaySpec]] = []
     async with Api(connect(kubeconfig)) as api:
         try:
-            async for part in api.pages(f"/apis/stint.dev/v1alpha1/{where}dailyspends"):
+            async for part in api.pages(f"/apis/stint.dev/v1alpha1/{where}dailyspends", limit=PAGE):
                 read = [msgspec.json.decode(item, type=DailySpend) for item in part.items]
                 found += [(d.metadata.namespace, d.spec) for d in read]
         except ApiError as error:

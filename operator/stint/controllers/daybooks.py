@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 API = "stint.dev/v1alpha1"
 EVERY_S = 60.0  # an object of this many rows, or fewer, is written at the most so often; a larger one less often
 EVERY_ROWS = 1000
+PAGE = 50  # of them in an answer to a list: they may be large
 HURRY = 6.0  # so many times as often where a job has ended
 KEEP_DAYS = 62
 LAST_DAYS = timedelta(days=1)  # so long a past day stays in statuses
@@ -304,7 +305,7 @@ class Daybooks:
         oldest = (today - timedelta(days=self.keep_days)).isoformat()
         old: list[DailySpend] = []
         try:
-            async for page in self.api.pages(f"/apis/{API}/dailyspends"):
+            async for page in self.api.pages(f"/apis/{API}/dailyspends", limit=PAGE):
                 old += [d for d in _readable(page.items) if d.spec.day < oldest]
         except ApiError as error:
             if error.status not in (403, 404):

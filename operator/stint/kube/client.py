@@ -302,9 +302,9 @@ class Api:
         """A decoded object or list."""
         return msgspec.json.decode(await self.raw("GET", path, params=params))
 
-    async def pages(self, path: str) -> AsyncIterator[Page]:
-        """A list, page by page."""
-        params = {"limit": str(_OWN_PAGE)}
+    async def pages(self, path: str, *, limit: int = _OWN_PAGE) -> AsyncIterator[Page]:
+        """A list, page by page of so many objects at the most."""
+        params = {"limit": str(limit)}
         while True:
             page = _PAGES.decode(await self.raw("GET", path, params=params))
             yield page

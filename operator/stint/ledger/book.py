@@ -72,6 +72,7 @@ class _Sum:
     components: list[float] = field(default_factory=lambda: [0.0] * len(COMPONENTS))
     kwh: float = 0.0
     grams: float = 0.0
+    unrated: float = 0.0
     measured: float = 0.0
     unpriced: float = 0.0
 
@@ -228,7 +229,8 @@ def _add(sums: dict[Place, _Sum], group: _Group, a: datetime, b: datetime, *, te
             total.gpu_seconds[use] += part * gpu_seconds
             total.usd[use] += part * sum(parts)
         total.kwh += kwh
-        total.grams += kwh * rates.g_per_kwh
+        total.grams += kwh * (rates.g_per_kwh or 0.0)
+        total.unrated += kwh if rates.g_per_kwh is None else 0.0
         total.measured += gpu_seconds if working and terms.idle_share is not None else 0.0
         total.unpriced += gpu_seconds if rates.usd_per_hour is None else 0.0
 
@@ -245,6 +247,7 @@ def _plus(line: Line | None, place: Place, more: _Sum) -> Line:
         ),
         energy_kwh=old.energy_kwh + more.kwh,
         carbon_g=old.carbon_g + more.grams,
+        unrated_kwh=old.unrated_kwh + more.unrated,
         measured_gpu_seconds=old.measured_gpu_seconds + more.measured,
         unpriced_gpu_seconds=old.unpriced_gpu_seconds + more.unpriced,
     )

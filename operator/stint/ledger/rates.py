@@ -26,7 +26,7 @@ class Rates:
     host_watts: float = 0.0  # the host's part of them
     pue: float = 1.0
     usd_per_kwh: float = 0.0  # 0: the price contains it
-    g_per_kwh: float = 0.0
+    g_per_kwh: float | None = None  # None: nobody knows
     usd_per_storage_gb_month: float = 0.0
 
 
@@ -46,7 +46,7 @@ def rates_of(offering: Offering, host_watts_per_gpu: float) -> Rates:
         host_watts=min(watts, gpus * host_watts_per_gpu),
         pue=_known(offering.pue, 1.0),
         usd_per_kwh=_known(offering.usd_per_kwh),
-        g_per_kwh=_known(offering.g_co2_per_kwh),
+        g_per_kwh=_known(offering.g_co2_per_kwh) if offering.g_co2_per_kwh is not None else None,
         usd_per_storage_gb_month=_known(offering.usd_per_storage_gb_month),
     )
 

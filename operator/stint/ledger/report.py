@@ -80,6 +80,7 @@ class Group:
             "measuredGpuHours": line.measured_gpu_seconds / SECONDS_PER_HOUR if line else 0.0,
             "unpricedGpuHours": line.unpriced_gpu_seconds / SECONDS_PER_HOUR if line else 0.0,
             "energyKwh": line.energy_kwh if line else 0.0,
+            "unratedKwh": line.unrated_kwh if line else 0.0,
             "carbonKg": line.carbon_g / 1000 if line else 0.0,
             "baselineUsd": line.baseline_usd if line else 0.0,
         }
@@ -153,6 +154,11 @@ def report(found: Sequence[Entry], by: str, *, first: date, last: date) -> Repor
     if total.line is not None and total.line.unpriced_gpu_seconds > 0:
         hours = total.line.unpriced_gpu_seconds / SECONDS_PER_HOUR
         notes.append(f"{hours:.1f} GPU-hours have no price and count as 0; give one in a PriceBook")
+    if total.line is not None and total.line.unrated_kwh > 0:
+        notes.append(
+            f"{total.line.unrated_kwh:,.1f} of the kWh are of places whose carbon intensity nobody gives, and emit "
+            "nothing here; give it in a PriceBook"
+        )
     if found and all(e.job for e in found):
         notes.append("what nobody had is not known: no DailySpend of the operator's own namespace was read")
     return Report(by=by, first=first, last=last, groups=tuple(groups), total=total, notes=tuple(notes))

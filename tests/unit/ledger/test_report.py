@@ -82,6 +82,15 @@ def test_what_nobody_had_is_never_less_than_nothing_and_is_missed_where_it_is_no
         report([], "colour", first=FIRST, last=LAST)
 
 
+def test_what_is_not_known_is_said():
+    row = a_row("a", 10.0)
+    line = msgspec.structs.replace(row.line, unrated_kwh=1.5, unpriced_gpu_seconds=7200.0)
+    day = a_day(msgspec.structs.replace(row, line=line), nodes=20.0)
+    notes = report(entries([("n", day)], first=FIRST, last=LAST), "team", first=FIRST, last=LAST).notes
+    assert notes[0].startswith("2.0 GPU-hours have no price and count as 0")
+    assert notes[1].startswith("1.5 of the kWh are of places whose carbon intensity nobody gives")
+
+
 def test_csv_has_a_row_for_each_line_under_names_that_finops_tools_know():
     rows = list(focus_rows(entries(DAYS, first=FIRST, last=LAST)))
     assert all(tuple(row) == FOCUS for row in rows)
@@ -152,7 +161,8 @@ class TestCommands:
         }
         days, bill = tmp_path / "days.json", tmp_path / "bill.csv"
         meta = {"name": "2026-11-26", "namespace": "stint-system"}
-        days.write_text(json.dumps({"items": [{"metadata": meta, "spec": spec}]}))
+        later = {**spec, "day": "2026-11-27", "prices": []}  # is on the next bill
+        days.write_text(json.dumps({"items": [{"metadata": meta, "spec": spec}, {"metadata": meta, "spec": later}]}))
         bill.write_text(
             "BilledCost,BillingCurrency,ChargePeriodStart,ConsumedQuantity,ChargeDescription\n"
             "2400,USD,2026-11-26T00:00:00Z,24,p5.48xlarge\n"
