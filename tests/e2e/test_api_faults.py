@@ -216,7 +216,7 @@ def test_news_told_twice_and_old_news_after_new_change_nothing(stage: Stage, cor
     corner.apply(corner.job("deleted", workers=2, gpus=1))
     corner.until("Running", "deleted")
     corner.kubectl("delete", "tj", "deleted")
-    eventually(lambda: corner.pods("deleted") == [], what="its pods to go")
+    eventually(lambda: corner.pods("deleted") == [], timeout=90, what="its pods to go")
     corner.apply(corner.job("whole-node", workers=1, gpus=8))
     corner.until("Running", "whole-node")
 
@@ -256,7 +256,7 @@ def test_etcd_that_has_forgotten_where_we_were_is_listed_again(stage: Stage, cor
     stage.gateway.cut_watches()
     eventually(lambda: away, what="watches to be turned away")
     corner.kubectl("delete", "tj", "before")  # its end is news that nobody will ever hear
-    eventually(lambda: corner.pods("before") == [], what="its pods to go")
+    eventually(lambda: corner.pods("before") == [], timeout=90, what="its pods to go")
     stage.provider.restart_api_server(stage.provider.compact)
     stage.gateway.meddle, stage.gateway.rewrite = see_expired, see_expired_in_stream
     corner.apply(corner.job("after", workers=1, gpus=8))

@@ -275,7 +275,7 @@ class TestPeople:
         world.until(phase)
         world.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"spec":{"suspend":true}}')
         world.until("Suspended")
-        eventually(lambda: world.pods() == [], what="its pods to go")
+        eventually(lambda: world.pods() == [], timeout=90, what="its pods to go")
 
     def test_a_job_that_has_ended_stays_ended_when_it_is_suspended(self, world):
         world.node("a")

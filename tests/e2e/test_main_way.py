@@ -109,7 +109,7 @@ def test_suspending_gives_the_nodes_back_and_resuming_takes_them_again(world):
     world.until("Running")
     world.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     world.until("Suspended")
-    eventually(lambda: world.pods() == [], what="the pods to go")
+    eventually(lambda: world.pods() == [], timeout=90, what="the pods to go")
     world.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"spec":{"suspend":false}}')
     world.until("Running")
 
@@ -157,7 +157,7 @@ def test_a_gang_that_does_not_start_in_time_is_taken_back_whole(world):
     back = world.until("Queued", reason="DidNotStart")
     assert "0 of 2 workers ran" in back["message"]
     assert back["rollbacks"] == 1
-    eventually(lambda: world.pods() == [], what="the pods to go")
+    eventually(lambda: world.pods() == [], timeout=90, what="the pods to go")
 
 
 def test_a_quota_that_refuses_the_pods_is_told_and_half_a_gang_is_not_released(world):

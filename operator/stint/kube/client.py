@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import yaml
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection as Wire
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
@@ -174,11 +175,23 @@ def _fenced_by(may_write: Callable[[], bool]) -> type[aiohttp.ClientRequest]:
     """Requests that ask before they are sent."""
 
     class Fenced(aiohttp.ClientRequest):
+        def _not_sent(self) -> FencedError:
+            return FencedError(f"{self.method} {self.url.path} was not sent: leadership is not certain")
+
         async def send(self, conn: Wire) -> aiohttp.ClientResponse:
             # As late as can be: what has waited for its turn, or for a connection, may have waited too long.
             if not may_write():
-                raise FencedError(f"{self.method} {self.url.path} was not sent: leadership is not certain")
+                raise self._not_sent()
             return await super().send(conn)
+
+        async def write_bytes(
+            self, writer: AbstractStreamWriter, conn: Wire, content_length: int | None = None
+        ) -> None:
+            # Head and body go out together, in a task of their own: in between a process may have been stopped.
+            if may_write() or conn.protocol is None:
+                await super().write_bytes(writer, conn, content_length)
+            else:
+                conn.protocol.set_exception(self._not_sent())
 
     return Fenced
 

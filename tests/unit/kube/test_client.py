@@ -60,8 +60,13 @@ def test_a_kubeconfig_that_cannot_be_read_says_so_in_one_line(tmp_path: Path, te
         connect(file)
 
 
-async def test_leadership_that_ends_while_a_connection_is_made_ends_the_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [(aiohttp.TCPConnector, "connect"), (aiohttp.ClientRequest, "send")],
+    ids=["a connection is made", "it is about to go out"],
+)
+async def test_leadership_that_ends_while_a_write_is_on_its_way_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: type, step: str
 ):
     """A process that was asleep in between sends nothing when it wakes up; what needs no leader is sent."""
     asked, leads = [], True
@@ -74,15 +79,16 @@ async def test_leadership_that_ends_while_a_connection_is_made_ends_the_write(
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    connect_as_ever = aiohttp.TCPConnector.connect
+    as_ever = getattr(where, step)
 
-    async def sleep_then_connect(*args: Any, **options: Any) -> Any:
+    async def fall_asleep(*args: Any, **options: Any) -> Any:
         nonlocal leads
-        made = await connect_as_ever(*args, **options)
+        leads = leads and step == "connect"
+        made = await as_ever(*args, **options)
         leads = False
         return made
 
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", sleep_then_connect)
+    monkeypatch.setattr(where, step, fall_asleep)
     file = tmp_path / "kubeconfig"
     file.write_text(KUBECONFIG.replace("https://127.0.0.1:6443", "http://{}:{}".format(*runner.addresses[0])))
     async with Api(connect(file)) as api:
