@@ -61,9 +61,9 @@ def present_rights(cluster: Cluster) -> Iterator[None]:
     """For the second release: the present program needs more than the previous chart grants, which its own did not."""
     chart = str(ROOT / "charts" / "stint")
     rendered = yaml.safe_load_all(cluster.helm("template", SECOND, chart, "--show-only", "templates/rbac.yaml"))
-    (rules,) = (
-        o["rules"] for o in rendered if o["kind"] == "ClusterRole" and o["metadata"]["name"] == f"{SECOND}-stint"
-    )
+    roles = [o for o in rendered if o["kind"] in ("ClusterRole", "Role") and o["metadata"]["name"] == f"{SECOND}-stint"]
+    assert {o["kind"] for o in roles} == {"ClusterRole", "Role"}
+    rules = [rule for o in roles for rule in o["rules"]]
     rbac, name = "rbac.authorization.k8s.io", f"{SECOND}-present"
     role = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}
     binding = {
