@@ -160,7 +160,7 @@ on the same fleet; they pay for interruptions as expected, Stint for the one tha
 
 Try next:  make up                                     the same by hand, in your own time
            kubectl apply -f hack/samples/first.yaml    then: kubectl get tj -w; stint explain ct-scan-unet
-           stint prices --gpu H100                     what things cost, from where, as of when""")
+           stint prices --catalogue --gpu H100         what things cost, from where, as of when""")
     return 0 if len(done) == len(jobs) else 1
 
 
