@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
-from stint.model.figure import Figure
+from stint.model.cluster import Node
+from stint.model.figure import value_of
 from stint.model.job import JobId
 from stint.model.plan import Resize
 from stint.placement.capacity import Capacity
@@ -83,7 +84,7 @@ def _grow(
     resizes = []
     for o, nodes in sorted(new.items()):
         seller, have = problem.offerings[o], _count(problem, o)
-        price = _usd(seller.price_of_new)
+        price = value_of(seller.price_of_new, 0.0)
         verb = "would let" if advise_only else "for"
         tail = "start" if advise_only else "to start"
         resizes.append(
@@ -119,7 +120,7 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
     for o, nodes in sorted(going.items()):
         offering, have = problem.offerings[o], _count(problem, o)
         pool = problem.pools[problem.pool_of_offering[o]]
-        saved = _usd(offering.usd_per_node_hour) * len(nodes)
+        saved = value_of(offering.usd_per_node_hour, 0.0) * len(nodes)
         minutes = pool.give_back_after_seconds / 60
         resizes.append(
             Resize(
@@ -135,7 +136,3 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
             )
         )
     return resizes
-
-
-def _usd(price: Figure | None) -> float:
-    return price.value if price is not None and price.usable else 0.0

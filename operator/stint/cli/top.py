@@ -17,9 +17,10 @@ from rich.text import Text
 from stint.api.trainingjob import Status
 from stint.cli import tables
 from stint.cli.sources import look
+from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.kube.observe import Observation, Seen
-from stint.ledger.book import SECONDS_PER_HOUR
 from stint.ledger.days import whole
+from stint.model.figure import value_of
 from stint.model.job import Phase
 
 _AGAIN_S = 5.0
@@ -73,7 +74,7 @@ def moment(observation: Observation, namespace: str | None = None) -> dict[str, 
             (o.pool, o.gpu_model, o.capacity_type.value),
             {"nodes": 0, "gpus": 0.0, "free": 0.0, "usdPerHour": 0.0, "freeUsdPerHour": 0.0, "priced": True},
         )
-        price = o.billed_price.value if o.billed_price is not None and o.billed_price.usable else 0.0
+        price = value_of(o.billed_price, 0.0)
         free = max(0, node.allocatable.gpus - node.used.gpus)
         pool["nodes"] += 1
         pool["gpus"] += o.whole_gpus(node.allocatable.gpus)

@@ -21,14 +21,16 @@ from stint.api.trainingjob import Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
+from stint.kube.inventory import Inventory
 from stint.kube.observe import Caches, Observation, Seen, Spending
 from stint.kube.records import GangPod, NodeRecord, PodRecord
 from stint.kube.worktimes import NodeTimes, Worktimes
 from stint.ledger.baseline import baseline
 from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
 from stint.ledger.days import less, resume, whole
-from stint.ledger.rates import Timeline, rates_of
+from stint.ledger.rates import Rates, Timeline, rates_of
 from stint.model.cluster import Utilisation
+from stint.model.figure import value_of
 from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
@@ -43,7 +45,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SETTLE_AFTER_S = 2.0  # times that the API server tells are whole seconds, and take a moment to arrive
 CLOCKS_APART = timedelta(seconds=30)  # from then on it is told
 _KEEP_GONE = timedelta(days=1)
-_ENDED = frozenset(p.value for p in ENDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +116,8 @@ class Bookkeeper:
             known_until: on the deciding clock; everything that happened until then has been told.
         """
         now, inventory = observation.situation.now, observation.inventory
-        host_watts = self.catalogue.assumptions.host_watts_per_gpu.value
         self._offerings.update(inventory.offerings)
-        rates = {i: rates_of(o, host_watts) for i, o in inventory.offerings.items()}
-        self.new_prices |= self.timeline.learn(rates, now)
+        self.new_prices |= self.timeline.learn(self.rates(inventory), now)
         resources = {s.resource.metadata.uid: s for s in observation.seen.values()}
         self._look(observation, caches, now)
         self._done &= resources.keys()
@@ -152,6 +151,11 @@ class Bookkeeper:
                 self.accounts[uid] = replace(account, open=still)
         self.worktimes.settle(self._told(resources))
         return found
+
+    def rates(self, inventory: Inventory) -> dict[OfferingId, Rates]:
+        """Of every offering, as it is now."""
+        host_watts = self.catalogue.assumptions.host_watts_per_gpu.value
+        return {i: rates_of(o, host_watts) for i, o in inventory.offerings.items()}
 
     def _told(self, resources: Mapping[str, Seen]) -> dict[str, datetime]:
         """Until when each job's status, or what is left of a job that was deleted, speaks for itself."""
@@ -228,7 +232,6 @@ class Bookkeeper:
             return account.terms
         rates = observation.situation.rates
         licences = (rates.licence_usd_per_gpu_hour.get(name) for name in job.licences)
-        labour = rates.labour_usd_per_job_hour
         gpus = job.per_worker.gpus * len(plan.nodes)
         idle = usage.idle_gpus if usage is not None and usage.gpus == gpus else None  # of a part is not of the whole
         owed = account.ledger.rework_units > 0
@@ -237,8 +240,8 @@ class Bookkeeper:
             units_per_second=units_per_hour(job, plan.gpu_model, len(plan.nodes)) / SECONDS_PER_HOUR if owed else 0.0,
             idle_share=min(1.0, idle / gpus) if idle is not None and gpus else None,
             gpu_watts=usage.watts if usage is not None else None,
-            licence_usd_per_gpu_hour=sum(f.value for f in licences if f is not None and f.usable),
-            labour_usd_per_hour=labour.value if labour is not None and labour.usable else 0.0,
+            licence_usd_per_gpu_hour=sum(value_of(f, 0.0) for f in licences),
+            labour_usd_per_hour=value_of(rates.labour_usd_per_job_hour, 0.0),
             scratch_gib=job.data.scratch_gib,
         )
 
@@ -301,7 +304,7 @@ class Bookkeeper:
 
     def _close(self, account: Account, seen: Seen) -> Account:
         """After the end of a job, and of all that its workers did, nothing more will come."""
-        if seen.resource.status.phase not in _ENDED and (seen.phase is None or seen.phase not in ENDED):
+        if seen.resource.status.phase not in ENDED and (seen.phase is None or seen.phase not in ENDED):
             return account
         if any(s.end is None or s.end > account.through for s in self.worktimes.spans(account.uid)):
             return account
@@ -330,7 +333,7 @@ def _forget_old(gone: deque[tuple[RecordT, datetime]], now: datetime) -> None:
 
 
 def _closed(resource: TrainingJob) -> bool:
-    return resource.status.phase in _ENDED and resource.status.ledger.closed
+    return resource.status.phase in ENDED and resource.status.ledger.closed
 
 
 def _as_written(status: Status) -> Ledger:

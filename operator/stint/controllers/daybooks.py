@@ -19,9 +19,8 @@ from stint.api.ledger import DailySpend, DaySpec, Line, NodeRow, PriceStep, Row
 from stint.controllers.bookkeeper import EPOCH, Account, Bookkeeper
 from stint.kube.client import Api, ApiError
 from stint.kube.observe import Observation
-from stint.ledger.book import day_of
+from stint.ledger.book import day_of, midnight
 from stint.ledger.days import NodePlace, book_nodes, fold, merge, rows_of
-from stint.ledger.rates import rates_of
 from stint.model.offering import OfferingId
 
 log = logging.getLogger(__name__)
@@ -81,8 +80,7 @@ class Daybooks:
         self._known.clear()
         self._nodes, self._through = {}, None
         now = observation.situation.now
-        host_watts = self.books.catalogue.assumptions.host_watts_per_gpu.value
-        like = {i: rates_of(o, host_watts) for i, o in observation.inventory.offerings.items()}
+        like = self.books.rates(observation.inventory)
         for age in range(max(2, self.keep_days)):
             day = day_of(now - timedelta(days=age))
             for known in await self._load((self.namespace, day)):
@@ -189,15 +187,15 @@ class Daybooks:
         if day == today:
             self.books.new_prices = False
         nodes = [row for place, row in sorted(self._nodes.items()) if place[0] == day]
-        midnight = datetime.fromisoformat(f"{day}T00:00:00+00:00")
+        begins = midnight(day)
         steps = [
             PriceStep(
-                offering=offering, since=max(since, midnight), usd_per_node_hour=rates.usd_per_hour, source=rates.source
+                offering=offering, since=max(since, begins), usd_per_node_hour=rates.usd_per_hour, source=rates.source
             )
-            for offering, since, rates in self.books.timeline.steps(midnight)
+            for offering, since, rates in self.books.timeline.steps(begins)
             if day_of(since) <= day
         ]
-        through = self._through if day == today else min(self._through, midnight + timedelta(days=1))
+        through = self._through if day == today else min(self._through, begins + timedelta(days=1))
 
         def with_nodes(specs: Sequence[DaySpec]) -> Sequence[DaySpec]:
             first, *rest = specs or (DaySpec(day=day),)

@@ -13,12 +13,12 @@ from stint.api.meta import Condition, condition
 from stint.api.parse import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob
 from stint.controllers import measuring
+from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.kube.gang import GangState
 from stint.kube.manifests import PlanNote, made_from
 from stint.kube.observe import Seen
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
-from stint.ledger.book import SECONDS_PER_HOUR
 from stint.ledger.days import whole
 from stint.model.job import ENDED, STEPS, Phase
 from stint.model.market import Offering

@@ -42,7 +42,6 @@ from stint.model.situation import Rates, Settings, Situation
 ORDERED_AT = "stint.dev/ordered-at"
 BOUGHT_BY = "stint.dev/bought-by"
 _TERMINAL = ("Succeeded", "Failed")
-_ENDED = frozenset(p.value for p in ENDED)
 _BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
 _STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
 _GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
@@ -243,7 +242,7 @@ def _see(
         spending=_as_told(status),
         progress=status.progress,
     )
-    ended = Phase(status.phase) if status.phase in _ENDED else None
+    ended = Phase(status.phase) if status.phase in ENDED else None
     if ended and status.ledger.closed:
         return replace(seen, phase=ended)
     blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before

@@ -117,18 +117,12 @@ class Worktimes:
 
 
 def _begin(pod: PodRecord, gang: GangPod, offering: Offering, start: datetime) -> Span:
-    per_node, asks = offering.per_node, pod.requests
-    parts = asks.gpus + (pod.slices if offering.slices else 0)
-    ratios = [
-        need / have
-        for need, have in ((parts, per_node.gpus), (asks.cpu, per_node.cpu), (asks.memory_gib, per_node.memory_gib))
-        if need and have
-    ]
+    takes = replace(pod.requests, gpus=pod.requests.gpus + (pod.slices if offering.slices else 0))
     return Span(
         run=gang.run,
         offering=offering.id,
-        share=min(1.0, max(ratios, default=0.0)),
-        gpus=offering.whole_gpus(parts),
+        share=takes.share_of(offering.per_node),
+        gpus=offering.whole_gpus(takes.gpus),
         start=start,
     )
 

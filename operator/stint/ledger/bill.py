@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from stint.api.ledger import DaySpec
 from stint.errors import InvalidInputError, Mistake
-from stint.ledger.book import SECONDS_PER_HOUR
+from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.model.offering import CapacityType
 
 TOLERANCE = 0.02  # of the bill: less is rounding, and hours that begin and end elsewhere

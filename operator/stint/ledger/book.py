@@ -25,14 +25,15 @@ from itertools import pairwise
 import msgspec
 
 from stint.api.ledger import COMPONENTS, USES, Components, Ledger, Line, Uses
+from stint.cost.energy import WATTS_PER_KILOWATT
 from stint.cost.storage import HOURS_PER_MONTH
 from stint.cost.transfer import GB_PER_GIB
+from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.ledger.rates import Timeline
 from stint.model.offering import OfferingId
 
 _DAY = timedelta(days=1)
 _STARTUP, _HELD, _USEFUL, _IDLE, _REWORK = range(len(USES))
-WATTS_PER_KILOWATT, SECONDS_PER_HOUR = 1000.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +129,10 @@ def _cuts(spans: Iterable[Span], start: datetime, until: datetime) -> list[datet
 
 
 def _midnights(start: datetime, until: datetime) -> Iterator[datetime]:
-    midnight = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-    while midnight < until:
-        yield midnight
-        midnight += _DAY
+    following = midnight(day_of(start)) + _DAY
+    while following < until:
+        yield following
+        following += _DAY
 
 
 def cuts_at_midnight(start: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -143,6 +144,11 @@ def cuts_at_midnight(start: datetime, until: datetime) -> Iterator[tuple[datetim
 def day_of(at: datetime) -> str:
     """UTC's date, as lines have it."""
     return at.astimezone(UTC).date().isoformat()
+
+
+def midnight(day: str) -> datetime:
+    """When a day begins."""
+    return datetime.fromisoformat(f"{day}T00:00:00+00:00")
 
 
 def _ends(spans: Iterable[Span], until: datetime) -> dict[str, datetime]:

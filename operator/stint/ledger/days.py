@@ -10,7 +10,8 @@ from functools import reduce
 import msgspec
 
 from stint.api.ledger import COMPONENTS, FIGURES, USES, Components, DaySpec, Ledger, Line, NodeRow, Row, Uses
-from stint.ledger.book import SECONDS_PER_HOUR, cuts_at_midnight, day_of
+from stint.estimate.runtime import SECONDS_PER_HOUR
+from stint.ledger.book import cuts_at_midnight, day_of, midnight
 from stint.ledger.rates import Timeline
 from stint.model.offering import OfferingId
 
@@ -90,7 +91,7 @@ def resume(ledger: Ledger, through: datetime | None, rows: Sequence[Row]) -> tup
     """
     if not rows:
         return ledger, through
-    last = datetime.fromisoformat(f"{max(row.line.day for row in rows)}T00:00:00+00:00") + _DAY
+    last = midnight(max(row.line.day for row in rows)) + _DAY
     newest = min(max(row.through for row in rows), last)  # of the day after nothing may be written yet
     if through is not None and newest <= through:
         return ledger, through

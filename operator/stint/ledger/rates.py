@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from stint.model.figure import Figure
+from stint.model.figure import value_of
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
 
@@ -33,26 +32,22 @@ class Rates:
 def rates_of(offering: Offering, host_watts_per_gpu: float) -> Rates:
     """The rates of an offering as it is billed now. What cannot be reckoned with counts as not known."""
     price = offering.billed_price
-    priced = price is not None and price.usable
+    usd_per_hour = value_of(price, None)
     gpus = offering.whole_gpus(offering.per_node.gpus)
-    watts = _known(offering.watts_per_node)
+    watts = value_of(offering.watts_per_node, 0.0)
     return Rates(
         pool=offering.pool,
         gpu_model=offering.gpu_model,
         capacity_type=offering.capacity_type.value,
-        usd_per_hour=price.value if price is not None and priced else None,
-        source=price.source if price is not None and priced else "",
+        usd_per_hour=usd_per_hour,
+        source=price.source if price is not None and usd_per_hour is not None else "",
         watts=watts,
         host_watts=min(watts, gpus * host_watts_per_gpu),
-        pue=_known(offering.pue, 1.0),
-        usd_per_kwh=_known(offering.usd_per_kwh),
-        g_per_kwh=_known(offering.g_co2_per_kwh) if offering.g_co2_per_kwh is not None else None,
-        usd_per_storage_gb_month=_known(offering.usd_per_storage_gb_month),
+        pue=value_of(offering.pue, 1.0),
+        usd_per_kwh=value_of(offering.usd_per_kwh, 0.0),
+        g_per_kwh=value_of(offering.g_co2_per_kwh, None),
+        usd_per_storage_gb_month=value_of(offering.usd_per_storage_gb_month, 0.0),
     )
-
-
-def _known(figure: Figure | None, default: float = 0.0) -> float:
-    return figure.value if figure is not None and figure.usable and math.isfinite(figure.value) else default
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from stint.api.ledger import USES, Components, DaySpec, Line, Row, Uses
-from stint.ledger.book import SECONDS_PER_HOUR
+from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.ledger.days import add
 
 NOBODY = "(nobody)"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import TypeVar
 
 MOST = 1e15
+DefaultT = TypeVar("DefaultT", float, None)
 
 
 class Confidence(StrEnum):
@@ -42,3 +44,8 @@ class Figure:
     def age_days(self, today: date) -> float | None:
         """Days since `as_of`; None if that is unknown."""
         return None if self.as_of is None else float((today - self.as_of).days)
+
+
+def value_of(figure: Figure | None, default: DefaultT) -> float | DefaultT:
+    """Its value, or `default` where it is not known or cannot be reckoned with."""
+    return default if figure is None or not figure.usable else figure.value

@@ -20,6 +20,11 @@ class Resources:
         """In the order of `AXES`."""
         return (float(self.gpus), self.cpu, self.memory_gib, float(self.pods))
 
+    def share_of(self, node: Resources) -> float:
+        """The largest part of any resource of a node that this takes, at most all of it: its fair part of the price."""
+        pairs = zip(self.as_row()[:3], node.as_row()[:3], strict=True)
+        return min(1.0, max((need / have for need, have in pairs if need > 0 and have > 0), default=0.0))
+
     def __add__(self, other: Resources) -> Resources:
         return Resources(
             gpus=self.gpus + other.gpus,

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from stint.cost.finish import CostToFinish, FinishInputs, cost_to_finish
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, work_hours_left
 from stint.model.cluster import HOSTNAME, ZONE, Node
-from stint.model.figure import Figure
+from stint.model.figure import value_of
 from stint.model.job import Job
 from stint.model.market import Offering, Pool
 from stint.model.offering import CapacityType
@@ -250,10 +250,6 @@ def egress(job: Job, offering: Offering, rates: Rates) -> float | None:
     return None
 
 
-def _value(figure: Figure | None, default: float) -> float:
-    return default if figure is None or not figure.usable else figure.value
-
-
 def price_columns(
     situation: Situation,
     jobs: Sequence[Job],
@@ -275,10 +271,10 @@ def price_columns(
     boot = np.array([_boot_hours(j, situation) for j in jb], dtype=float)
     cold = np.array([pools[pool_of[r.offering]].cold_start_seconds / SECONDS_PER_HOUR for r in rows], dtype=float)
     buys = np.array([r.buys for r in rows], dtype=bool)
-    licence = [sum(_value(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences) for j in jb]
+    licence = [sum(value_of(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences) for j in jb]
     gpus = workers * np.array([j.per_worker.gpus for j in jb], dtype=float)
     spot = np.array([o.capacity_type is CapacityType.SPOT for o in of], dtype=bool)
-    per_node_rate = np.array([_value(o.interruptions_per_hour, 0.0) for o in of], dtype=float)
+    per_node_rate = np.array([value_of(o.interruptions_per_hour, 0.0) for o in of], dtype=float)
 
     def column(values: Iterable[float]) -> Float[np.ndarray, " column"]:
         return np.fromiter(values, dtype=float, count=len(rows))
@@ -294,17 +290,17 @@ def price_columns(
             restart_hours=column(j.checkpoint.restart.total_seconds() / SECONDS_PER_HOUR for j in jb),
             billed_nodes=workers * share,
             usd_per_node_hour=price,
-            watts=workers * share * column(_value(o.watts_per_node, 0.0) for o in of),
-            pue=column(_value(o.pue, 1.0) for o in of),
-            usd_per_kwh=column(_value(o.usd_per_kwh, 0.0) for o in of),
-            g_co2_per_kwh=column(_value(o.g_co2_per_kwh, 0.0) for o in of),
-            usd_per_tonne_co2=np.full(len(rows), _value(rates.carbon_usd_per_tonne, 0.0)),
+            watts=workers * share * column(value_of(o.watts_per_node, 0.0) for o in of),
+            pue=column(value_of(o.pue, 1.0) for o in of),
+            usd_per_kwh=column(value_of(o.usd_per_kwh, 0.0) for o in of),
+            g_co2_per_kwh=column(value_of(o.g_co2_per_kwh, 0.0) for o in of),
+            usd_per_tonne_co2=np.full(len(rows), value_of(rates.carbon_usd_per_tonne, 0.0)),
             egress_gib=column(j.data.gib for j in jb),
             usd_per_egress_gb=column(egress(j, o, rates) or 0.0 for j, o in zip(jb, of, strict=True)),
             storage_gib=column(j.data.scratch_gib for j in jb),
-            usd_per_storage_gb_month=column(_value(o.usd_per_storage_gb_month, 0.0) for o in of),
+            usd_per_storage_gb_month=column(value_of(o.usd_per_storage_gb_month, 0.0) for o in of),
             licence_usd_per_hour=np.array(licence, dtype=float) * gpus,
-            labour_usd_per_hour=np.full(len(rows), _value(rates.labour_usd_per_job_hour, 0.0)),
+            labour_usd_per_hour=np.full(len(rows), value_of(rates.labour_usd_per_job_hour, 0.0)),
             hours_to_deadline=np.maximum(0.0, column(_deadline_hours(j, situation) for j in jb)),
             lateness_usd_per_hour=column(j.objective.lateness_usd_per_hour for j in jb),
         )
@@ -333,17 +329,12 @@ def _marginal_price(offering: Offering, *, buys: bool) -> float:
     """Reserved capacity is paid for whether it is used or not, unless a commitment speaks of it and says otherwise."""
     if offering.capacity_type is CapacityType.RESERVED and offering.billed_usd_per_node_hour is None:
         return 0.0
-    return _value(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
+    return value_of(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
 
 
 def share_of_node(job: Job, offering: Offering) -> float:
     """The largest part of any resource of a node that one worker takes: its fair part of the node's price."""
-    ratios = [
-        need / have
-        for need, have in zip(job.per_worker.as_row()[:3], offering.per_node.as_row()[:3], strict=True)
-        if need > 0
-    ]
-    return min(1.0, max(ratios, default=0.0))
+    return job.per_worker.share_of(offering.per_node)
 
 
 def _boot_hours(job: Job, situation: Situation) -> float:

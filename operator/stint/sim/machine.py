@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from stint.model.cluster import HOSTNAME, Node
+from stint.model.figure import value_of
 from stint.model.job import JobId, NodeName
 from stint.model.market import Offering
 from stint.model.resources import Resources
@@ -38,8 +39,7 @@ class Machine:
     @property
     def usd_per_hour(self) -> float:
         """What it costs, whoever uses it."""
-        price = self.offering.usd_per_node_hour
-        return price.value if price is not None and price.usable else 0.0
+        return value_of(self.offering.usd_per_node_hour, 0.0)
 
     def settle(self, books: Books, gangs: dict[JobId, Gang], now_s: float) -> None:
         """Book the time since it was last settled. To be called before anything about the node changes."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stint.model.figure import value_of
 from stint.model.job import Job, JobId, NodeName
 from stint.model.market import Offering, Pool, PoolName
 from stint.model.offering import CapacityType, OfferingId
@@ -73,10 +74,8 @@ class Yard:
         machine.settle(self.books, self.gangs, self.now_s)
         machine.up_s, machine.seen = self.now_s, None
         self.empty(machine)
-        believed = machine.offering.interruptions_per_hour
-        rate = self.stage.conditions.interruptions_per_hour.get(
-            machine.offering.id, believed.value if believed is not None and believed.usable else 0.0
-        )
+        believed = value_of(machine.offering.interruptions_per_hour, 0.0)
+        rate = self.stage.conditions.interruptions_per_hour.get(machine.offering.id, believed)
         if machine.offering.capacity_type is CapacityType.SPOT and rate > 0:
             hours = float(self._dice(machine, 0).exponential(1.0 / rate))
             self.events.foresee(self.now_s + hours * 3600.0, Kind.NOTICE, machine.name)
