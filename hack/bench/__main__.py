@@ -25,6 +25,7 @@ from hack.bench import (
     planner,
     prometheus,
     recover,
+    snapshot,
     storm,
 )
 from hack.bench.fleets import JOBS
@@ -51,7 +52,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "planner": planner.planner,
     "incremental": planner.incremental,
     "consolidate": planner.consolidation,
-    "snapshot500": planner.snapshot500,
+    "snapshot500": snapshot.rows,
     "eva": eva.rows,
     "gavel": gavel.rows,
     "month": month.month,

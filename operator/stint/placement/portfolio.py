@@ -4,6 +4,7 @@
 - **by rent**: greedy again, where each job also pays what its capacity is worth to the others (`prices`). Those who
   can do without what is scarce leave it to those who cannot.
 - **exact**, for what is small enough for it.
+- **bought together**: the cheapest of these, its gangs packed anew on nodes bought for all of them (`purchases`).
 
 Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time
 and then leaves those with least slack to pay for it.
@@ -22,6 +23,7 @@ from stint.placement.greedy import Greedy, columns_of_jobs
 from stint.placement.milp import Exact
 from stint.placement.prices import Prices
 from stint.placement.problem import Problem
+from stint.placement.purchases import buy_together
 from stint.placement.scarcity import find_prices
 from stint.placement.solver import Assignment, Choice, objective_usd
 
@@ -49,6 +51,8 @@ class Portfolio:
         if len(problem.jobs) <= _EXACT_JOBS:
             answers.append(Exact().solve(problem, budget_steps=budget_steps, rng=rng))
         best = min(answers, key=lambda a: objective_usd(problem, a))
+        if (together := buy_together(problem, prices.market, best)) is not None:
+            best = min(best, together, key=lambda a: objective_usd(problem, a))
         return replace(best, unit_usd=prices.unit_usd)
 
 
