@@ -63,15 +63,19 @@ def _nothing_better(problem: Problem, answer: Assignment, prices: Prices) -> boo
     return objective_usd(problem, answer) <= bound + _ROUNDING * abs(bound)
 
 
-def serve_by_rent(problem: Problem, prices: Prices, *, strength: float) -> Assignment:
-    """In queue order, each job where J and a part of the rent of its capacity together are least."""
+def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity: Capacity | None = None) -> Assignment:
+    """In queue order, each job where J and a part of the rent of its capacity together are least.
+
+    Args:
+        capacity: what is left, changed by those who are served; without it, all that there is.
+    """
     columns, market = problem.columns, prices.market
     felt = market.hourly(problem, strength * prices.unit_usd)
     hourly = np.zeros((len(columns.job), len(market.horizon_hours)))
     hourly[market.column] = felt
     rents = np.zeros(len(columns.job))
     rents[market.column] = market.rent(felt, 0)
-    capacity = Capacity(problem)
+    capacity = Capacity(problem) if capacity is None else capacity
     choices: list[Choice | None] = []
     for candidates in columns_of_jobs(columns, len(problem.jobs)):
         choice = _by_rent(problem, capacity, candidates, rents, hourly, market.horizon_hours)
