@@ -27,7 +27,7 @@ from stint.placement.fleet.site import NoRoomError
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.horizons import AXES, Market
 from stint.placement.problem import Problem
-from stint.placement.solver import Assignment, Choice
+from stint.placement.solver import Assignment, Choice, objective_usd
 from stint.placement.verify import violations
 
 _FEW_JOBS = 60  # up to which branch and bound is worth its time
@@ -36,7 +36,7 @@ _LATER = 2.0  # times what a gang would pay for the dearest nodes, alone on them
 
 
 def buy_together(problem: Problem, market: Market, answer: Assignment) -> Assignment | None:
-    """The same jobs, on nodes bought for all of them at once; None: nothing to be packed, or no room for it.
+    """The same jobs, on nodes bought for all of them at once; None: nothing to be packed, no room, or no cheaper.
 
     Who goes now or waits for nodes that are there keeps its place. Who had joined others on bought nodes is served
     again, after them. Higher priorities buy first.
@@ -54,8 +54,17 @@ def buy_together(problem: Problem, market: Market, answer: Assignment) -> Assign
         longest_first = sorted(level, key=lambda j: (-_held_hours(problem, answer, j), j))  # so that like ones meet
         for j, choice in _bought(problem, market, stock, answer, longest_first).items():
             choices[j] = choice
+    again = [j for j in buyers if choices[j] is not None]
+    if not _usd(problem, choices, again) < _usd(problem, answer.choices, again):
+        return None
     found = Assignment(choices=_with_the_rest(problem, answer, choices))
     return None if violations(problem, found) else found
+
+
+def _usd(problem: Problem, choices: Sequence[Choice | None], jobs: Iterable[int]) -> float:
+    """What some of the jobs cost, as if there were no others; those are charged the same, whatever happens to these."""
+    only = set(jobs)
+    return objective_usd(problem, Assignment(choices=tuple(c if j in only else None for j, c in enumerate(choices))))
 
 
 def _can_be_packed(problem: Problem, job: int, choice: Choice) -> bool:
