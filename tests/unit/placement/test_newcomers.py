@@ -107,14 +107,14 @@ def test_a_promise_is_kept_though_the_node_is_free_until_then():
         new = a_newcomer(hours=hours)
         after = replace(given, now=NOW + timedelta(seconds=5), jobs=(*given.jobs, new), before=plan.standing)
         made = decide(after)
-        assert made.is_about_newcomers
         assert [p.job for p in made.placements] == ([new.id] if goes else [])
+        assert made.is_about_newcomers is not goes, "what fills a gap that has a price is for all to be compared"
 
 
 def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
     hurried = Objective(usd_per_hour=50.0)
-    whole_node = partial(a_newcomer, gpus=8, objective=hurried)
+    whole_node = partial(a_newcomer, gpus=8, hours=10.0, objective=hurried)
     given = queue(pools=pools)
     given = replace(given, jobs=(*given.jobs, whole_node("early")))
     plan = last = decide(given)
@@ -212,6 +212,17 @@ def test_when_regrets_have_added_up_everybody_is_decided_about(first):
     assert most == pytest.approx(0.01 * first.certificate.objective_usd)
     spent = replace(first, standing=replace(first.standing, regret_usd=2.0 * most))
     assert is_about_everybody(then(spent, a_newcomer()))
+
+
+def test_what_cannot_be_undone_may_cost_little_more_than_the_prices_say():
+    """Alone on a node that is bought for it, a small job would pay for all of it."""
+    pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
+    plan = decide(queue(pools=pools))
+    hurried = Objective(usd_per_hour=500.0)
+    new = [a_newcomer("a", gpus=4, objective=hurried), a_newcomer("b", objective=hurried, hours=9.0)]
+    situation = then(plan, *new, pools=pools)
+    assert decide(replace(situation, jobs=situation.jobs[:-1])).is_about_newcomers, "the first has room"
+    assert is_about_everybody(situation)
 
 
 def test_a_quota_that_a_newcomer_would_break(first):
