@@ -19,6 +19,7 @@ from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Choice
 
 _EPSILON = 1e-9
+_HAIR = 1e-9  # by which sums in another order may differ
 _ENDLESS = 1e18  # of what a worker does not ask for
 _MOST_KINDS = 16  # of workers, whose room is kept
 
@@ -40,7 +41,7 @@ class _Timeline:
     room: Int[np.ndarray, "kind instant own"]  # none on nodes that are still to be bought
     rooms: Int[np.ndarray, "kind instant"]  # on all nodes
     kinds: dict[int, int] = field(default_factory=dict)
-    bought: bool = False  # any node
+    idle: list[float] = field(default_factory=lambda: [0.0])  # node-hours not paid for on so many bought nodes, at most
 
     def split(self, at: float) -> int:
         """The index of the instant `at`, which exists from now on."""
@@ -71,9 +72,8 @@ class _Timeline:
     ) -> Int[np.ndarray, "kind instant some"]:
         """How many workers of some kinds fit into so much."""
         slack, need = self.slack[kind, None, None], self.need[kind, None, None]
-        fit: Int[np.ndarray, "kind instant some"] = np.maximum(np.floor((free + slack) / need).min(axis=-1), 0).astype(
-            np.int64
-        )
+        count = np.floor((free + slack) / need).min(axis=-1)
+        fit: Int[np.ndarray, "kind instant some"] = np.maximum(count, 0).astype(np.int64)
         return fit
 
     def recount(self, instants: slice, some: Int[np.ndarray, " some"]) -> None:
@@ -230,7 +230,22 @@ class Capacity:
 
         `below`: a J that is not below this is of no interest, and need not be looked for.
         """
-        return self._buy(columns, column) if columns.buys[column] else self._wait(columns, column, below)
+        return self._buy(columns, column, below) if columns.buys[column] else self._wait(columns, column, below)
+
+    def _at_least(self, columns: Columns, column: int, start_hours: float, new_nodes: int) -> float:
+        """A J that a column does not stay below, wherever its gang goes.
+
+        On bought nodes that it joins it saves no more than what is idle there, and no more than what it pays itself.
+        """
+        objective = self.problem.objective_at(columns, column, start_hours)
+        idle = self._at[int(columns.offering[column])].idle
+        if len(idle) == 1 and not new_nodes:
+            return objective
+        workers = int(columns.workers[column])
+        paid = float(columns.held_hours[column]) * (new_nodes - workers * float(columns.share[column]))
+        hours = max(paid, -idle[min(workers, len(idle) - 1)])
+        least = objective + float(columns.usd_per_node_hour[column]) * hours
+        return least - _HAIR * (1.0 + abs(objective) + abs(least))
 
     def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
@@ -239,28 +254,36 @@ class Capacity:
         enough = (rooms[: len(line.hours)] >= workers).tobytes()
         for first, end in _windows(enough, line.hours, float(columns.held_hours[column])):
             start = line.hours[first]
-            objective = self.problem.objective_at(columns, column, start)
-            if objective >= below and not line.bought:  # joining others on bought nodes may save what was idle
-                return None  # and J never falls with time
+            if self._at_least(columns, column, start, 0) >= below:
+                return None  # J never falls with time
             least = room[first:end].min(axis=0)
             if int(least.sum()) < workers:
                 continue
             own = self._in_one_domain(job, offering, least, workers)
             if own is not None:
                 choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, own, workers))
-                return choice, objective + self._idle_usd(columns, choice)
+                return self._priced(columns, choice)
         return None
 
-    def _buy(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+    def _priced(self, columns: Columns, choice: Choice) -> tuple[Choice, float]:
+        objective = self.problem.objective_at(columns, choice.column, choice.start_hours)
+        return choice, objective + self._idle_usd(columns, choice)
+
+    def _buy(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
         job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
         line, problem = self._at[offering], self.problem
-        closed = np.flatnonzero(~line.is_there())[: max(0, int(self.headroom[problem.pool_of_offering[offering]]))]
-        if not len(closed):
+        headroom = int(self.headroom[problem.pool_of_offering[offering]])
+        if headroom < 1 or not len(closed := np.flatnonzero(~line.is_there())[:headroom]):
             return None
         ready = float(problem.node_from_hours[line.nodes[closed[0]]])
         end = float(columns.held_hours[column])
-        have = self.room(job, offering, ready, end)
+        room, rooms = line.know(self._kind[job], problem.need[job], problem.admits[job])
+        window = line.window(ready, end)
+        lacking = max(1, workers - int(rooms[window].min()))
+        if self._at_least(columns, column, 0.0, -(-lacking // int(columns.per_node[column]))) >= below:
+            return None
+        have: Int[np.ndarray, " own"] = room[window].min(axis=0)
         enough = self._in_one_domain(job, offering, have, workers)
         if enough is not None and int(enough.sum()) >= workers:
             return None  # nothing needs to be bought: the column that only waits says it better
@@ -278,8 +301,7 @@ class Capacity:
         room = have.copy()
         room[fresh] = could[fresh]
         nodes = self._pack(offering, room, workers)
-        choice = Choice(column=column, start_hours=0.0, nodes=nodes)
-        return choice, problem.objective_at(columns, column, 0.0) + self._idle_usd(columns, choice)
+        return self._priced(columns, Choice(column=column, start_hours=0.0, nodes=nodes))
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
@@ -304,7 +326,7 @@ class Capacity:
         """What the idle part of bought nodes would cost more (or less) with this gang on them."""
         column, nodes = choice.column, choice.nodes
         line = self._at[int(columns.offering[column])]
-        if not line.bought and not columns.buys[column]:
+        if len(line.idle) == 1 and not columns.buys[column]:
             return 0.0
         held, share = float(columns.held_hours[column]), float(columns.share[column])
         end, price = choice.start_hours + held, float(columns.usd_per_node_hour[column])
@@ -332,8 +354,10 @@ class Capacity:
                     opened.append(i)
                 line.longest[i] = max(line.longest[i], choice.start_hours + held)
                 line.paid[i] += held * share
+        if columns.buys[choice.column] or len(line.idle) > 1:
+            idle = np.sort(np.maximum(line.longest - line.paid, 0.0)[line.longest > 0])[::-1]
+            line.idle = [0.0, *np.cumsum(idle).tolist()]
         if opened:
-            line.bought = bool(line.longest.any())
             line.recount(slice(0, len(line.hours)), np.array(opened))
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)
