@@ -47,12 +47,16 @@ class Market:
     def rents(
         self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]
     ) -> Float[np.ndarray, "possible bucket"]:
-        """What every column in every bucket would pay for its capacity."""
+        """What every column in every bucket that it may start in would pay for its capacity."""
         rents = np.zeros_like(self.cost_usd)
         if unit_usd.any():
             hourly = self.hourly(problem, unit_usd)
-            for b in range(rents.shape[1]):
-                rents[:, b] = self.rent(hourly, b)
+            rents[:, 0] = self.rent(hourly, 0)
+            waits = np.flatnonzero(np.isnan(self.cold_hours))  # whoever buys starts now
+            held, hourly = self.held_hours[waits, None], hourly[waits]
+            for b in range(1, rents.shape[1] - 1):  # a start after the last horizon uses nothing by then
+                used = np.minimum(held, np.maximum(self.horizon_hours - self.horizon_hours[b], 0.0))
+                rents[waits, b] = np.einsum("pt,pt->p", used, hourly)
         return rents
 
     def rent(self, hourly: Float[np.ndarray, "possible horizon"], bucket: int) -> Float[np.ndarray, " possible"]:
