@@ -67,42 +67,27 @@ class _Timeline:
         first = self.index(start)
         return slice(first, max(first + 1, bisect_left(self.hours, end - _EPSILON)))
 
-    def fitting(
-        self, kind: slice, free: Float[np.ndarray, "instant some resource"]
-    ) -> Int[np.ndarray, "kind instant some"]:
-        """How many workers of some kinds fit into so much."""
-        slack, need = self.slack[kind, None, None], self.need[kind, None, None]
-        count = np.floor((free + slack) / need).min(axis=-1)
-        fit: Int[np.ndarray, "kind instant some"] = np.maximum(count, 0).astype(np.int64)
-        return fit
-
-    def recount(self, instants: slice, some: Int[np.ndarray, " some"]) -> None:
+    def recount(self, kinds: slice, instants: slice, some: Int[np.ndarray, " some"]) -> None:
         """See to the rooms after a change of what some nodes have to give, or of which are there."""
-        if self.kinds:
-            there = self.admits[:, some] & self.is_there()[some]
-            fit = self.fitting(slice(None), self.free[instants, some]) * there[:, None]
-            self.rooms[:, instants] += (fit - self.room[:, instants, some]).sum(axis=-1)
-            self.room[:, instants, some] = fit
+        slack, need = self.slack[kinds, None, None], self.need[kinds, None, None]
+        count = np.floor((self.free[instants, some] + slack) / need).min(axis=-1)
+        fit = np.maximum(count, 0).astype(np.int64) * (self.admits[kinds, some] & self.is_there()[some])[:, None]
+        self.rooms[kinds, instants] += (fit - self.room[kinds, instants, some]).sum(axis=-1)
+        self.room[kinds, instants, some] = fit
 
-    def know(
-        self, kind: int, need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " node"]
-    ) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
-        """The room for a kind of worker, on each node that is there and on all."""
-        k = self.kinds.get(kind)
-        if k is None:
-            if len(self.kinds) == _MOST_KINDS:
-                self.kinds.clear()
-            k = self.kinds[kind] = len(self.kinds)
-            size = len(self.free), len(self.nodes)
-            self.need = np.concatenate([self.need[:k], np.where(need > 0, need, 1.0)[None]])
-            self.slack = np.concatenate([self.slack[:k], np.where(need > 0, _EPSILON, _ENDLESS)[None]])
-            self.admits = np.concatenate([self.admits[:k], admits[self.nodes][None]])
-            self.room = np.concatenate([self.room[:k], np.zeros((1, *size), dtype=np.int64)])
-            self.rooms = np.concatenate([self.rooms[:k], np.zeros((1, size[0]), dtype=np.int64)])
-            n, there = len(self.hours), self.admits[k] & self.is_there()
-            self.room[k, :n] = self.fitting(slice(k, k + 1), self.free[:n])[0] * there
-            self.rooms[k, :n] = self.room[k, :n].sum(axis=1)
-        return self.room[k], self.rooms[k]
+    def know(self, kind: int, need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " node"]) -> int:
+        """Begin to keep the room for a kind of worker. Returns its index."""
+        if len(self.kinds) == _MOST_KINDS:
+            self.kinds.clear()
+        k = self.kinds[kind] = len(self.kinds)
+        size, n = self.free.shape[:2], len(self.hours)
+        self.need = np.concatenate([self.need[:k], np.where(need > 0, need, 1.0)[None]])
+        self.slack = np.concatenate([self.slack[:k], np.where(need > 0, _EPSILON, _ENDLESS)[None]])
+        self.admits = np.concatenate([self.admits[:k], admits[self.nodes][None]])
+        self.room = np.concatenate([self.room[:k], np.zeros((1, *size), dtype=np.int64)])
+        self.rooms = np.concatenate([self.rooms[:k], np.zeros((1, size[0]), dtype=np.int64)])
+        self.recount(slice(k, k + 1), slice(0, n), np.arange(size[1]))
+        return k
 
     def is_there(self) -> Bool[np.ndarray, " own"]:
         """Which nodes exist or were bought."""
@@ -178,13 +163,20 @@ class Capacity:
         line = self._at[offering]
         window, admits = line.window(start, end), self.problem.admits[job]
         if bought:
-            room, _ = line.know(self._kind[job], self.problem.need[job], admits)
+            room, _ = self._rooms(job, line)
             least: Int[np.ndarray, " own"] = room[window].min(axis=0)
             return least
         allowed = admits[line.nodes]
         if bought is not None:
             allowed = allowed & ~line.is_there()
         return np.where(allowed, self._counts(job, line.free[window].min(axis=0)), 0)
+
+    def _rooms(self, job: int, line: _Timeline) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
+        """How many workers of a job fit on each node that is there, and on all of them, at every instant."""
+        k = line.kinds.get(self._kind[job])
+        if k is None:
+            k = line.know(self._kind[job], self.problem.need[job], self.problem.admits[job])
+        return line.room[k], line.rooms[k]
 
     def _counts(self, job: int, free: Float[np.ndarray, "*where resource"]) -> Int[np.ndarray, "*where"]:
         """How many workers of a job fit into so much."""
@@ -232,56 +224,39 @@ class Capacity:
         """
         return self._buy(columns, column, below) if columns.buys[column] else self._wait(columns, column, below)
 
-    def _at_least(self, columns: Columns, column: int, start_hours: float, new_nodes: int) -> float:
-        """A J that a column does not stay below, wherever its gang goes.
-
-        On bought nodes that it joins it saves no more than what is idle there, and no more than what it pays itself.
-        """
-        objective = self.problem.objective_at(columns, column, start_hours)
-        idle = self._at[int(columns.offering[column])].idle
-        if len(idle) == 1 and not new_nodes:
-            return objective
-        workers = int(columns.workers[column])
-        paid = float(columns.held_hours[column]) * (new_nodes - workers * float(columns.share[column]))
-        hours = max(paid, -idle[min(workers, len(idle) - 1)])
-        least = objective + float(columns.usd_per_node_hour[column]) * hours
-        return least - _HAIR * (1.0 + abs(objective) + abs(least))
-
     def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
-        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
+        job, offering, workers = int(columns.job[column]), int(columns.offering[column]), int(columns.workers[column])
         line = self._at[offering]
-        room, rooms = line.know(self._kind[job], self.problem.need[job], self.problem.admits[job])
+        room, rooms = self._rooms(job, line)
         enough = (rooms[: len(line.hours)] >= workers).tobytes()
+        idle = self._least_idle_usd(columns, column, new_nodes=0)
         for first, end in _windows(enough, line.hours, float(columns.held_hours[column])):
             start = line.hours[first]
-            if self._at_least(columns, column, start, 0) >= below:
+            objective = self.problem.objective_at(columns, column, start)
+            if objective + idle >= below:
                 return None  # J never falls with time
-            least = room[first:end].min(axis=0)
+            least = room[first] if end == first + 1 else room[first:end].min(axis=0)
             if int(least.sum()) < workers:
                 continue
             own = self._in_one_domain(job, offering, least, workers)
             if own is not None:
                 choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, own, workers))
-                return self._priced(columns, choice)
+                return choice, objective + self._idle_usd(columns, choice)
         return None
-
-    def _priced(self, columns: Columns, choice: Choice) -> tuple[Choice, float]:
-        objective = self.problem.objective_at(columns, choice.column, choice.start_hours)
-        return choice, objective + self._idle_usd(columns, choice)
 
     def _buy(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
-        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
-        line, problem = self._at[offering], self.problem
-        headroom = int(self.headroom[problem.pool_of_offering[offering]])
-        if headroom < 1 or not len(closed := np.flatnonzero(~line.is_there())[:headroom]):
+        offering, problem = int(columns.offering[column]), self.problem
+        line, headroom = self._at[offering], self.headroom[problem.pool_of_offering[offering]]
+        if headroom < 1 or not len(closed := (~line.is_there()).nonzero()[0][:headroom]):
             return None
+        job, workers, per_node = int(columns.job[column]), int(columns.workers[column]), int(columns.per_node[column])
         ready = float(problem.node_from_hours[line.nodes[closed[0]]])
-        end = float(columns.held_hours[column])
-        room, rooms = line.know(self._kind[job], problem.need[job], problem.admits[job])
-        window = line.window(ready, end)
+        window = line.window(ready, float(columns.held_hours[column]))
+        room, rooms = self._rooms(job, line)
         lacking = max(1, workers - int(rooms[window].min()))
-        if self._at_least(columns, column, 0.0, -(-lacking // int(columns.per_node[column]))) >= below:
+        objective = problem.objective_at(columns, column, 0.0)
+        if objective + self._least_idle_usd(columns, column, new_nodes=-(-lacking // per_node)) >= below:
             return None
         have: Int[np.ndarray, " own"] = room[window].min(axis=0)
         enough = self._in_one_domain(job, offering, have, workers)
@@ -294,18 +269,18 @@ class Capacity:
             return None
         have, could = np.where(both > 0, have, 0), np.where(both > 0, could, 0)
         lacking = workers - int(have.sum())
-        count = -(-lacking // int(columns.per_node[column]))
+        count = -(-lacking // per_node)
         fresh = np.flatnonzero(could)[:count]
         if len(fresh) < count:
             return None
         room = have.copy()
         room[fresh] = could[fresh]
-        nodes = self._pack(offering, room, workers)
-        return self._priced(columns, Choice(column=column, start_hours=0.0, nodes=nodes))
+        choice = Choice(column=column, start_hours=0.0, nodes=self._pack(offering, room, workers))
+        return choice, objective + self._idle_usd(columns, choice)
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
-        some = np.flatnonzero(room)
+        some = room.nonzero()[0]
         order = some[np.argsort(-room[some], kind="stable")]
         ways = list(zip(room[order].tolist(), order.tolist(), strict=True))
         taken: list[tuple[int, int]] = []
@@ -340,6 +315,19 @@ class Capacity:
             extra += max(0.0, max(float(line.longest[i]), end) - paid) - before
         return extra * price if extra else 0.0
 
+    def _least_idle_usd(self, columns: Columns, column: int, *, new_nodes: int) -> float:
+        """What `_idle_usd` is at the least, wherever the gang goes, if it buys so many nodes or more.
+
+        On nodes that others bought it saves no more than what is idle there, and no more than what it pays itself.
+        """
+        idle = self._at[int(columns.offering[column])].idle
+        if len(idle) == 1 and not new_nodes:
+            return 0.0
+        workers, price = int(columns.workers[column]), float(columns.usd_per_node_hour[column])
+        unpaid = float(columns.held_hours[column]) * (new_nodes - workers * float(columns.share[column]))
+        usd = price * max(unpaid, -idle[min(workers, len(idle) - 1)])
+        return usd - _HAIR * (abs(usd) + float(columns.objective_usd[column]))
+
     def take(self, columns: Columns, choice: Choice) -> None:
         """Give a gang its nodes."""
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
@@ -358,7 +346,7 @@ class Capacity:
             idle = np.sort(np.maximum(line.longest - line.paid, 0.0)[line.longest > 0])[::-1]
             line.idle = [0.0, *np.cumsum(idle).tolist()]
         if opened:
-            line.recount(slice(0, len(line.hours)), np.array(opened))
+            line.recount(slice(None), slice(0, len(line.hours)), np.array(opened))
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)
 
@@ -376,11 +364,11 @@ class Capacity:
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         for node in choice.nodes:
             line.free[first:last, self._place[node]] += sign * need
-        line.recount(slice(first, last), self._place[sorted(set(choice.nodes))])
+        line.recount(slice(None), slice(first, last), self._place[sorted(set(choice.nodes))])
 
     def reserve(self, node: int, start: float, end: float, amount: Float[np.ndarray, " resource"]) -> None:
         """Take so much of a node that is there from one instant to another, for somebody who is not in the problem."""
         line = self._at[int(self.problem.node_offering[node])]
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         line.free[first:last, self._place[node]] -= amount
-        line.recount(slice(first, last), self._place[[node]])
+        line.recount(slice(None), slice(first, last), self._place[[node]])
