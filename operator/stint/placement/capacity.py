@@ -69,6 +69,8 @@ class _Timeline:
 
     def recount(self, kinds: slice, instants: slice, some: Int[np.ndarray, " some"]) -> None:
         """See to the rooms after a change of what some nodes have to give, or of which are there."""
+        if not self.kinds:
+            return
         slack, need = self.slack[kinds, None, None], self.need[kinds, None, None]
         count = np.floor((self.free[instants, some] + slack) / need).min(axis=-1)
         fit = np.maximum(count, 0).astype(np.int64) * (self.admits[kinds, some] & self.is_there()[some])[:, None]
@@ -99,11 +101,11 @@ def _windows(enough: bytes, hours: list[float], held_hours: float) -> Iterator[t
     """Starts with enough at every instant of a run, as indices: the first, and the one after the last."""
     first = enough.find(1)
     while first >= 0:
-        end = max(first + 1, bisect_left(hours, hours[first] + held_hours - _EPSILON))
-        gap = enough.find(0, first, end)
-        if gap < 0:
-            yield first, end
-        first = enough.find(1, max(first, gap) + 1)  # whatever starts before a gap runs into it as well
+        until, gap = hours[first] + held_hours - _EPSILON, enough.find(0, first)
+        if gap < 0 or hours[gap] >= until:
+            yield first, bisect_left(hours, until, first + 1)
+            gap = first
+        first = enough.find(1, gap + 1)  # whatever starts before a gap that is too early runs into it as well
 
 
 class Capacity:

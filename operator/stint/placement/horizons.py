@@ -7,10 +7,10 @@ would have used had it started at the bucket's end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stint.placement.problem import Columns, Problem
 
@@ -30,6 +30,11 @@ class Market:
     cost_usd: Float[np.ndarray, "possible bucket"]  # inf: no such start
     held_hours: Float[np.ndarray, " possible"]
     cold_hours: Float[np.ndarray, " possible"]  # until bought nodes are there; nan: it buys none
+
+    def of(self, some: Bool[np.ndarray, " possible"]) -> Market:
+        """The same market for some of the columns."""
+        own = ("column", "cost_usd", "held_hours", "cold_hours")
+        return replace(self, **{name: getattr(self, name)[some] for name in own})
 
     def overlap_hours(
         self, bucket: Int[np.ndarray, " entry"], possible: Int[np.ndarray, " entry"]

@@ -26,7 +26,9 @@ def find_prices(problem: Problem) -> Prices:
     nothing = np.zeros_like(market.capacity)
     if not len(market.column) or not len(problem.offerings):
         return prove(problem, market, nothing)
-    unit = _sift(problem, market, *_classes(problem, market))
+    of_class, count, part = _classes(problem, market)
+    asked = of_class >= 0
+    unit = _sift(problem, market.of(asked), of_class[asked], count, part)
     alone = prove(problem, market, nothing)
     found = alone if unit is None else prove(problem, market, unit)
     everybody = np.isfinite(alone.least_usd)
@@ -98,7 +100,7 @@ def _sift(
     ).ravel()
     highs.passModel(lp)
     buckets = market.cost_usd.shape[1]
-    usable = np.isfinite(market.cost_usd) & (of_class >= 0)[:, None]
+    usable = np.isfinite(market.cost_usd)
     inside = np.zeros_like(usable)
     usd = market.cost_usd
     last = np.full_like(usd, np.inf)
