@@ -282,6 +282,9 @@ class Capacity:
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
+        nodes = self._at[offering].nodes
+        if workers == 1:
+            return (int(nodes[np.where(room > 0, room, np.iinfo(np.int64).max).argmin()]),)
         some = room.nonzero()[0]
         order = some[np.argsort(-room[some], kind="stable")]
         ways = list(zip(room[order].tolist(), order.tolist(), strict=True))
@@ -296,7 +299,6 @@ class Capacity:
         if left > 0:
             used = {i for i, _ in taken}
             taken.append((min((count, i) for count, i in ways if count >= left and i not in used)[1], left))
-        nodes = self._at[offering].nodes
         return tuple(int(nodes[i]) for i, count in taken for _ in range(count))
 
     def _idle_usd(self, columns: Columns, choice: Choice) -> float:
@@ -335,19 +337,16 @@ class Capacity:
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
         line = self._at[offering]
         held, share = float(columns.held_hours[choice.column]), float(columns.share[choice.column])
-        opened: list[int] = []
-        for node in choice.nodes:
-            i = int(self._place[node])
-            if self.problem.node_is_new[node]:
-                if line.longest[i] == 0.0:
-                    self.headroom[self.problem.pool_of_offering[offering]] -= 1
-                    opened.append(i)
-                line.longest[i] = max(line.longest[i], choice.start_hours + held)
-                line.paid[i] += held * share
-        if columns.buys[choice.column] or len(line.idle) > 1:
-            idle = np.sort(np.maximum(line.longest - line.paid, 0.0)[line.longest > 0])[::-1]
+        new = [int(self._place[n]) for n in choice.nodes if self.problem.node_is_new[n]]
+        opened = sorted({i for i in new if line.longest[i] == 0.0})
+        for i in new:
+            line.longest[i] = max(line.longest[i], choice.start_hours + held)
+            line.paid[i] += held * share
+        if new:
+            idle = np.sort(np.maximum(line.longest - line.paid, 0.0)[line.longest > 0.0])[::-1]
             line.idle = [0.0, *np.cumsum(idle).tolist()]
         if opened:
+            self.headroom[self.problem.pool_of_offering[offering]] -= len(opened)
             line.recount(slice(None), slice(0, len(line.hours)), np.array(opened))
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)

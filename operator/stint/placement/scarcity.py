@@ -107,7 +107,7 @@ def _sift(
     last[:, -1] = usd[:, -1]
     more = np.union1d(_best(of_class, usd, usable, _FIRST), _best(of_class, last, usable & np.isfinite(last), 1))
     u = np.zeros_like(market.capacity)
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         _add(highs, problem, market, of_class, more // buckets, more % buckets, classes)
         inside.ravel()[more] = True
         highs.run()
@@ -115,6 +115,8 @@ def _sift(
             return None
         dual = np.array(highs.getSolution().row_dual)
         mu, u = dual[:classes], np.maximum(-dual[classes : classes + rows], 0.0).reshape(market.capacity.shape)
+        if not left:
+            break
         usd = market.cost_usd + market.rents(problem, u)
         short = usd < mu[of_class][:, None] - _TOLERANCE * np.maximum(1.0, np.abs(mu[of_class]))[:, None]
         more = _best(of_class, usd, usable & short & ~inside, _MORE)
