@@ -54,14 +54,22 @@ class Market:
     ) -> Float[np.ndarray, "possible bucket"]:
         """What every column in every bucket that it may start in would pay for its capacity."""
         rents = np.zeros_like(self.cost_usd)
-        if unit_usd.any():
-            hourly = self.hourly(problem, unit_usd)
-            rents[:, 0] = self.rent(hourly, 0)
-            waits = np.flatnonzero(np.isnan(self.cold_hours))  # whoever buys starts now
-            held, hourly = self.held_hours[waits, None], hourly[waits]
-            for b in range(1, rents.shape[1] - 1):  # a start after the last horizon uses nothing by then
-                used = np.minimum(held, np.maximum(self.horizon_hours - self.horizon_hours[b], 0.0))
-                rents[waits, b] = np.einsum("pt,pt->p", used, hourly)
+        pays = (np.count_nonzero(unit_usd, axis=(1, 2)) > 0)[problem.columns.offering[self.column]]
+        if pays.any():
+            rents[pays] = self.of(pays)._rents(problem, unit_usd)
+        return rents
+
+    def _rents(
+        self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]
+    ) -> Float[np.ndarray, "possible bucket"]:
+        rents = np.zeros_like(self.cost_usd)
+        hourly = self.hourly(problem, unit_usd)
+        rents[:, 0] = self.rent(hourly, 0)
+        waits = np.flatnonzero(np.isnan(self.cold_hours))  # whoever buys starts now
+        held, hourly = self.held_hours[waits, None], hourly[waits]
+        for b in range(1, rents.shape[1] - 1):  # a start after the last horizon uses nothing by then
+            used = np.minimum(held, np.maximum(self.horizon_hours - self.horizon_hours[b], 0.0))
+            rents[waits, b] = np.einsum("pt,pt->p", used, hourly)
         return rents
 
     def rent(self, hourly: Float[np.ndarray, "possible horizon"], bucket: int) -> Float[np.ndarray, " possible"]:

@@ -95,13 +95,15 @@ class Problem:
         wanted, deadline = self.jobs[job].objective, float(self.deadline_hours[job])
         at_once = float(columns.cost.finish_hours[column])
         finish = at_once + start_hours
-        delay = wanted.performance * wanted.usd_per_hour * start_hours
+        objective = float(columns.objective_usd[column]) + wanted.performance * wanted.usd_per_hour * start_hours
+        if math.isinf(deadline):
+            return objective
         later = max(0.0, finish - deadline) - max(0.0, at_once - deadline)
         lateness = wanted.cost * wanted.lateness_usd_per_hour * later
         waits = start_hours > 0 or bool(columns.buys[column])
         reserve = self.situation.settings.reserve_seconds / SECONDS_PER_HOUR if waits else 0.0
         part = 1.0 if finish > deadline else _RISKY if finish + reserve > deadline else 0.0
-        return float(columns.objective_usd[column]) + delay + lateness + float(self.late_usd[job]) * part
+        return objective + lateness + float(self.late_usd[job]) * part
 
     def charge_usd(
         self, job: Int[np.ndarray, " some"], finish_hours: Float[np.ndarray, " some"], waits: Bool[np.ndarray, " some"]
