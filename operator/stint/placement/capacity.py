@@ -265,7 +265,7 @@ class Capacity:
         if enough is not None and int(enough.sum()) >= workers:
             return None  # nothing needs to be bought: the column that only waits says it better
         could = np.zeros_like(have)
-        could[closed] = self._counts(job, problem.node_free[line.nodes[closed[0]]])
+        could[closed] = self._counts(job, problem.node_free[line.nodes[closed[:1]]])  # they are alike
         both = self._in_one_domain(job, offering, have + could, workers)
         if both is None:
             return None
