@@ -2,13 +2,14 @@
 
 Each offering has a list of instants; between two of them nothing changes. `free[i]` is what every node of the
 offering has to give from instant i on. A gang takes its share from every instant in its run. How many workers that
-makes is kept up to date beside it, for the last few kinds of workers that were asked about.
+makes is kept up to date beside it, for the most common kinds of workers.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from stint.placement.solver import Choice
 _EPSILON = 1e-9
 _HAIR = 1e-9  # by which sums in another order may differ
 _ENDLESS = 1e18  # of what a worker does not ask for
-_MOST_KINDS = 16  # of workers, whose room is kept
+_MOST_KINDS = 16  # of workers, whose room is kept: the most common
 
 
 @dataclass(slots=True)
@@ -79,15 +80,13 @@ class _Timeline:
 
     def know(self, kind: int, need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " node"]) -> int:
         """Begin to keep the room for a kind of worker. Returns its index."""
-        if len(self.kinds) == _MOST_KINDS:
-            self.kinds.clear()
         k = self.kinds[kind] = len(self.kinds)
         size, n = self.free.shape[:2], len(self.hours)
-        self.need = np.concatenate([self.need[:k], np.where(need > 0, need, 1.0)[None]])
-        self.slack = np.concatenate([self.slack[:k], np.where(need > 0, _EPSILON, _ENDLESS)[None]])
-        self.admits = np.concatenate([self.admits[:k], admits[self.nodes][None]])
-        self.room = np.concatenate([self.room[:k], np.zeros((1, *size), dtype=np.int64)])
-        self.rooms = np.concatenate([self.rooms[:k], np.zeros((1, size[0]), dtype=np.int64)])
+        self.need = np.concatenate([self.need, np.where(need > 0, need, 1.0)[None]])
+        self.slack = np.concatenate([self.slack, np.where(need > 0, _EPSILON, _ENDLESS)[None]])
+        self.admits = np.concatenate([self.admits, admits[self.nodes][None]])
+        self.room = np.concatenate([self.room, np.zeros((1, *size), dtype=np.int64)])
+        self.rooms = np.concatenate([self.rooms, np.zeros((1, size[0]), dtype=np.int64)])
         self.recount(slice(k, k + 1), slice(0, n), np.arange(size[1]))
         return k
 
@@ -120,6 +119,7 @@ class Capacity:
         number: dict[tuple[bytes, int], int] = {}  # of each kind of worker: what it needs and where it may go
         needs = zip(problem.need, problem.admits, strict=True)
         self._kind = [number.setdefault((need.tobytes(), id(admits)), len(number)) for need, admits in needs]
+        self._kept = {kind for kind, jobs in Counter(self._kind).most_common(_MOST_KINDS) if jobs > 1}
         for o in range(len(problem.offerings)):
             nodes = np.flatnonzero(problem.node_offering == o)
             self._place[nodes] = np.arange(len(nodes))
@@ -175,10 +175,16 @@ class Capacity:
 
     def _rooms(self, job: int, line: _Timeline) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
         """How many workers of a job fit on each node that is there, and on all of them, at every instant."""
-        k = line.kinds.get(self._kind[job])
-        if k is None:
-            k = line.know(self._kind[job], self.problem.need[job], self.problem.admits[job])
-        return line.room[k], line.rooms[k]
+        kind, admits = self._kind[job], self.problem.admits[job]
+        if kind in self._kept:
+            k = line.kinds.get(kind)
+            if k is None:
+                k = line.know(kind, self.problem.need[job], admits)
+            return line.room[k], line.rooms[k]
+        own = (admits[line.nodes] & line.is_there()).nonzero()[0]
+        room = np.zeros((len(line.hours), len(line.nodes)), dtype=np.int64)
+        room[:, own] = counts = self._counts(job, line.free[: len(line.hours), own])
+        return room, counts.sum(axis=1)
 
     def _counts(self, job: int, free: Float[np.ndarray, "*where resource"]) -> Int[np.ndarray, "*where"]:
         """How many workers of a job fit into so much."""
