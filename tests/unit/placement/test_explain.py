@@ -9,7 +9,7 @@ from stint.testing.suites import solve
 
 
 def test_a_bought_node_is_paid_once_however_many_jobs_are_told_about_it():
-    """The first job buys a node and pays for half of it; what joining it there costs the next, the first pays anyway."""
+    """The first job buys a node and uses half. It pays for the other half in any case: joining it there is free."""
     new, there = an_offering("new", usd=8.0, labels={"is": "new"}), an_offering("there", usd=3.0, gpus=4)
     situation = a_situation(
         offerings=[new, there],
