@@ -1,7 +1,8 @@
-"""How long a whole decision takes: 200 waiting jobs, 600 nodes of 24 offerings, some of them busy."""
+"""How long a whole decision takes: 200 waiting jobs and more, 600 nodes of 24 offerings, some of them busy."""
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,11 @@ from stint.decide import decide
 from stint.model.situation import Settings, Situation
 from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering
 
-RUNS = 20
+CASES = (  # solver, jobs, runs; larger ones later, as the peak of the memory is the process's
+    *((solver, 200, 20) for solver in ("greedy", "auto", "portfolio")),
+    ("portfolio", 1_000, 5),
+    ("portfolio", 3_000, 3),
+)
 _MODELS = (("A100-80GB", 27.45, 1.0), ("H100-SXM", 55.04, 2.1), ("L40S", 15.07, 0.8), ("A10G", 8.14, 0.45))
 
 
@@ -48,13 +53,13 @@ def situation(jobs: int = 200, nodes: int = 600, seed: int = 0) -> Situation:
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row a solver."""
+    """One row a solver and queue."""
     found = []
-    for solver in ("greedy", "auto", "portfolio"):
-        given = replace(situation(), settings=Settings(solver=solver))
+    for solver, jobs, runs in CASES:
+        given = replace(situation(jobs), settings=Settings(solver=solver))
         plan = decide(given)
         seconds = []
-        for _ in range(RUNS):
+        for _ in range(runs):
             started = time.perf_counter()
             decide(given)
             seconds.append(time.perf_counter() - started)
@@ -66,6 +71,7 @@ def rows() -> list[dict[str, Any]]:
                 "jobs": len(given.jobs),
                 "nodes": len(given.nodes),
                 "seconds": {"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
+                "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 "cost_usd_h": round(sum(p.chosen.usd_per_hour for p in plan.placements), 2),
                 "placed": len(plan.placements),
                 "gap_pct": None if gap is None else round(100 * gap, 2),

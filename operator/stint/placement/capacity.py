@@ -1,14 +1,17 @@
 """Who holds what when: a solver's scratch pad. Built from a problem, changed by taking and giving back.
 
 Each offering has a list of instants; between two of them nothing changes. `free[i]` is what every node of the
-offering has to give from instant i on. A gang takes its share from every instant in its run.
+offering has to give from instant i on. A gang takes its share from every instant in its run. How many workers that
+makes is kept up to date beside it, for the most common kinds of workers.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,47 +20,91 @@ from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Choice
 
 _EPSILON = 1e-9
-_DRIFT = 1e-6  # of sums that are kept up to date, and only say where to look
-_AT_ONCE = 64  # windows whose nodes are looked at together
+_HAIR = 1e-9  # by which sums in another order may differ
+_ENDLESS = 1e18  # of what a worker does not ask for
+_MOST_KINDS = 16  # of workers, whose room is kept: the most common
 
 
 @dataclass(slots=True)
 class _Timeline:
+    """Arrays by instant are longer than `hours`, so that most instants can be added in place."""
+
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
-    hours: Float[np.ndarray, " instant"]  # sorted; the first is 0
+    new: Bool[np.ndarray, " own"]
+    hours: list[float]  # sorted; the first is 0
     free: Float[np.ndarray, "instant own resource"]
-    spare: Float[np.ndarray, "instant resource"]  # of all nodes that exist or were bought
     longest: Float[np.ndarray, " own"]  # until the last gang leaves a bought node; 0: not bought
     paid: Float[np.ndarray, " own"]  # node-hours they pay for
+    # Of each kind of worker that was asked about, numbered in `kinds`:
+    need: Float[np.ndarray, "kind resource"]
+    slack: Float[np.ndarray, "kind resource"]  # of what it asks for a hair; endless of what it does not
+    admits: Bool[np.ndarray, "kind own"]
+    room: Int[np.ndarray, "kind instant own"]  # none on nodes that are still to be bought
+    rooms: Int[np.ndarray, "kind instant"]  # on all nodes
+    kinds: dict[int, int] = field(default_factory=dict)
+    idle: list[float] = field(default_factory=lambda: [0.0])  # node-hours not paid for on so many bought nodes, at most
 
     def split(self, at: float) -> int:
         """The index of the instant `at`, which exists from now on."""
-        i = bisect_left(self.hours, at - _EPSILON)
-        if i == len(self.hours) or self.hours[i] - at >= _EPSILON:
-            self.hours = np.insert(self.hours, i, at)
-            self.free = np.insert(self.free, i, self.free[i - 1], axis=0)
-            self.spare = np.insert(self.spare, i, self.spare[i - 1], axis=0)
+        hours = self.hours
+        i, n = bisect_left(hours, at - _EPSILON), len(hours)
+        if i == n or hours[i] - at >= _EPSILON:
+            if n == len(self.free):
+                self.free = np.concatenate([self.free, np.empty_like(self.free)])
+                self.room = np.concatenate([self.room, np.empty_like(self.room)], axis=1)
+                self.rooms = np.concatenate([self.rooms, np.empty_like(self.rooms)], axis=1)
+            hours.insert(i, at)
+            self.free[i : n + 1] = self.free[i - 1 : n]
+            self.room[:, i : n + 1] = self.room[:, i - 1 : n]
+            self.rooms[:, i : n + 1] = self.rooms[:, i - 1 : n]
         return i
 
     def index(self, at: float) -> int:
         """The last instant that is not after `at`."""
         return bisect_right(self.hours, at + _EPSILON) - 1
 
-    def least(self, start: float, end: float) -> Float[np.ndarray, "own resource"]:
-        """What every node has to give all the way from `start` to `end`."""
+    def window(self, start: float, end: float) -> slice:
+        """The instants from `start` to before `end`; one at least."""
         first = self.index(start)
-        window = self.free[first : max(first + 1, bisect_left(self.hours, end - _EPSILON))]
-        least: Float[np.ndarray, "own resource"] = window[0] if len(window) == 1 else window.min(axis=0)
-        return least
+        return slice(first, max(first + 1, bisect_left(self.hours, end - _EPSILON)))
+
+    def recount(self, kinds: slice, instants: slice, some: Int[np.ndarray, " some"]) -> None:
+        """See to the rooms after a change of what some nodes have to give, or of which are there."""
+        if not self.kinds:
+            return
+        slack, need = self.slack[kinds, None, None], self.need[kinds, None, None]
+        count = np.floor((self.free[instants, some] + slack) / need).min(axis=-1)
+        fit = np.maximum(count, 0).astype(np.int64) * (self.admits[kinds, some] & self.is_there()[some])[:, None]
+        self.rooms[kinds, instants] += (fit - self.room[kinds, instants, some]).sum(axis=-1)
+        self.room[kinds, instants, some] = fit
+
+    def know(self, kind: int, need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " node"]) -> int:
+        """Begin to keep the room for a kind of worker. Returns its index."""
+        k = self.kinds[kind] = len(self.kinds)
+        size, n = self.free.shape[:2], len(self.hours)
+        self.need = np.concatenate([self.need, np.where(need > 0, need, 1.0)[None]])
+        self.slack = np.concatenate([self.slack, np.where(need > 0, _EPSILON, _ENDLESS)[None]])
+        self.admits = np.concatenate([self.admits, admits[self.nodes][None]])
+        self.room = np.concatenate([self.room, np.zeros((1, *size), dtype=np.int64)])
+        self.rooms = np.concatenate([self.rooms, np.zeros((1, size[0]), dtype=np.int64)])
+        self.recount(slice(k, k + 1), slice(0, n), np.arange(size[1]))
+        return k
+
+    def is_there(self) -> Bool[np.ndarray, " own"]:
+        """Which nodes exist or were bought."""
+        there: Bool[np.ndarray, " own"] = ~self.new | (self.longest > 0.0)
+        return there
 
 
-def _holds_throughout(
-    true: Bool[np.ndarray, " instant"], first: Int[np.ndarray, " window"], last: Int[np.ndarray, " window"]
-) -> Bool[np.ndarray, " window"]:
-    """For each window, from `first` to before `last`, whether something is true at every instant of it."""
-    before = np.concatenate([[0], np.cumsum(~true)])  # how often it is not, before an instant
-    holds: Bool[np.ndarray, " window"] = before[last] == before[first]
-    return holds
+def _windows(enough: bytes, hours: list[float], held_hours: float) -> Iterator[tuple[int, int]]:
+    """Starts with enough at every instant of a run, as indices: the first, and the one after the last."""
+    first = enough.find(1)
+    while first >= 0:
+        until, gap = hours[first] + held_hours - _EPSILON, enough.find(0, first)
+        if gap < 0 or hours[gap] >= until:
+            yield first, bisect_left(hours, until, first + 1)
+            gap = first
+        first = enough.find(1, gap + 1)  # whatever starts before a gap that is too early runs into it as well
 
 
 class Capacity:
@@ -69,6 +116,10 @@ class Capacity:
         self._at: list[_Timeline] = []
         self._place = np.zeros(len(problem.node_offering), dtype=np.int64)  # index of a node in its timeline
         self._taken: dict[int, tuple[Choice, Columns]] = {}
+        number: dict[tuple[bytes, int], int] = {}  # of each kind of worker: what it needs and where it may go
+        needs = zip(problem.need, problem.admits, strict=True)
+        self._kind = [number.setdefault((need.tobytes(), id(admits)), len(number)) for need, admits in needs]
+        self._kept = {kind for kind, jobs in Counter(self._kind).most_common(_MOST_KINDS) if jobs > 1}
         for o in range(len(problem.offerings)):
             nodes = np.flatnonzero(problem.node_offering == o)
             self._place[nodes] = np.arange(len(nodes))
@@ -79,18 +130,29 @@ class Capacity:
         arrive = problem.node_from_hours[nodes]
         mine = {int(n) for n in nodes}
         releases = [r for r in problem.releases if r.node in mine and math.isfinite(problem.node_from_hours[r.node])]
-        hours = np.array(sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)}))
-        there = arrive[None, :] <= hours[:, None] + _EPSILON
+        hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
+        there = arrive[None, :] <= np.array(hours)[:, None] + _EPSILON
         free = np.where(there[:, :, None], problem.node_free[nodes][None], 0.0)
         for release in releases:
             free[bisect_left(hours, release.hours - _EPSILON) :, self._place[release.node]] += release.resources
-        spare = free[:, ~problem.node_is_new[nodes]].sum(axis=1)
-        zeros = np.zeros(len(nodes))
-        return _Timeline(nodes=nodes, hours=hours, free=free, spare=spare, longest=zeros, paid=zeros.copy())
+        zeros, axes = np.zeros(len(nodes)), free.shape[2]
+        return _Timeline(
+            nodes=nodes,
+            new=problem.node_is_new[nodes],
+            hours=hours,
+            free=free,
+            longest=zeros,
+            paid=zeros.copy(),
+            need=np.zeros((0, axes)),
+            slack=np.zeros((0, axes)),
+            admits=np.zeros((0, len(nodes)), dtype=bool),
+            room=np.zeros((0, *free.shape[:2]), dtype=np.int64),
+            rooms=np.zeros((0, len(free)), dtype=np.int64),
+        )
 
     def instants(self, offering: int) -> tuple[float, ...]:
         """When something changes on an offering's nodes; the first is now."""
-        return tuple(self._at[offering].hours.tolist())
+        return tuple(self._at[offering].hours)
 
     def room(
         self, job: int, offering: int, start: float, end: float, *, bought: bool | None = True
@@ -101,8 +163,28 @@ class Capacity:
         bought, None both.
         """
         line = self._at[offering]
-        counts = self._counts(job, line.least(start, end))
-        return np.where(self._allowed(job, line, bought=bought), counts, 0)
+        window, admits = line.window(start, end), self.problem.admits[job]
+        if bought:
+            room, _ = self._rooms(job, line)
+            least: Int[np.ndarray, " own"] = room[window].min(axis=0)
+            return least
+        allowed = admits[line.nodes]
+        if bought is not None:
+            allowed = allowed & ~line.is_there()
+        return np.where(allowed, self._counts(job, line.free[window].min(axis=0)), 0)
+
+    def _rooms(self, job: int, line: _Timeline) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
+        """How many workers of a job fit on each node that is there, and on all of them, at every instant."""
+        kind, admits = self._kind[job], self.problem.admits[job]
+        if kind in self._kept:
+            k = line.kinds.get(kind)
+            if k is None:
+                k = line.know(kind, self.problem.need[job], admits)
+            return line.room[k], line.rooms[k]
+        own = (admits[line.nodes] & line.is_there()).nonzero()[0]
+        room = np.zeros((len(line.hours), len(line.nodes)), dtype=np.int64)
+        room[:, own] = counts = self._counts(job, line.free[: len(line.hours), own])
+        return room, counts.sum(axis=1)
 
     def _counts(self, job: int, free: Float[np.ndarray, "*where resource"]) -> Int[np.ndarray, "*where"]:
         """How many workers of a job fit into so much."""
@@ -111,13 +193,6 @@ class Capacity:
         counts = np.floor((free[..., asked] + _EPSILON) / need[asked]).min(axis=-1)
         fit: Int[np.ndarray, "*where"] = np.maximum(counts, 0).astype(np.int64)
         return fit
-
-    def _allowed(self, job: int, line: _Timeline, *, bought: bool | None) -> Bool[np.ndarray, " own"]:
-        allowed: Bool[np.ndarray, " own"] = self.problem.admits[job][line.nodes]
-        closed: Bool[np.ndarray, " own"] = self.problem.node_is_new[line.nodes] & (line.longest == 0.0)
-        if bought is not None:
-            allowed = allowed & (~closed if bought else closed)
-        return allowed
 
     def of_domains(self, job: int, offering: int, room: Int[np.ndarray, " own"]) -> Int[np.ndarray, " domain"]:
         """The room in each domain of the job's topology; `room` is parallel to the offering's nodes."""
@@ -155,98 +230,89 @@ class Capacity:
 
         `below`: a J that is not below this is of no interest, and need not be looked for.
         """
-        return self._buy(columns, column) if columns.buys[column] else self._wait(columns, column, below)
+        return self._buy(columns, column, below) if columns.buys[column] else self._wait(columns, column, below)
 
     def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
-        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
-        line, held = self._at[offering], float(columns.held_hours[column])
-        own = np.flatnonzero(self._allowed(job, line, bought=True))
-        need = self.problem.need[job]
-        enough = (line.spare >= need * workers - _DRIFT).all(axis=1)
-        first = np.flatnonzero(enough[: self._starts_below(line, columns, column, below)])
-        last = np.maximum(first + 1, np.searchsorted(line.hours, line.hours[first] + held - _EPSILON))
-        # A window is worth a closer look if there is enough all the way; that it lies on nodes as needed is seen there.
-        open_ = _holds_throughout(enough, first, last)
-        first, last = first[open_], last[open_]
-        for k in range(0, len(first), _AT_ONCE):
-            begin, end = first[k : k + _AT_ONCE], last[k : k + _AT_ONCE]
-            free = line.free[begin[0] : end[-1]]
-            counts = self._counts(job, free if len(own) == len(line.nodes) else free[:, own])
-            for i in np.flatnonzero(_holds_throughout(counts.sum(axis=1) >= workers, begin - begin[0], end - begin[0])):
-                least = counts[begin[i] - begin[0] : end[i] - begin[0]].min(axis=0)
-                if int(least.sum()) < workers:
-                    continue
-                whole = np.zeros(len(line.nodes), dtype=np.int64)
-                whole[own] = least
-                room = self._in_one_domain(job, offering, whole, workers)
-                if room is None:
-                    continue
-                start = float(line.hours[begin[i]])
-                choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, room, workers))
-                return choice, self.problem.objective_at(columns, column, start) + self._idle_usd(columns, choice)
+        job, offering, workers = int(columns.job[column]), int(columns.offering[column]), int(columns.workers[column])
+        line = self._at[offering]
+        room, rooms = self._rooms(job, line)
+        enough = (rooms[: len(line.hours)] >= workers).tobytes()
+        idle = self._least_idle_usd(columns, column, new_nodes=0)
+        for first, end in _windows(enough, line.hours, float(columns.held_hours[column])):
+            start = line.hours[first]
+            objective = self.problem.objective_at(columns, column, start)
+            if objective + idle >= below:
+                return None  # J never falls with time
+            least = room[first] if end == first + 1 else room[first:end].min(axis=0)
+            if int(least.sum()) < workers:
+                continue
+            own = self._in_one_domain(job, offering, least, workers)
+            if own is not None:
+                choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, own, workers))
+                return choice, objective + self._idle_usd(columns, choice)
         return None
 
-    def _starts_below(self, line: _Timeline, columns: Columns, column: int, below: float) -> int:
-        """How many instants, from now on, a gang may start at for its J to stay below: J never falls with time.
-
-        Joining others on bought nodes may save some of what was idle; where there are such nodes, all instants count.
-        """
-        if math.isinf(below) or line.longest.any():
-            return len(line.hours)
-        return bisect_left(line.hours, below, key=lambda start: self.problem.objective_at(columns, column, start))
-
-    def _buy(self, columns: Columns, column: int) -> tuple[Choice, float] | None:
+    def _buy(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
         """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
-        job, offering, workers = (int(a[column]) for a in (columns.job, columns.offering, columns.workers))
-        line, problem = self._at[offering], self.problem
-        new = problem.node_is_new[line.nodes]
-        if not new.any() or self.headroom[problem.pool_of_offering[offering]] < 1:
+        offering, problem = int(columns.offering[column]), self.problem
+        line, headroom = self._at[offering], self.headroom[problem.pool_of_offering[offering]]
+        if headroom < 1 or not len(closed := (~line.is_there()).nonzero()[0][:headroom]):
             return None
-        ready = float(problem.node_from_hours[line.nodes[new]][0])
-        end = float(columns.held_hours[column])
-        have = self.room(job, offering, ready, end)
+        job, workers, per_node = int(columns.job[column]), int(columns.workers[column]), int(columns.per_node[column])
+        ready = float(problem.node_from_hours[line.nodes[closed[0]]])
+        window = line.window(ready, float(columns.held_hours[column]))
+        room, rooms = self._rooms(job, line)
+        lacking = max(1, workers - int(rooms[window].min()))
+        objective = problem.objective_at(columns, column, 0.0)
+        if objective + self._least_idle_usd(columns, column, new_nodes=-(-lacking // per_node)) >= below:
+            return None
+        have: Int[np.ndarray, " own"] = room[window].min(axis=0)
         enough = self._in_one_domain(job, offering, have, workers)
         if enough is not None and int(enough.sum()) >= workers:
             return None  # nothing needs to be bought: the column that only waits says it better
-        could = self.room(job, offering, ready, end, bought=False)
-        could[np.flatnonzero(could)[self.headroom[problem.pool_of_offering[offering]] :]] = 0
+        could = np.zeros_like(have)
+        could[closed] = self._counts(job, problem.node_free[line.nodes[closed[:1]]])  # they are alike
         both = self._in_one_domain(job, offering, have + could, workers)
         if both is None:
             return None
         have, could = np.where(both > 0, have, 0), np.where(both > 0, could, 0)
         lacking = workers - int(have.sum())
-        count = -(-lacking // int(columns.per_node[column]))
+        count = -(-lacking // per_node)
         fresh = np.flatnonzero(could)[:count]
         if len(fresh) < count:
             return None
         room = have.copy()
         room[fresh] = could[fresh]
-        nodes = self._pack(offering, room, workers)
-        choice = Choice(column=column, start_hours=0.0, nodes=nodes)
-        return choice, problem.objective_at(columns, column, 0.0) + self._idle_usd(columns, choice)
+        choice = Choice(column=column, start_hours=0.0, nodes=self._pack(offering, room, workers))
+        return choice, objective + self._idle_usd(columns, choice)
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
-        line = self._at[offering]
-        order = np.lexsort((np.arange(len(room)), -room))
+        nodes = self._at[offering].nodes
+        if workers == 1:
+            return (int(nodes[np.where(room > 0, room, np.iinfo(np.int64).max).argmin()]),)
+        some = room.nonzero()[0]
+        order = some[np.argsort(-room[some], kind="stable")]
+        ways = list(zip(room[order].tolist(), order.tolist(), strict=True))
         taken: list[tuple[int, int]] = []
         left = workers
-        for i in order:
-            if left <= 0 or room[i] == 0:
+        for count, i in ways:
+            if left <= 0:
                 break
-            if room[i] <= left:
-                taken.append((int(i), int(room[i])))
-                left -= int(room[i])
+            if count <= left:
+                taken.append((i, count))
+                left -= count
         if left > 0:
             used = {i for i, _ in taken}
-            snug = min((int(room[i]), int(i)) for i in range(len(room)) if room[i] >= left and i not in used)
-            taken.append((snug[1], left))
-        return tuple(int(line.nodes[i]) for i, count in taken for _ in range(count))
+            taken.append((min((count, i) for count, i in ways if count >= left and i not in used)[1], left))
+        return tuple(int(nodes[i]) for i, count in taken for _ in range(count))
 
     def _idle_usd(self, columns: Columns, choice: Choice) -> float:
         """What the idle part of bought nodes would cost more (or less) with this gang on them."""
         column, nodes = choice.column, choice.nodes
         line = self._at[int(columns.offering[column])]
+        if len(line.idle) == 1 and not columns.buys[column]:
+            return 0.0
         held, share = float(columns.held_hours[column]), float(columns.share[column])
         end, price = choice.start_hours + held, float(columns.usd_per_node_hour[column])
         extra = 0.0
@@ -259,19 +325,35 @@ class Capacity:
             extra += max(0.0, max(float(line.longest[i]), end) - paid) - before
         return extra * price if extra else 0.0
 
+    def _least_idle_usd(self, columns: Columns, column: int, *, new_nodes: int) -> float:
+        """What `_idle_usd` is at the least, wherever the gang goes, if it buys so many nodes or more.
+
+        On nodes that others bought it saves no more than what is idle there, and no more than what it pays itself.
+        """
+        idle = self._at[int(columns.offering[column])].idle
+        if len(idle) == 1 and not new_nodes:
+            return 0.0
+        workers, price = int(columns.workers[column]), float(columns.usd_per_node_hour[column])
+        unpaid = float(columns.held_hours[column]) * (new_nodes - workers * float(columns.share[column]))
+        usd = price * max(unpaid, -idle[min(workers, len(idle) - 1)])
+        return usd - _HAIR * (abs(usd) + float(columns.objective_usd[column]))
+
     def take(self, columns: Columns, choice: Choice) -> None:
         """Give a gang its nodes."""
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
         line = self._at[offering]
         held, share = float(columns.held_hours[choice.column]), float(columns.share[choice.column])
-        for node in choice.nodes:
-            i = self._place[node]
-            if self.problem.node_is_new[node]:
-                if line.longest[i] == 0.0:
-                    self.headroom[self.problem.pool_of_offering[offering]] -= 1
-                    line.spare += line.free[:, i]
-                line.longest[i] = max(line.longest[i], choice.start_hours + held)
-                line.paid[i] += held * share
+        new = [int(self._place[n]) for n in choice.nodes if self.problem.node_is_new[n]]
+        opened = sorted({i for i in new if line.longest[i] == 0.0})
+        for i in new:
+            line.longest[i] = max(line.longest[i], choice.start_hours + held)
+            line.paid[i] += held * share
+        if new:
+            idle = np.sort(np.maximum(line.longest - line.paid, 0.0)[line.longest > 0.0])[::-1]
+            line.idle = [0.0, *np.cumsum(idle).tolist()]
+        if opened:
+            self.headroom[self.problem.pool_of_offering[offering]] -= len(opened)
+            line.recount(slice(None), slice(0, len(line.hours)), np.array(opened))
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)
 
@@ -289,11 +371,11 @@ class Capacity:
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         for node in choice.nodes:
             line.free[first:last, self._place[node]] += sign * need
-        line.spare[first:last] += sign * len(choice.nodes) * need
+        line.recount(slice(None), slice(first, last), self._place[sorted(set(choice.nodes))])
 
     def reserve(self, node: int, start: float, end: float, amount: Float[np.ndarray, " resource"]) -> None:
         """Take so much of a node that is there from one instant to another, for somebody who is not in the problem."""
         line = self._at[int(self.problem.node_offering[node])]
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
         line.free[first:last, self._place[node]] -= amount
-        line.spare[first:last] -= amount
+        line.recount(slice(None), slice(first, last), self._place[[node]])

@@ -51,10 +51,11 @@ def full_capacity(problem: Problem, assignment: Assignment) -> Capacity:
 
 
 def explanations(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Explanation]:
-    """One for each job. `capacity` is what is left after the assignment; it is handed back as it was.
+    """One for each job. `capacity` is what is left after the assignment, and stays as it is.
 
-    What else a job could have had is looked for where it goes now, and for the first `MOST_WEIGHED` that wait: what
-    the others wait for will have changed by the time that it is their turn.
+    A job's own place is not given back meanwhile: what else it could have had is on other offerings, where that would
+    change nothing. It is looked for where a job goes now, and for the first `MOST_WEIGHED` that wait: what the others
+    wait for will have changed by the time that it is their turn.
     """
     result = []
     room = _Room(problem, capacity)
@@ -68,9 +69,7 @@ def explanations(problem: Problem, assignment: Assignment, capacity: Capacity) -
         if waiting > MOST_WEIGHED:
             result.append(Explanation(rejected=tuple(sorted(problem.rejections[j], key=_by_precedence))))
             continue
-        capacity.give_back(j)
-        result.append(_explain(problem, capacity, j, candidates, choice))
-        capacity.take(problem.columns, choice)
+        result.append(_explain(problem, room, j, candidates, choice))
     return result
 
 
@@ -80,14 +79,13 @@ def _without_place(problem: Problem, room: _Room, job: int, candidates: np.ndarr
     return Explanation(rejected=tuple(sorted(rejected, key=_by_precedence)))
 
 
-def _explain(problem: Problem, capacity: Capacity, job: int, candidates: np.ndarray, choice: Choice) -> Explanation:
+def _explain(problem: Problem, room: _Room, job: int, candidates: np.ndarray, choice: Choice) -> Explanation:
     columns = problem.columns
     others = candidates[columns.offering[candidates] != columns.offering[choice.column]]
-    found = cheapest(capacity, columns, others)
+    found = cheapest(room.capacity, columns, others)
     runner_up = candidate(problem, columns, *found) if found else None
     second = None if found is None else int(columns.offering[found[0].column])
     rejected = [*problem.rejections[job], *_endless(problem, job, candidates)]
-    room = _Room(problem, capacity)
     offerings, first = np.unique(columns.offering[others], return_index=True)  # they are sorted by J
     for o, least in zip(offerings.tolist(), columns.objective_usd[others[first]].tolist(), strict=True):
         if o == second:
@@ -125,7 +123,7 @@ class _Room:
 
     def __init__(self, problem: Problem, capacity: Capacity) -> None:
         self._problem = problem
-        self._capacity = capacity
+        self.capacity = capacity
         self._known: dict[tuple[object, ...], Rejection] = {}
 
     def lacks(self, job: int, offering: int) -> Rejection:
@@ -137,7 +135,7 @@ class _Room:
         return self._known[alike]
 
     def _lacks(self, job: int, offering: int) -> Rejection:
-        problem, capacity = self._problem, self._capacity
+        problem, capacity = self._problem, self.capacity
         o, wanted = problem.offerings[offering], problem.jobs[job]
         on_nodes = capacity.room(job, offering, 0.0, 1e-6)
         room, gpus, within = int(on_nodes.sum()), wanted.per_worker.gpus, ""
@@ -161,7 +159,7 @@ class _Room:
 
     def _never(self, job: int, offering: int, key: str) -> str:
         """Why no domain of an offering would hold a gang even if nothing else were there; empty: one would."""
-        problem, capacity = self._problem, self._capacity
+        problem, capacity = self._problem, self.capacity
         wanted, o, nodes = problem.jobs[job], problem.offerings[offering], capacity.nodes_of(offering)
         domain = problem.domain[job]
         if domain is None or not len(nodes):

@@ -21,15 +21,7 @@ from stint.placement.solver import Assignment, Choice
 def columns_of_jobs(columns: Columns, jobs: int) -> list[Int[np.ndarray, " own"]]:
     """Each job's possible columns, best J first; ties by offering, then workers, so that replays agree."""
     possible = np.flatnonzero(np.isfinite(columns.objective_usd))
-    order = np.lexsort(
-        (
-            columns.buys[possible],
-            columns.workers[possible],
-            columns.offering[possible],
-            columns.objective_usd[possible],
-            columns.job[possible],
-        )
-    )
+    order = np.lexsort((columns.objective_usd[possible], columns.job[possible]))  # equals stay as they are laid out
     ordered = possible[order]
     edges = np.searchsorted(columns.job[ordered], np.arange(jobs + 1))
     return [ordered[edges[j] : edges[j + 1]] for j in range(jobs)]

@@ -7,10 +7,10 @@ would have used had it started at the bucket's end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from stint.placement.problem import Columns, Problem
 
@@ -31,6 +31,11 @@ class Market:
     held_hours: Float[np.ndarray, " possible"]
     cold_hours: Float[np.ndarray, " possible"]  # until bought nodes are there; nan: it buys none
 
+    def of(self, some: Bool[np.ndarray, " possible"]) -> Market:
+        """The same market for some of the columns."""
+        own = ("column", "cost_usd", "held_hours", "cold_hours")
+        return replace(self, **{name: getattr(self, name)[some] for name in own})
+
     def overlap_hours(
         self, bucket: Int[np.ndarray, " entry"], possible: Int[np.ndarray, " entry"]
     ) -> Float[np.ndarray, "entry horizon"]:
@@ -47,12 +52,24 @@ class Market:
     def rents(
         self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]
     ) -> Float[np.ndarray, "possible bucket"]:
-        """What every column in every bucket would pay for its capacity."""
+        """What every column in every bucket that it may start in would pay for its capacity."""
         rents = np.zeros_like(self.cost_usd)
-        if unit_usd.any():
-            hourly = self.hourly(problem, unit_usd)
-            for b in range(rents.shape[1]):
-                rents[:, b] = self.rent(hourly, b)
+        pays = (np.count_nonzero(unit_usd, axis=(1, 2)) > 0)[problem.columns.offering[self.column]]
+        if pays.any():
+            rents[pays] = self.of(pays)._rents(problem, unit_usd)
+        return rents
+
+    def _rents(
+        self, problem: Problem, unit_usd: Float[np.ndarray, "offering horizon resource"]
+    ) -> Float[np.ndarray, "possible bucket"]:
+        rents = np.zeros_like(self.cost_usd)
+        hourly = self.hourly(problem, unit_usd)
+        rents[:, 0] = self.rent(hourly, 0)
+        waits = np.flatnonzero(np.isnan(self.cold_hours))  # whoever buys starts now
+        held, hourly = self.held_hours[waits, None], hourly[waits]
+        for b in range(1, rents.shape[1] - 1):  # a start after the last horizon uses nothing by then
+            used = np.minimum(held, np.maximum(self.horizon_hours - self.horizon_hours[b], 0.0))
+            rents[waits, b] = np.einsum("pt,pt->p", used, hourly)
         return rents
 
     def rent(self, hourly: Float[np.ndarray, "possible horizon"], bucket: int) -> Float[np.ndarray, " possible"]:

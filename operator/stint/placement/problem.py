@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,23 +91,25 @@ class Problem:
         Lateness is part of the dollars. What `charge_usd` adds keeps what is late from being chosen while something
         in time can be had.
         """
-        job = self.jobs[columns.job[column]]
-        finish = float(columns.cost.finish_hours[column]) + start_hours
-        deadline = float(self.deadline_hours[columns.job[column]])
-        late_before = max(0.0, float(columns.cost.finish_hours[column]) - deadline)
-        late = max(0.0, finish - deadline)
-        wanted = job.objective
-        delay = wanted.performance * wanted.usd_per_hour * start_hours
-        lateness = wanted.cost * wanted.lateness_usd_per_hour * (late - late_before)
-        waits = np.array([start_hours > 0 or bool(columns.buys[column])])
-        charge = float(self.charge_usd(columns.job[[column]], np.array([finish]), waits)[0])
-        total: float = float(columns.objective_usd[column]) + delay + lateness + charge
-        return total
+        job = int(columns.job[column])
+        wanted, deadline = self.jobs[job].objective, float(self.deadline_hours[job])
+        at_once = float(columns.cost.finish_hours[column])
+        finish = at_once + start_hours
+        objective = float(columns.objective_usd[column]) + wanted.performance * wanted.usd_per_hour * start_hours
+        if math.isinf(deadline):
+            return objective
+        later = max(0.0, finish - deadline) - max(0.0, at_once - deadline)
+        lateness = wanted.cost * wanted.lateness_usd_per_hour * later
+        waits = start_hours > 0 or bool(columns.buys[column])
+        reserve = self.situation.settings.reserve_seconds / SECONDS_PER_HOUR if waits else 0.0
+        part = 1.0 if finish > deadline else _RISKY if finish + reserve > deadline else 0.0
+        return objective + lateness + float(self.late_usd[job]) * part
 
     def charge_usd(
         self, job: Int[np.ndarray, " some"], finish_hours: Float[np.ndarray, " some"], waits: Bool[np.ndarray, " some"]
     ) -> Float[np.ndarray, " some"]:
-        """`late_usd` for a late finish, half of it for one that would be late if what it waits for came late.
+        """What `objective_at` adds, for many: `late_usd` for a late finish, half of it for one that is late only if
+        what it waits for comes late.
 
         Args:
             waits: for a node or a gang's end, either of which may be later than is foreseen: by
@@ -136,13 +138,12 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     nodes = tuple(sorted((n for n in situation.nodes if n.offering in index), key=lambda n: (n.offering, n.name)))
 
     headroom = _headroom(pools, offerings, nodes)
-    rejections, pairs = _possible(jobs, offerings, situation.rates)
-    rows = _rows(jobs, offerings, pools, pool_of, pairs)
-    real = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if not r.advice])
-    advice = price_columns(situation, jobs, offerings, pools, pool_of, [r for r in rows if r.advice])
+    kinds = _kinds(jobs)
+    impossible, possible = _possible(kinds.first, offerings, situation.rates)
+    rows, more = _rows(jobs, offerings, pools, pool_of, kinds, possible)
+    real = _price(situation, jobs, offerings, pools, pool_of, kinds, rows)
+    advice = _price(situation, jobs, offerings, pools, pool_of, kinds, more)
     real, too_dear = _over_budget(jobs, offerings, real)
-    for rejection, extra in zip(rejections, too_dear, strict=True):
-        rejection += extra
     buyable = _buyable(jobs, offerings, pool_of, headroom, (real, advice))
 
     new_offering = np.repeat(np.arange(len(offerings)), buyable)
@@ -174,7 +175,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         deadline_hours=deadline,
         hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
         late_usd=late,
-        rejections=tuple(tuple(r) for r in rejections),
+        rejections=tuple((*impossible[k], *dear) for k, dear in zip(kinds.of.tolist(), too_dear, strict=True)),
     )
 
 
@@ -189,15 +190,50 @@ class Row:
     advice: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """The same as arrays."""
+
+    job: Int[np.ndarray, " row"]
+    offering: Int[np.ndarray, " row"]
+    workers: Int[np.ndarray, " row"]
+    buys: Bool[np.ndarray, " row"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kinds:
+    """Jobs that may use the same offerings, and are the same to them but for how much there is to do and by when."""
+
+    first: tuple[Job, ...]  # of each kind
+    of: Int[np.ndarray, " job"]
+
+
+def _kinds(jobs: Sequence[Job]) -> _Kinds:
+    number: dict[object, int] = {}
+    first: list[Job] = []
+    of = []
+    for job in jobs:
+        alike = (
+            *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
+            *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
+            *(frozenset(job.node_selector.items()), job.tolerations),
+        )
+        kind = number.setdefault(alike, len(first))
+        if kind == len(first):
+            first.append(job)
+        of.append(kind)
+    return _Kinds(first=tuple(first), of=np.array(of, dtype=np.int64))
+
+
 def _possible(
-    jobs: Sequence[Job], offerings: Sequence[Offering], rates: Rates
-) -> tuple[list[list[Rejection]], list[tuple[int, int]]]:
-    """Which job can use which offering at all, and for the others the first constraint in the way."""
-    rejections: list[list[Rejection]] = [[] for _ in jobs]
-    pairs: list[tuple[int, int]] = []
+    kinds: Sequence[Job], offerings: Sequence[Offering], rates: Rates
+) -> tuple[list[list[Rejection]], list[list[int]]]:
+    """For each kind of job the first constraint in the way of offerings it cannot use, and those it can."""
+    rejections: list[list[Rejection]] = [[] for _ in kinds]
+    possible: list[list[int]] = [[] for _ in kinds]
     licences = {name for name, figure in rates.licence_usd_per_gpu_hour.items() if figure.usable}
     wrong = [fit.unusable_rate(rates) or fit.unusable(o) for o in offerings]
-    for (j, job), (o, offering) in itertools.product(enumerate(jobs), enumerate(offerings)):
+    for (k, job), (o, offering) in itertools.product(enumerate(kinds), enumerate(offerings)):
         no = fit.why_not(job, offering) or fit.missing_price(
             job,
             offering,
@@ -206,10 +242,10 @@ def _possible(
             wrong=wrong[o],
         )
         if no is None:
-            pairs.append((j, o))
+            possible[k].append(o)
         else:
-            rejections[j].append(Rejection(offering=offering.id, reason=no[0], message=no[1]))
-    return rejections, pairs
+            rejections[k].append(Rejection(offering=offering.id, reason=no[0], message=no[1]))
+    return rejections, possible
 
 
 def _rows(
@@ -217,16 +253,30 @@ def _rows(
     offerings: Sequence[Offering],
     pools: Sequence[Pool],
     pool_of: Int[np.ndarray, " offering"],
-    pairs: Iterable[tuple[int, int]],
-) -> list[Row]:
-    rows = []
-    for j, o in pairs:
-        pool = pools[pool_of[o]]
-        for workers in widths(jobs[j]):
-            rows.append(Row(j, o, workers, buys=False, advice=False))
-            if pool.scaler is not None and offerings[o].slices is None:  # who would share its GPUs?
-                rows.append(Row(j, o, workers, buys=True, advice=pool.advise_only))
-    return rows
+    kinds: _Kinds,
+    possible: Sequence[Sequence[int]],
+) -> tuple[_Rows, _Rows]:
+    """By job, offering, workers, then whether nodes are bought: what may be chosen, and what is only advised."""
+    ways = [  # who would share the GPUs of a node that is bought in parts?
+        (False, True) if pools[p].scaler is not None and o.slices is None else (False,)
+        for o, p in zip(offerings, pool_of, strict=True)
+    ]
+    known: dict[tuple[int, ...], Int[np.ndarray, "row 3"]] = {}
+    own = []
+    for job, kind in zip(jobs, kinds.of.tolist(), strict=True):
+        key = (kind, *widths(job))
+        if key not in known:
+            rows = [(o, workers, buys) for o in possible[kind] for workers in key[1:] for buys in ways[o]]
+            known[key] = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        own.append(known[key])
+    job_of = np.repeat(np.arange(len(jobs)), [len(rows) for rows in own])
+    offering, workers, buys = np.concatenate([np.zeros((0, 3), dtype=np.int64), *own]).T
+    advised = (buys == 1) & np.array([pools[p].advise_only for p in pool_of], dtype=bool)[offering]
+
+    def those(are: Bool[np.ndarray, " row"]) -> _Rows:
+        return _Rows(job=job_of[are], offering=offering[are], workers=workers[are], buys=buys[are] == 1)
+
+    return those(~advised), those(advised)
 
 
 def widths(job: Job) -> list[int]:
@@ -259,70 +309,104 @@ def price_columns(
     rows: Sequence[Row],
 ) -> Columns:
     """Every column's cost in one vectorised call. A job that already works has no start-up before it."""
-    rates = situation.rates
-    of = [offerings[r.offering] for r in rows]
-    jb = [jobs[r.job] for r in rows]
-    workers = np.array([r.workers for r in rows], dtype=np.int64)
-    share = np.array([share_of_node(j, o) for j, o in zip(jb, of, strict=True)], dtype=float)
-    per_node = np.array(
-        [fit.workers_per_node(j.per_worker, o.per_node) for j, o in zip(jb, of, strict=True)], dtype=np.int64
+    arrays = _Rows(
+        job=np.array([r.job for r in rows], dtype=np.int64),
+        offering=np.array([r.offering for r in rows], dtype=np.int64),
+        workers=np.array([r.workers for r in rows], dtype=np.int64),
+        buys=np.array([r.buys for r in rows], dtype=bool),
     )
-    price = np.array([_marginal_price(o, buys=r.buys) for o, r in zip(of, rows, strict=True)], dtype=float)
-    boot = np.array([_boot_hours(j, situation) for j in jb], dtype=float)
-    cold = np.array([pools[pool_of[r.offering]].cold_start_seconds / SECONDS_PER_HOUR for r in rows], dtype=float)
-    buys = np.array([r.buys for r in rows], dtype=bool)
-    licence = [sum(value_of(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences) for j in jb]
-    gpus = workers * np.array([j.per_worker.gpus for j in jb], dtype=float)
-    spot = np.array([o.capacity_type is CapacityType.SPOT for o in of], dtype=bool)
-    per_node_rate = np.array([value_of(o.interruptions_per_hour, 0.0) for o in of], dtype=float)
+    return _price(situation, jobs, offerings, pools, pool_of, _kinds(jobs), arrays)
 
-    def column(values: Iterable[float]) -> Float[np.ndarray, " column"]:
-        return np.fromiter(values, dtype=float, count=len(rows))
 
+def _price(
+    situation: Situation,
+    jobs: Sequence[Job],
+    offerings: Sequence[Offering],
+    pools: Sequence[Pool],
+    pool_of: Int[np.ndarray, " offering"],
+    kinds: _Kinds,
+    rows: _Rows,
+) -> Columns:
+    """Whatever is the same for many rows is worked out once: by job, by offering, by kind of job and offering."""
+    rates, workers, buys = situation.rates, rows.workers, rows.buys
+    _, example, pair = np.unique(
+        kinds.of[rows.job] * len(offerings) + rows.offering, return_index=True, return_inverse=True
+    )
+    pairs = [(jobs[rows.job[i]], offerings[rows.offering[i]]) for i in example]
+
+    def by_job(figure: Callable[[Job], float]) -> Float[np.ndarray, " row"]:
+        return np.take([float(figure(j)) for j in jobs], rows.job)
+
+    def by_offering(figure: Callable[[Offering], float]) -> Float[np.ndarray, " row"]:
+        return np.take([float(figure(o)) for o in offerings], rows.offering)
+
+    def by_pair(figure: Callable[[Job, Offering], float]) -> Float[np.ndarray, " row"]:
+        return np.take([float(figure(j, o)) for j, o in pairs], pair)
+
+    share = by_pair(share_of_node)
+    per_node = by_pair(lambda j, o: fit.workers_per_node(j.per_worker, o.per_node)).astype(np.int64)
+    fresh = by_offering(lambda o: _marginal_price(o, buys=True))
+    price = np.where(buys, fresh, by_offering(lambda o: _marginal_price(o, buys=False)))
+    cold = np.array([pools[p].cold_start_seconds / SECONDS_PER_HOUR for p in pool_of], dtype=float)[rows.offering]
+    boot = by_job(lambda j: _boot_hours(j, situation))
+    startup = boot + np.where(buys, cold, 0.0)
+    spot = by_offering(lambda o: o.capacity_type is CapacityType.SPOT) == 1.0
+    interruptions = by_offering(lambda o: value_of(o.interruptions_per_hour, 0.0))
+    licence = by_job(lambda j: sum(value_of(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences))
     cost = cost_to_finish(
         FinishInputs(
-            work_hours=column(work_hours_left(j, o.gpu_model, r.workers) for j, o, r in zip(jb, of, rows, strict=True)),
-            wait_hours=np.zeros(len(rows)),
-            boot_hours=boot + np.where(buys, cold, 0.0),
-            interruptions_per_hour=np.where(spot, per_node_rate * np.ceil(workers / np.maximum(per_node, 1)), 0.0),
-            checkpoint_every_hours=column(fit.checkpoint_hours(j.checkpoint.every) for j in jb),
-            checkpoint_hours=column(j.checkpoint.takes.total_seconds() / SECONDS_PER_HOUR for j in jb),
-            restart_hours=column(j.checkpoint.restart.total_seconds() / SECONDS_PER_HOUR for j in jb),
+            work_hours=_work_hours(jobs, offerings, rows),
+            wait_hours=np.zeros(len(workers)),
+            boot_hours=startup,
+            interruptions_per_hour=np.where(spot, interruptions * np.ceil(workers / np.maximum(per_node, 1)), 0.0),
+            checkpoint_every_hours=by_job(lambda j: fit.checkpoint_hours(j.checkpoint.every)),
+            checkpoint_hours=by_job(lambda j: j.checkpoint.takes.total_seconds() / SECONDS_PER_HOUR),
+            restart_hours=by_job(lambda j: j.checkpoint.restart.total_seconds() / SECONDS_PER_HOUR),
             billed_nodes=workers * share,
             usd_per_node_hour=price,
-            watts=workers * share * column(value_of(o.watts_per_node, 0.0) for o in of),
-            pue=column(value_of(o.pue, 1.0) for o in of),
-            usd_per_kwh=column(value_of(o.usd_per_kwh, 0.0) for o in of),
-            g_co2_per_kwh=column(value_of(o.g_co2_per_kwh, 0.0) for o in of),
-            usd_per_tonne_co2=np.full(len(rows), value_of(rates.carbon_usd_per_tonne, 0.0)),
-            egress_gib=column(j.data.gib for j in jb),
-            usd_per_egress_gb=column(egress(j, o, rates) or 0.0 for j, o in zip(jb, of, strict=True)),
-            storage_gib=column(j.data.scratch_gib for j in jb),
-            usd_per_storage_gb_month=column(value_of(o.usd_per_storage_gb_month, 0.0) for o in of),
-            licence_usd_per_hour=np.array(licence, dtype=float) * gpus,
-            labour_usd_per_hour=np.full(len(rows), value_of(rates.labour_usd_per_job_hour, 0.0)),
-            hours_to_deadline=np.maximum(0.0, column(_deadline_hours(j, situation) for j in jb)),
-            lateness_usd_per_hour=column(j.objective.lateness_usd_per_hour for j in jb),
+            watts=workers * share * by_offering(lambda o: value_of(o.watts_per_node, 0.0)),
+            pue=by_offering(lambda o: value_of(o.pue, 1.0)),
+            usd_per_kwh=by_offering(lambda o: value_of(o.usd_per_kwh, 0.0)),
+            g_co2_per_kwh=by_offering(lambda o: value_of(o.g_co2_per_kwh, 0.0)),
+            usd_per_tonne_co2=np.full(len(workers), value_of(rates.carbon_usd_per_tonne, 0.0)),
+            egress_gib=by_job(lambda j: j.data.gib),
+            usd_per_egress_gb=by_pair(lambda j, o: egress(j, o, rates) or 0.0),
+            storage_gib=by_job(lambda j: j.data.scratch_gib),
+            usd_per_storage_gb_month=by_offering(lambda o: value_of(o.usd_per_storage_gb_month, 0.0)),
+            licence_usd_per_hour=licence * (workers * by_job(lambda j: j.per_worker.gpus)),
+            labour_usd_per_hour=np.full(len(workers), value_of(rates.labour_usd_per_job_hour, 0.0)),
+            hours_to_deadline=np.maximum(0.0, by_job(lambda j: _deadline_hours(j, situation))),
+            lateness_usd_per_hour=by_job(lambda j: j.objective.lateness_usd_per_hour),
         )
     )
     # Where paid-for GPUs make both free, a part of one is taken before a whole one.
-    whole = column(
-        _WHOLE_FOR_A_PART_USD * (j.gpu_fraction is not None and o.slices is None) for j, o in zip(jb, of, strict=True)
-    )
-    alpha = column(j.objective.performance * j.objective.usd_per_hour for j in jb)
-    beta = column(j.objective.cost for j in jb)
+    whole = by_pair(lambda j, o: _WHOLE_FOR_A_PART_USD * (j.gpu_fraction is not None and o.slices is None))
+    alpha = by_job(lambda j: j.objective.performance * j.objective.usd_per_hour)
+    beta = by_job(lambda j: j.objective.cost)
     return Columns(
-        job=np.array([r.job for r in rows], dtype=np.int64),
-        offering=np.array([r.offering for r in rows], dtype=np.int64),
+        job=rows.job,
+        offering=rows.offering,
         workers=workers,
         buys=buys,
         per_node=per_node,
         share=share,
         usd_per_node_hour=price,
-        held_hours=boot + np.where(buys, cold, 0.0) + cost.wall_hours,
+        held_hours=startup + cost.wall_hours,
         objective_usd=alpha * cost.finish_hours + beta * cost.total_usd + whole,
         cost=cost,
     )
+
+
+def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: _Rows) -> Float[np.ndarray, " row"]:
+    """Once for each job, model and number of workers."""
+    models = {model: m for m, model in enumerate(dict.fromkeys(o.gpu_model for o in offerings))}
+    model = np.array([models[o.gpu_model] for o in offerings], dtype=np.int64)[rows.offering]
+    gang = (rows.job * len(models) + model) * (1 + rows.workers.max(initial=0)) + rows.workers
+    _, example, same = np.unique(gang, return_index=True, return_inverse=True)
+    hours = [
+        work_hours_left(jobs[rows.job[i]], offerings[rows.offering[i]].gpu_model, int(rows.workers[i])) for i in example
+    ]
+    return np.array(hours, dtype=float)[same]
 
 
 def _marginal_price(offering: Offering, *, buys: bool) -> float:
@@ -359,8 +443,10 @@ def _over_budget(
     over = ends & ~(real_money <= left[columns.job])
     objective = np.where(over, math.inf, columns.objective_usd)
     told: list[list[Rejection]] = [[] for _ in jobs]
-    for j, o in sorted({(int(columns.job[c]), int(columns.offering[c])) for c in np.flatnonzero(over)}):
-        same = (columns.job == j) & (columns.offering == o)
+    pair = columns.job * len(offerings) + columns.offering  # ascending
+    for p in np.unique(pair[over]).tolist():
+        j, o = divmod(p, len(offerings))
+        same = slice(*np.searchsorted(pair, (p, p + 1)))
         if not np.isfinite(objective[same]).any():
             least = float(real_money[same].min())
             message = f"finishing there costs {least:.2f} USD, the budget has {left[j]:.2f} USD left"

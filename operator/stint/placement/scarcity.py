@@ -26,7 +26,9 @@ def find_prices(problem: Problem) -> Prices:
     nothing = np.zeros_like(market.capacity)
     if not len(market.column) or not len(problem.offerings):
         return prove(problem, market, nothing)
-    unit = _sift(problem, market, *_classes(problem, market))
+    of_class, count, part = _classes(problem, market)
+    asked = of_class >= 0
+    unit = _sift(problem, market.of(asked), of_class[asked], count, part)
     alone = prove(problem, market, nothing)
     found = alone if unit is None else prove(problem, market, unit)
     everybody = np.isfinite(alone.least_usd)
@@ -98,14 +100,14 @@ def _sift(
     ).ravel()
     highs.passModel(lp)
     buckets = market.cost_usd.shape[1]
-    usable = np.isfinite(market.cost_usd) & (of_class >= 0)[:, None]
+    usable = np.isfinite(market.cost_usd)
     inside = np.zeros_like(usable)
     usd = market.cost_usd
     last = np.full_like(usd, np.inf)
     last[:, -1] = usd[:, -1]
     more = np.union1d(_best(of_class, usd, usable, _FIRST), _best(of_class, last, usable & np.isfinite(last), 1))
     u = np.zeros_like(market.capacity)
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         _add(highs, problem, market, of_class, more // buckets, more % buckets, classes)
         inside.ravel()[more] = True
         highs.run()
@@ -113,6 +115,8 @@ def _sift(
             return None
         dual = np.array(highs.getSolution().row_dual)
         mu, u = dual[:classes], np.maximum(-dual[classes : classes + rows], 0.0).reshape(market.capacity.shape)
+        if not left:
+            break
         usd = market.cost_usd + market.rents(problem, u)
         short = usd < mu[of_class][:, None] - _TOLERANCE * np.maximum(1.0, np.abs(mu[of_class]))[:, None]
         more = _best(of_class, usd, usable & short & ~inside, _MORE)
