@@ -61,7 +61,7 @@ def planner(options: argparse.Namespace) -> Rows:
             assert len(digests) == 1, "the same fleet gave different plans"
             bound = max(planned.bound_usd_per_hour, planned.solver_bound_usd_per_hour)
             if size == "M":  # prices alone prove little here, and a plan has no time for the rest
-                whole = solve_whole(given, offers_of(given), start=planned.plan, nodes=1, gap=1e-4)
+                whole = solve_whole(given, offers_of(given), nodes=1, gap=1e-4)
                 bound = max(bound, whole.bound_usd_per_hour if whole else 0.0)
             rows.append(
                 {

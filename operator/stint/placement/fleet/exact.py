@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import highspy
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
-from stint.placement.fleet.model import Fleet, FleetPlan
+from stint.placement.fleet.model import Fleet
 from stint.placement.fleet.offers import Offers
 from stint.placement.highs import QuietHighs
 
@@ -36,47 +36,41 @@ class Whole:
     bound_usd_per_hour: float
 
 
-def solve_whole(fleet: Fleet, offers: Offers, *, start: FleetPlan | None, nodes: int, gap: float) -> Whole | None:
+def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whole | None:
     """The best found in so many branch-and-bound nodes, or within a gap of the best there is; None: nothing found."""
     pools, resources = fleet.capacity.shape
     classes, columns, count = len(fleet.count), len(fleet.column_class), len(offers.column)
     demand = fleet.count.astype(float)
-    halves = _halves(fleet, offers)
     endless = highspy.kHighsInf
+    workers = fleet.column_workers[offers.column]
+    alone = (offers.use >= fleet.capacity[offers.pool] * workers[:, None] - _SLACK).all(axis=1)
+    own = np.where(alone, workers, 0)  # nodes that nobody else has a use for
+    share = np.flatnonzero(~alone)
+    rows = _Rows()
+    at = np.arange
+    x = pools + at(count)
+    y = pools + count + at(columns)
+    rows.add(fleet.column_class, y, np.ones(columns), demand, demand)
+    rows.add(np.r_[offers.column, at(columns)], np.r_[x, y], np.r_[np.ones(count), -np.ones(columns)], np.zeros(columns), np.zeros(columns))
+    row = at(pools * resources)
+    rows.add(
+        np.r_[row, (offers.pool[share, None] * resources + at(resources)).ravel()],
+        np.r_[np.repeat(at(pools), resources), np.repeat(x[share], resources)],
+        np.r_[fleet.capacity.ravel(), -offers.use[share].ravel()],
+        np.zeros(pools * resources),
+        np.full(pools * resources, endless),
+    )
+    for p, some, slots in _dual_feasible(fleet, offers, ~alone):
+        rows.add(np.zeros(1 + len(some), dtype=np.int64), np.r_[p, x[some]], np.r_[1.0, -slots], np.zeros(1), np.full(1, endless))
+    scarce = np.flatnonzero(alone & np.isfinite(fleet.limit[offers.pool]))
+    if len(scarce):
+        short, which = np.unique(offers.pool[scarce], return_inverse=True)
+        rows.add(np.r_[at(len(short)), which], np.r_[short, x[scarce]], np.r_[np.ones(len(short)), own[scarce]], np.full(len(short), -endless), fleet.limit[short])
     lp = highspy.HighsLp()
-    lp.num_col_ = pools + count + columns
-    lp.num_row_ = classes + pools * resources + columns + len(halves)
-    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, np.zeros(count), fleet.column_usd_per_hour])
+    rows.onto(lp, pools + count + columns)
+    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, own * fleet.usd_per_hour[offers.pool], fleet.column_usd_per_hour])
     lp.col_lower_ = np.zeros(lp.num_col_)
     lp.col_upper_ = np.concatenate([fleet.limit, demand[offers.of_class], demand[fleet.column_class]])
-    lp.row_lower_ = np.concatenate([demand, np.zeros(pools * resources), np.zeros(columns + len(halves))])
-    lp.row_upper_ = np.concatenate(
-        [demand, np.full(pools * resources, endless), np.zeros(columns), np.full(len(halves), endless)]
-    )
-    at, each = np.arange, np.arange(resources)
-    rows = [
-        classes + at(pools * resources),
-        fleet.column_class,
-        (classes + offers.pool[:, None] * resources + each).ravel(),
-        classes + pools * resources + offers.column,
-        classes + pools * resources + at(columns),
-    ]
-    places = [
-        np.repeat(at(pools), resources),
-        pools + count + at(columns),
-        np.repeat(pools + at(count), resources),
-        pools + at(count),
-        pools + count + at(columns),
-    ]
-    values = [fleet.capacity.ravel(), np.ones(columns), -offers.use.ravel(), np.ones(count), -np.ones(columns)]
-    for i, (p, some, slots) in enumerate(halves, classes + pools * resources + columns):
-        rows.append(np.full(1 + len(some), i))
-        places.append(np.concatenate([[p], pools + some]))
-        values.append(np.concatenate([[1.0], -slots]))
-    matrix = csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(places))))
-    matrix.resize(lp.num_row_, lp.num_col_)
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
     kinds = highspy.HighsVarType
     lp.integrality_ = [kinds.kInteger] * pools + [kinds.kContinuous] * count + [kinds.kInteger] * columns
     highs = QuietHighs()
@@ -84,50 +78,60 @@ def solve_whole(fleet: Fleet, offers: Offers, *, start: FleetPlan | None, nodes:
     highs.setOptionValue("mip_max_nodes", nodes)
     highs.setOptionValue("mip_allow_restart", False)  # after the root there is little left to do: it only takes time
     highs.passModel(lp)
-    if start is not None:
-        highs.setSolution(_as_solution(fleet, offers, start))
     highs.run()
     info = highs.getInfo()
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
     found = np.array(highs.getSolution().col_value)
+    mass = found[pools : pools + count]
     return Whole(
-        mass=found[pools : pools + count],
-        nodes=np.round(found[:pools]),
+        mass=mass,
+        nodes=np.round(found[:pools]) + np.ceil(np.bincount(offers.pool, mass * own, minlength=pools) - 1e-6),
         usd_per_hour=float(info.objective_function_value),
         bound_usd_per_hour=float(info.mip_dual_bound),
     )
 
 
-def _as_solution(fleet: Fleet, offers: Offers, plan: FleetPlan) -> highspy.HighsSolution:
-    pools, count = len(fleet.limit), len(offers.column)
-    value = np.zeros(pools + count + len(fleet.column_class))
-    value[:pools] = np.bincount(plan.node_pool, minlength=pools)
-    key = offers.column * pools + offers.pool
-    order = np.argsort(key)
-    wanted = plan.column[plan.worker_job] * pools + plan.node_pool[plan.worker_node]
-    offer = order[np.searchsorted(key[order], wanted)]
-    np.add.at(value, pools + offer, plan.workers / fleet.column_workers[plan.column[plan.worker_job]])
-    np.add.at(value, pools + count + plan.column, 1.0)
-    solution = highspy.HighsSolution()
-    solution.col_value = list(value)
-    return solution
+class _Rows:
+    """The programme's rows, block after block."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, row, place, value, lower, upper) -> None:
+        """So many rows; `row` counts from the first of them."""
+        self._parts.append((row + self._count, place, value, lower, upper))
+        self._count += len(lower)
+
+    def onto(self, lp: highspy.HighsLp, variables: int) -> None:
+        row, place, value, lower, upper = (np.concatenate(of) for of in zip(*self._parts, strict=True))
+        matrix = csr_matrix((value, (row, place)), shape=(self._count, variables))
+        lp.num_row_, lp.num_col_ = matrix.shape
+        lp.row_lower_, lp.row_upper_ = lower, upper
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
 
 
-def _halves(fleet: Fleet, offers: Offers) -> list[tuple[int, Int[np.ndarray, " some"], Float[np.ndarray, " some"]]]:
-    """Pools, offers on them and how many nodes each wants to be the largest on: no node holds two such workers.
-
-    A worker that takes more than half of any resource has a node to itself in this sense, one that takes just half of
-    it has half a node. (The simplest of the dual feasible functions: S. P. Fekete, J. Schepers, "New classes of fast
-    lower bounds for bin packing problems", Mathematical Programming 91, 2001.)
-    """
+def _dual_feasible(
+    fleet: Fleet, offers: Offers, there: Bool[np.ndarray, " offer"]
+) -> list[tuple[int, Int[np.ndarray, " some"], Float[np.ndarray, " some"]]]:
     shape = fleet.shape[fleet.class_shape[offers.of_class]]
     workers = fleet.column_workers[offers.column]
+    part = shape / np.maximum(fleet.capacity[offers.pool], 1e-300)
+    full = (offers.use / workers[:, None] / np.maximum(fleet.capacity[offers.pool], 1e-300)).max(axis=1)
     found = []
     for r in range(shape.shape[1]):
-        part = shape[:, r] / np.maximum(fleet.capacity[offers.pool, r], 1e-300)
-        halves = np.where(part > 0.5 + _SLACK, 1.0, np.where(part >= 0.5, 0.5, 0.0))
-        for p in np.unique(offers.pool[halves > part + _SLACK]):
-            some = np.flatnonzero((offers.pool == p) & (halves > 0))
-            found.append((int(p), some, halves[some] * workers[some]))
+        for k in KS:
+            slots = np.floor((k + 1) * part[:, r] + _SLACK)
+            even = np.abs((k + 1) * part[:, r] - slots) < 1e-9
+            f = np.where(even, part[:, r], np.maximum(slots,0) / k)
+            for p in np.unique(offers.pool[there & (f > (full if CRIT else part[:, r]) + 1e-6)]):
+                some = np.flatnonzero((offers.pool == p) & there & (f > 0))
+                found.append((int(p), some, f[some] * workers[some]))
     return found
+
+
+KS = (1, 2, 3)
+CRIT = False
+WARM = True
