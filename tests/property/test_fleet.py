@@ -80,7 +80,7 @@ def test_a_plan_is_as_cheap_as_trying_everything(fleet):
 def test_any_prices_at_all_prove_a_bound(fleet, data):
     offers = offers_of(fleet)
     size = st.floats(0, 20) | st.sampled_from([np.nan, np.inf, -1.0, 1e300])
-    unit = data.draw(arrays.arrays(float, fleet.capacity.shape, elements=size))
+    unit = data.draw(arrays.arrays(float, offers.capacity.shape, elements=size))
     classes = data.draw(arrays.arrays(float, len(fleet.count), elements=st.floats(0, 100)))
     proof = prove(fleet, offers, np.clip(unit, -1.0, 1e3), classes)
     assert proof.bound_usd_per_hour <= least_by_force(fleet) + 1e-6
@@ -90,12 +90,12 @@ def test_any_prices_at_all_prove_a_bound(fleet, data):
 @given(fleet=fleets())
 def test_sifting_finds_what_the_whole_programme_has(fleet):
     offers = offers_of(fleet)
-    pools, resources = fleet.capacity.shape
+    pools, resources = offers.capacity.shape
     cost = np.concatenate([fleet.usd_per_hour, fleet.column_usd_per_hour[offers.column]])
     rows = np.zeros((pools * resources, len(cost)))
     for p in range(pools):
         for r in range(resources):
-            rows[p * resources + r, p] = -fleet.capacity[p, r]
+            rows[p * resources + r, p] = -offers.capacity[p, r]
             rows[p * resources + r, pools:] = np.where(offers.pool == p, offers.use[:, r], 0.0)
     whole = np.zeros((len(fleet.count), len(cost)))
     whole[offers.of_class, pools + np.arange(len(offers.column))] = 1.0

@@ -92,7 +92,7 @@ def _movers(
     home = offers.least(np.where(np.isin(offers.column, plan.column), fluid.lifted_usd, np.inf), len(fleet.count))
     goes = _first(goes, (home - fluid.class_usd)[class_of], most)
     taken = offers.taken[fleet.class_shape[class_of[job]], pool] * plan.workers[:, None]
-    worth = np.einsum("er,er->e", taken, fluid.proof.unit_usd[pool])
+    worth = np.einsum("er,er->e", taken, fluid.proof.measure_usd[pool])
     stays = ~goes[job]
     used = np.bincount(node, weights=worth * stays, minlength=nodes)
     waste = (fleet.usd_per_hour + fluid.proof.node_worth_usd)[plan.node_pool] - used

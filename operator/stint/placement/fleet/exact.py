@@ -38,12 +38,12 @@ class Whole:
 
 def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whole | None:
     """The best found in so many branch-and-bound nodes, or within a gap of the best there is; None: nothing found."""
-    pools, resources = fleet.capacity.shape
+    pools, resources = offers.capacity.shape
     classes, columns, count = len(fleet.count), len(fleet.column_class), len(offers.column)
     demand = fleet.count.astype(float)
     endless = highspy.kHighsInf
     workers = fleet.column_workers[offers.column]
-    alone = (offers.use >= fleet.capacity[offers.pool] * workers[:, None] - _SLACK).all(axis=1)
+    alone = (offers.use >= offers.capacity[offers.pool] * workers[:, None] - _SLACK).all(axis=1)
     own = np.where(alone, workers, 0)  # nodes that nobody else has a use for
     share = np.flatnonzero(~alone)
     rows = _Rows()
@@ -56,7 +56,7 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
     rows.add(
         np.r_[row, (offers.pool[share, None] * resources + at(resources)).ravel()],
         np.r_[np.repeat(at(pools), resources), np.repeat(x[share], resources)],
-        np.r_[fleet.capacity.ravel(), -offers.use[share].ravel()],
+        np.r_[offers.capacity.ravel(), -offers.use[share].ravel()],
         np.zeros(pools * resources),
         np.full(pools * resources, endless),
     )
@@ -119,7 +119,7 @@ def _dual_feasible(
     shape = fleet.shape[fleet.class_shape[offers.of_class]]
     workers = fleet.column_workers[offers.column]
     part = shape / np.maximum(fleet.capacity[offers.pool], 1e-300)
-    full = (offers.use / workers[:, None] / np.maximum(fleet.capacity[offers.pool], 1e-300)).max(axis=1)
+    full = (offers.use / workers[:, None] / np.maximum(offers.capacity[offers.pool], 1e-300)).max(axis=1)
     found = []
     for r in range(shape.shape[1]):
         for k in KS:

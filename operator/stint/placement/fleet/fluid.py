@@ -44,7 +44,6 @@ class Fluid:
     usd_per_hour: float
     mass: Float[np.ndarray, " offer"]  # gangs
     nodes: Float[np.ndarray, " pool"]
-    unit_usd: Float[np.ndarray, "pool resource"]  # u
     class_usd: Float[np.ndarray, " class"]  # mu
     lifted_usd: Float[np.ndarray, " offer"]  # what each offer costs at these prices
     proof: Proof
@@ -63,7 +62,7 @@ class FluidProgramme:
         self._order: list[Int[np.ndarray, " some"]] = []  # offers in the order of the programme's variables
         self._count = fleet.count.astype(float)
         self._limit = fleet.limit.copy()
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         classes = len(fleet.count)
         lp = highspy.HighsLp()
         lp.num_row_, lp.num_col_ = classes + pools * resources, pools
@@ -75,7 +74,7 @@ class FluidProgramme:
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.start_ = np.arange(pools + 1) * resources
         lp.a_matrix_.index_ = classes + np.arange(pools * resources)
-        lp.a_matrix_.value_ = fleet.capacity.ravel()
+        lp.a_matrix_.value_ = offers.capacity.ravel()
         self._highs.passModel(lp)
 
     def solve(self) -> Fluid:
@@ -91,7 +90,7 @@ class FluidProgramme:
             found = self._fluid(*self._answer())
             if found.usd_per_hour - found.proof.bound_usd_per_hour <= _CLOSE * found.usd_per_hour:
                 break
-            sound = self.offers.priced(self.fleet, found.proof.unit_usd)
+            sound = self.offers.priced(self.fleet, found.proof.measure_usd)
             better = self._cheaper(found.lifted_usd, found.class_usd)
             better = better if len(better) else self._cheaper(sound, found.class_usd)
             if not len(better):
@@ -107,14 +106,14 @@ class FluidProgramme:
         under = (usd - have < -_TOLERANCE * np.maximum(1.0, np.abs(have))) & ~self._in
         return np.flatnonzero(under & (self._count[self.offers.of_class] > 0))
 
-    def refresh(self) -> tuple[Float[np.ndarray, "pool resource"], Float[np.ndarray, " class"]]:
+    def refresh(self) -> tuple[Float[np.ndarray, "pool measure"], Float[np.ndarray, " class"]]:
         """The prices after `recount`, u and mu, among the offers that are looked at already: nothing is proved anew.
 
         Raises:
             FluidError: as `solve`.
         """
         dual = self._answer()[2]
-        pools, resources = self.fleet.capacity.shape
+        pools, resources = self.offers.capacity.shape
         classes = len(self.fleet.count)
         return np.maximum(dual[classes:].reshape(pools, resources), 0.0), dual[:classes]
 
@@ -132,7 +131,7 @@ class FluidProgramme:
         market has no room beside those already settled there is kept out of it. Afterwards all is open again.
         """
         fleet = self.fleet
-        room = np.where(fleet.capacity > 0, self._limit[:, None], 0.0) * fleet.capacity
+        room = np.where(self.offers.capacity > 0, self._limit[:, None], 0.0) * self.offers.capacity
         settled: set[int] = set()
         shut: list[Int[np.ndarray, " some"]] = []
         answer = None
@@ -173,7 +172,7 @@ class FluidProgramme:
         mass[np.concatenate(self._order)] = value[len(self.fleet.limit) :]
         return mass
 
-    def _reserve(self, room: Float[np.ndarray, "pool resource"], offer: int) -> bool:
+    def _reserve(self, room: Float[np.ndarray, "pool measure"], offer: int) -> bool:
         """Room for all workers of a column, on the pools with the largest nodes first; False, and none, if short."""
         fleet, offers = self.fleet, self.offers
         of_column = np.flatnonzero(offers.column == offers.column[offer])
@@ -229,13 +228,13 @@ class FluidProgramme:
     def _start(self) -> None:
         """From a plan that is nearly one: every class on its first offer, nodes for what the fullest resource asks."""
         fleet, offers = self.fleet, self.offers
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         taken = self._order[0]
         cheapest = cheapest_of_each(offers.of_class[taken], self._promise[taken], np.arange(len(taken)), 1)
         chosen = taken[cheapest]
         asked = np.zeros((pools, resources))
         np.add.at(asked, offers.pool[chosen], offers.use[chosen] * self._count[offers.of_class[chosen]][:, None])
-        need = asked / np.maximum(fleet.capacity, 1e-300)
+        need = asked / np.maximum(offers.capacity, 1e-300)
         fullest, used = need.argmax(axis=1), need.max(axis=1) > 0
         status = highspy.HighsBasisStatus
         basis = highspy.HighsBasis()
@@ -255,7 +254,7 @@ class FluidProgramme:
         self._highs.setOptionValue("simplex_strategy", _PRIMAL)
         self._in[some] = True
         self._order.append(some)
-        resources, k = fleet.capacity.shape[1], len(some)
+        resources, k = offers.capacity.shape[1], len(some)
         index = np.empty((k, 1 + resources), dtype=np.int32)
         value = np.empty((k, 1 + resources))
         index[:, 0], value[:, 0] = offers.of_class[some], 1.0
@@ -276,7 +275,7 @@ class FluidProgramme:
         self, usd_per_hour: float, value: Float[np.ndarray, " variable"], dual: Float[np.ndarray, " row"]
     ) -> Fluid:
         fleet, offers = self.fleet, self.offers
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         nodes, mass = value[:pools], self._mass(value)
         unit = np.maximum(dual[len(fleet.count) :].reshape(pools, resources), 0.0)
         idle = nodes <= 1e-9
@@ -285,7 +284,6 @@ class FluidProgramme:
             usd_per_hour=usd_per_hour,
             mass=mass,
             nodes=nodes,
-            unit_usd=unit,
             class_usd=class_usd,
             lifted_usd=np.where(idle[offers.pool], offers.alone_usd, offers.priced(fleet, unit)),
             proof=prove(fleet, offers, unit, class_usd),
@@ -302,4 +300,4 @@ def _prices_of_a_sample(fleet: Fleet, offers: Offers) -> Float[np.ndarray, " off
     step = 8
     sample = replace(fleet.only(np.arange(len(fleet.count)) % step == 0), limit=fleet.limit / step)
     found = FluidProgramme(sample, offers_of(sample)).solve()
-    return offers.priced(fleet, found.proof.unit_usd)
+    return offers.priced(fleet, found.proof.measure_usd)

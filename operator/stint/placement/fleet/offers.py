@@ -19,9 +19,10 @@ class Offers:
     column: Int[np.ndarray, " offer"]
     pool: Int[np.ndarray, " offer"]
     of_class: Int[np.ndarray, " offer"]  # sorted
-    use: Float[np.ndarray, "offer resource"]  # of the whole gang, and what it leaves nobody a use for
+    use: Float[np.ndarray, "offer measure"]  # of the whole gang, and what it leaves nobody a use for
     alone_usd: Float[np.ndarray, " offer"]  # at the largest share of a node that it takes
-    taken: Float[np.ndarray, "shape pool resource"]  # by one worker, and what it leaves nobody a use for
+    capacity: Float[np.ndarray, "pool measure"]  # of one node: its resources, and slots by its CPU
+    taken: Float[np.ndarray, "shape pool measure"]  # of it by one worker
 
     def only(self, keep: Bool[np.ndarray, " offer"] | Int[np.ndarray, " some"]) -> Offers:
         """Some of them, in the same order."""
@@ -31,6 +32,7 @@ class Offers:
             of_class=self.of_class[keep],
             use=self.use[keep],
             alone_usd=self.alone_usd[keep],
+            capacity=self.capacity,
             taken=self.taken,
         )
 
@@ -48,9 +50,9 @@ class Offers:
             least[self.of_class[starts]] = np.minimum.reduceat(usd, starts)
         return least
 
-    def priced(self, fleet: Fleet, unit_usd: Float[np.ndarray, "pool resource"]) -> Float[np.ndarray, " offer"]:
-        """What each would cost at given prices of resources."""
-        nodes: Float[np.ndarray, " offer"] = np.einsum("or,or->o", self.use, unit_usd[self.pool])
+    def priced(self, fleet: Fleet, measure_usd: Float[np.ndarray, "pool measure"]) -> Float[np.ndarray, " offer"]:
+        """What each would cost at given prices of what nodes have."""
+        nodes: Float[np.ndarray, " offer"] = np.einsum("or,or->o", self.use, measure_usd[self.pool])
         usd: Float[np.ndarray, " offer"] = nodes + fleet.column_usd_per_hour[self.column]
         return usd
 
@@ -67,14 +69,18 @@ def offers_of(fleet: Fleet) -> Offers:
     keep = fits(fleet)[shape, pool] & (fleet.limit[pool] > 0)
     column, pool, shape = column[keep], pool[keep], shape[keep]
     taken = _taken(fleet)
+    slots = _slots(fleet, taken)
+    taken = np.concatenate([taken, slots], axis=2)
+    capacity = np.concatenate([fleet.capacity, np.ones((len(fleet.limit), slots.shape[2]))], axis=1)
     use = taken[shape, pool] * fleet.column_workers[column][:, None]
-    share = (use / np.maximum(fleet.capacity[pool], 1e-12)).max(axis=1)
+    share = (use / np.maximum(capacity[pool], 1e-12)).max(axis=1)
     return Offers(
         column=column,
         pool=pool,
         of_class=fleet.column_class[column],
         use=use,
         alone_usd=share * fleet.usd_per_hour[pool] + fleet.column_usd_per_hour[column],
+        capacity=capacity,
         taken=taken,
     )
 
@@ -107,6 +113,25 @@ def outdone(fleet: Fleet) -> Bool[np.ndarray, " column"]:
             out[mine] = True
             gone.add(i)
     return out
+
+
+SLOTS = ("half",)
+
+
+def _slots(fleet: Fleet, taken: Float[np.ndarray, "shape pool resource"]) -> Float[np.ndarray, "shape pool slot"]:
+    """"""
+    if fleet.shape.shape[1] < 2:
+        return np.zeros((*taken.shape[:2], 0))
+    part = fleet.shape[:, None, 1] / np.maximum(fleet.capacity[None, :, 1], 1e-300)
+    alone = (taken >= fleet.capacity[None] - _SLACK).all(axis=2)
+    found = []
+    for slot in SLOTS:
+        if slot == "half":
+            f = np.where(part > 0.5 + _SLACK, 1.0, np.where(part >= 0.5 - _SLACK, 0.5, 0.0))
+        else:
+            f = np.where(part > 1.0 - slot + _SLACK, 1.0, np.where(part < slot - _SLACK, 0.0, part))
+        found.append(np.where(alone, 1.0, f))
+    return np.stack(found, axis=2) if found else np.zeros((*taken.shape[:2], 0))
 
 
 def _taken(fleet: Fleet) -> Float[np.ndarray, "shape pool resource"]:

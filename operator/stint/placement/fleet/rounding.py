@@ -185,7 +185,7 @@ class _Packer:
         fleet, pools = self.fleet, self._pools_of[market]
         shapes, first = np.unique(self.shape[jobs], return_index=True)
         demand = np.add.reduceat(self.workers[jobs], first)
-        usd = np.einsum("spr,pr->ps", self.offers.taken[np.ix_(shapes, pools)], self.proof.unit_usd[pools])
+        usd = np.einsum("spr,pr->ps", self.offers.taken[np.ix_(shapes, pools)], self.proof.measure_usd[pools])
         fit = (fleet.shape[shapes][None] <= fleet.capacity[pools][:, None] + 1e-9).all(axis=2)
         worth = np.where(fit, usd, np.inf).min(axis=0)
         left = {int(s): int(k) for s, k in zip(shapes, demand, strict=True)}

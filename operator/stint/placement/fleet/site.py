@@ -31,7 +31,7 @@ class Site:
         use = fleet.shape[shape] * bound.entry_workers[:, None]
         used = np.zeros((len(pools), fleet.capacity.shape[1]))
         np.add.at(used, bound.entry_node, use)
-        usd = np.einsum("er,er->e", offers.taken[shape, pool], proof.unit_usd[pool]) * bound.entry_workers
+        usd = np.einsum("er,er->e", offers.taken[shape, pool], proof.measure_usd[pool]) * bound.entry_workers
         worth = np.bincount(bound.entry_node, weights=usd, minlength=len(pools))
         waste = fleet.usd_per_hour[pools] + proof.node_worth_usd[pools] - worth
         least = fleet.shape.min(axis=0)
