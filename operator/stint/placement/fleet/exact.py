@@ -1,13 +1,18 @@
-"""The same programme as the fluid plan's, with whole gangs and whole nodes: for what is small enough.
+"""The same programme as the fluid plan's, with whole gangs, workers and nodes: for what is small enough.
 
-    min   sum_p usd_p n_p + sum_c usd_c y_c
-    s.t.  sum_{c of class} y_c = count, sum_{o of c} x_o = y_c, R_pr n_p >= sum_{o on p} use_or x_o
-          n_p >= workers on p that take more than half of some resource of a node
-          y, n integer; a gang may be spread over the pools of its market (x)
+    min   sum_p usd_p (n_p + sum_{o on p, alone} k_o) + sum_c usd_c y_c
+    s.t.  sum_{c of class} y_c = count, sum_{o of c} k_o = workers_c y_c
+          R_pm n_p >= sum_{o on p, not alone} taken_om k_o           every pool, measure
+          n_p >= sum_{o on p, not alone} f(part_or) k_o              every pool, resource, some dual feasible f
+          n_p + sum_{o on p, alone} k_o <= limit_p
+          y, n, k integer
 
-Resources of like nodes are added up, so that it costs no more than any plan does: its bound is a bound, if one trusts
-the solver. That every worker also finds a node is for packing to see to; that no two large ones share one is asked
-here, as wide gangs of them would otherwise seem to go where they need twice the nodes.
+A worker beside whom nobody finds room is **alone**: its node is paid with it. For the others the resources of like nodes
+are added up, so that the answer costs no more than any plan does: its bound is a bound, if one trusts the solver. That
+every worker also finds a node is for packing to see to; that three of a kind share no node that holds two is asked here.
+
+The solver starts from nothing: HiGHS 1.16 was seen to lose part of the cost of a plan that it was given to start from,
+and then called what it had optimal.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from dataclasses import dataclass
 
 import highspy
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from stint.placement.fleet.model import Fleet
@@ -24,6 +29,7 @@ from stint.placement.fleet.offers import Offers
 from stint.placement.highs import QuietHighs
 
 _SLACK = 1e-9
+_DIVISORS = (1, 2, 3)  # more of them take time and gain nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,41 +44,43 @@ class Whole:
 
 def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whole | None:
     """The best found in so many branch-and-bound nodes, or within a gap of the best there is; None: nothing found."""
-    pools, resources = offers.capacity.shape
-    classes, columns, count = len(fleet.count), len(fleet.column_class), len(offers.column)
-    demand = fleet.count.astype(float)
-    endless = highspy.kHighsInf
-    workers = fleet.column_workers[offers.column]
-    alone = (offers.use >= offers.capacity[offers.pool] * workers[:, None] - _SLACK).all(axis=1)
-    own = np.where(alone, workers, 0)  # nodes that nobody else has a use for
-    share = np.flatnonzero(~alone)
-    rows = _Rows()
-    at = np.arange
-    x = pools + at(count)
-    y = pools + count + at(columns)
+    pools, measures = offers.capacity.shape
+    columns, count = len(fleet.column_class), len(offers.column)
+    demand, workers = fleet.count.astype(float), fleet.column_workers
+    taken = offers.use / workers[offers.column, None]
+    alone = (taken >= offers.capacity[offers.pool] - _SLACK).all(axis=1)
+    k, y = pools + np.arange(count), pools + count + np.arange(columns)
+    each, none, endless = np.arange(columns), np.zeros(columns), highspy.kHighsInf
+    rows = _Rows(pools + count + columns)
     rows.add(fleet.column_class, y, np.ones(columns), demand, demand)
-    rows.add(np.r_[offers.column, at(columns)], np.r_[x, y], np.r_[np.ones(count), -np.ones(columns)], np.zeros(columns), np.zeros(columns))
-    row = at(pools * resources)
+    rows.add(np.r_[offers.column, each], np.r_[k, y], np.r_[np.ones(count), -workers], none, none)
+    share = np.flatnonzero(~alone)
+    full = np.arange(pools * measures)
     rows.add(
-        np.r_[row, (offers.pool[share, None] * resources + at(resources)).ravel()],
-        np.r_[np.repeat(at(pools), resources), np.repeat(x[share], resources)],
-        np.r_[offers.capacity.ravel(), -offers.use[share].ravel()],
-        np.zeros(pools * resources),
-        np.full(pools * resources, endless),
+        np.r_[full, (offers.pool[share, None] * measures + np.arange(measures)).ravel()],
+        np.r_[full // measures, np.repeat(k[share], measures)],
+        np.r_[offers.capacity.ravel(), -taken[share].ravel()],
+        np.zeros(len(full)),
+        np.full(len(full), endless),
     )
-    for p, some, slots in _dual_feasible(fleet, offers, ~alone):
-        rows.add(np.zeros(1 + len(some), dtype=np.int64), np.r_[p, x[some]], np.r_[1.0, -slots], np.zeros(1), np.full(1, endless))
-    scarce = np.flatnonzero(alone & np.isfinite(fleet.limit[offers.pool]))
-    if len(scarce):
-        short, which = np.unique(offers.pool[scarce], return_inverse=True)
-        rows.add(np.r_[at(len(short)), which], np.r_[short, x[scarce]], np.r_[np.ones(len(short)), own[scarce]], np.full(len(short), -endless), fleet.limit[short])
-    lp = highspy.HighsLp()
-    rows.onto(lp, pools + count + columns)
-    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, own * fleet.usd_per_hour[offers.pool], fleet.column_usd_per_hour])
+    for pool, some, slots in _dual_feasible(fleet, offers, share):
+        row = np.zeros(1 + len(some), dtype=np.int64)
+        rows.add(row, np.r_[pool, k[some]], np.r_[1.0, -slots], row[:1], np.full(1, endless))
+    own = np.flatnonzero(alone)
+    rows.add(
+        np.r_[np.arange(pools), offers.pool[own]],
+        np.r_[np.arange(pools), k[own]],
+        np.ones(pools + len(own)),
+        np.zeros(pools),
+        fleet.limit,
+    )
+    lp = rows.programme()
+    usd = np.where(alone, fleet.usd_per_hour[offers.pool], 0.0)
+    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, usd, fleet.column_usd_per_hour])
+    most = demand[fleet.column_class]
     lp.col_lower_ = np.zeros(lp.num_col_)
-    lp.col_upper_ = np.concatenate([fleet.limit, demand[offers.of_class], demand[fleet.column_class]])
-    kinds = highspy.HighsVarType
-    lp.integrality_ = [kinds.kInteger] * pools + [kinds.kContinuous] * count + [kinds.kInteger] * columns
+    lp.col_upper_ = np.concatenate([fleet.limit, (workers * most)[offers.column], most])
+    lp.integrality_ = [highspy.HighsVarType.kInteger] * lp.num_col_
     highs = QuietHighs()
     highs.setOptionValue("mip_rel_gap", gap)
     highs.setOptionValue("mip_max_nodes", nodes)
@@ -82,11 +90,11 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
     info = highs.getInfo()
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
-    found = np.array(highs.getSolution().col_value)
-    mass = found[pools : pools + count]
+    found = np.round(highs.getSolution().col_value)
+    on = found[k]
     return Whole(
-        mass=mass,
-        nodes=np.round(found[:pools]) + np.ceil(np.bincount(offers.pool, mass * own, minlength=pools) - 1e-6),
+        mass=on / workers[offers.column],
+        nodes=found[:pools] + np.bincount(offers.pool, on * alone, minlength=pools),
         usd_per_hour=float(info.objective_function_value),
         bound_usd_per_hour=float(info.mip_dual_bound),
     )
@@ -95,43 +103,55 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
 class _Rows:
     """The programme's rows, block after block."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, variables: int) -> None:
+        self._variables, self._count = variables, 0
         self._parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, row, place, value, lower, upper) -> None:
-        """So many rows; `row` counts from the first of them."""
-        self._parts.append((row + self._count, place, value, lower, upper))
+    def add(
+        self,
+        row: Int[np.ndarray, " entry"],
+        variable: Int[np.ndarray, " entry"],
+        value: Float[np.ndarray, " entry"],
+        lower: Float[np.ndarray, " row"] | Int[np.ndarray, " row"],
+        upper: Float[np.ndarray, " row"],
+    ) -> None:
+        """As many rows as there are bounds; `row` counts from the first of them."""
+        self._parts.append((row + self._count, variable, value, lower, upper))
         self._count += len(lower)
 
-    def onto(self, lp: highspy.HighsLp, variables: int) -> None:
-        row, place, value, lower, upper = (np.concatenate(of) for of in zip(*self._parts, strict=True))
-        matrix = csr_matrix((value, (row, place)), shape=(self._count, variables))
+    def programme(self) -> highspy.HighsLp:
+        """All of them; what the variables cost and may be is still to be said."""
+        row, variable, value, lower, upper = (np.concatenate(of) for of in zip(*self._parts, strict=True))
+        matrix = csr_matrix((value, (row, variable)), shape=(self._count, self._variables))
+        lp = highspy.HighsLp()
         lp.num_row_, lp.num_col_ = matrix.shape
         lp.row_lower_, lp.row_upper_ = lower, upper
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
+        return lp
 
 
 def _dual_feasible(
-    fleet: Fleet, offers: Offers, there: Bool[np.ndarray, " offer"]
-) -> list[tuple[int, Int[np.ndarray, " some"], Float[np.ndarray, " some"]]]:
-    shape = fleet.shape[fleet.class_shape[offers.of_class]]
-    workers = fleet.column_workers[offers.column]
-    part = shape / np.maximum(fleet.capacity[offers.pool], 1e-300)
-    full = (offers.use / workers[:, None] / np.maximum(offers.capacity[offers.pool], 1e-300)).max(axis=1)
+    fleet: Fleet, offers: Offers, share: Int[np.ndarray, " some"]
+) -> list[tuple[int, Int[np.ndarray, " few"], Float[np.ndarray, " few"]]]:
+    """Pools, offers on them and what part of a node each worker wants at least, where that is more than it takes.
+
+    Of workers that take more than a third of a node each there are two on it, so that each wants half of it:
+
+        f(part) = part where (d + 1) part is whole, else floor((d + 1) part) / d     d = 1, 2, 3
+
+    adds up to no more than one wherever the parts do: S. P. Fekete, J. Schepers, "New classes of fast lower bounds for
+    bin packing problems", Mathematical Programming 91, 2001.
+    """
+    pool = offers.pool[share]
+    part = fleet.shape[fleet.class_shape[offers.of_class[share]]] / np.maximum(fleet.capacity[pool], 1e-300)
     found = []
-    for r in range(shape.shape[1]):
-        for k in KS:
-            slots = np.floor((k + 1) * part[:, r] + _SLACK)
-            even = np.abs((k + 1) * part[:, r] - slots) < 1e-9
-            f = np.where(even, part[:, r], np.maximum(slots,0) / k)
-            for p in np.unique(offers.pool[there & (f > (full if CRIT else part[:, r]) + 1e-6)]):
-                some = np.flatnonzero((offers.pool == p) & there & (f > 0))
-                found.append((int(p), some, f[some] * workers[some]))
+    for d in _DIVISORS:
+        times = (d + 1) * part
+        whole = np.abs(times - np.round(times)) < _SLACK
+        wants = np.where(whole, part, np.floor(times) / d)
+        for r in range(part.shape[1]):
+            for p in np.unique(pool[wants[:, r] > part[:, r] + _SLACK]):
+                some = np.flatnonzero((pool == p) & (wants[:, r] > 0))
+                found.append((int(p), share[some], wants[some, r]))
     return found
-
-
-KS = (1, 2, 3)
-CRIT = False
-WARM = True

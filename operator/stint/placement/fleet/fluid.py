@@ -127,7 +127,7 @@ class FluidProgramme:
     def dive(self, found: Fluid, *, rounds: int, each: int = 1) -> Fluid:
         """Large gangs that the fluid plan splits between markets go to one of them, and the prices are found again.
 
-        A round settles one gang (or `each`) a market, the largest first, where most of it is. A gang for which the
+        A round settles one gang (or `each`) a market where most of it is, those first that are large and nearly there. A gang for which the
         market has no room beside those already settled there is kept out of it. Afterwards all is open again.
         """
         fleet = self.fleet
@@ -189,7 +189,11 @@ class FluidProgramme:
         return True
 
     def _split(self, mass: Float[np.ndarray, " offer"]) -> list[tuple[int, int, int]]:
-        """(offer, class, market) of large gangs in several markets: the largest first, its largest part first."""
+        """(offer, class, market) of large gangs in several markets, a gang's largest part first.
+
+        The largest come first that are nearly in one: GPUs times part squared. Who is in halves can wait, as prices
+        will say more when the others are settled.
+        """
         fleet, offers = self.fleet, self.offers
         some = np.flatnonzero((mass > 1e-6) & (self._count[offers.of_class] == 1))
         key = offers.of_class[some] * fleet.markets + fleet.column_market[offers.column[some]]
@@ -197,7 +201,7 @@ class FluidProgramme:
         part = np.bincount(where, weights=mass[some])
         gpus = offers.use[some[first], 0]
         split = np.flatnonzero((part < 1 - 1e-6) & (gpus > _SMALL_GPUS))
-        order = split[np.lexsort((keys[split], -part[split], keys[split] // fleet.markets, -gpus[split]))]
+        order = split[np.lexsort((keys[split], -(gpus * part**2)[split]))]
         return [(int(some[first[i]]), int(keys[i] // fleet.markets), int(keys[i] % fleet.markets)) for i in order]
 
     def _settle(self, only: Mapping[int, int], never: Sequence[tuple[int, int]]) -> Int[np.ndarray, " some"]:

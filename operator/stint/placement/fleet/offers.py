@@ -115,23 +115,17 @@ def outdone(fleet: Fleet) -> Bool[np.ndarray, " column"]:
     return out
 
 
-SLOTS = ("half",)
-
-
 def _slots(fleet: Fleet, taken: Float[np.ndarray, "shape pool resource"]) -> Float[np.ndarray, "shape pool slot"]:
-    """"""
+    """How much of a node's one slot a worker takes: all where it is alone on the node or wants more than half of its CPU.
+
+    Half of it where it wants just half. No node holds more than one slot's worth of such workers.
+    """
     if fleet.shape.shape[1] < 2:
         return np.zeros((*taken.shape[:2], 0))
     part = fleet.shape[:, None, 1] / np.maximum(fleet.capacity[None, :, 1], 1e-300)
     alone = (taken >= fleet.capacity[None] - _SLACK).all(axis=2)
-    found = []
-    for slot in SLOTS:
-        if slot == "half":
-            f = np.where(part > 0.5 + _SLACK, 1.0, np.where(part >= 0.5 - _SLACK, 0.5, 0.0))
-        else:
-            f = np.where(part > 1.0 - slot + _SLACK, 1.0, np.where(part < slot - _SLACK, 0.0, part))
-        found.append(np.where(alone, 1.0, f))
-    return np.stack(found, axis=2) if found else np.zeros((*taken.shape[:2], 0))
+    slots = np.where(alone | (part > 0.5 + _SLACK), 1.0, np.where(part >= 0.5 - _SLACK, 0.5, 0.0))
+    return slots[:, :, None]
 
 
 def _taken(fleet: Fleet) -> Float[np.ndarray, "shape pool resource"]:

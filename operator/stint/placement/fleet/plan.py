@@ -17,7 +17,7 @@ from stint.placement.fleet.rounding import Bound, round_fluid
 from stint.placement.fleet.site import NoRoomError, Site
 
 _SMALL, _MEDIUM = 60, 600  # jobs
-_DIVES = 6
+_DIVES = 9
 _LUMP = 0.02  # of the bill: a gang that costs so much may go where nobody would look, only to fit in
 _EXACT, _CLOSE = 1e-5, 2e-3  # at which gap branch and bound is content
 
