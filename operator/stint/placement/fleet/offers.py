@@ -166,12 +166,13 @@ def _taken_of(
     asks = gpus > 0
     least = (shape[asks] / shape[asks, :1]).min(axis=0, initial=np.inf)
     use[:, 0] = np.floor(np.where(least > 0, rest / np.maximum(least, 1e-300), np.inf).min(axis=1) + _SLACK)
+    use[:, 0] = np.minimum(use[:, 0], np.floor(rest[:, 0]))
     # of all else: the most that workers want who have so many GPUs together
     most = np.where(asks.all(), np.zeros((int(capacity[0]) + 1, len(capacity))), np.inf)
     for g in range(1, len(most)):
         for s in np.unique(gpus[asks & (gpus <= g)]):
             most[g] = np.maximum(most[g], most[g - s] + shape[gpus == s].max(axis=0))
-    use[:, 1:] = most[rest[:, 0].astype(np.int64), 1:]
+    use[:, 1:] = most[use[:, 0].astype(np.int64), 1:]
     alone = ~(shape[None] <= rest[:, None] + _SLACK).all(axis=2).any(axis=1)
     use = np.where(alone[:, None], 0.0, np.minimum(use, rest))
     lonely = alone | (shape[:, 1] > capacity[1] / 2.0 + _SLACK)
