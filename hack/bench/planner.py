@@ -22,7 +22,7 @@ from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import offers_of
+from stint.placement.fleet.offers import offers_of, outdone
 from stint.placement.fleet.plan import Effort, Planned, plan_fleet
 from stint.placement.fleet.verify import broken_rules
 
@@ -171,18 +171,19 @@ def consolidation(options: argparse.Namespace) -> Rows:
         standing = Gate(move_usd=0.25 * usd, hours=np.full(len(usd), hours))
         charged = with_moves_charged(given, planned.plan, standing)
         offers = offers_of(charged)
+        offers = offers.only(~outdone(charged)[offers.column])
         there, kept = _without(given, ended)
         before = _left_behind(there, planned.plan, kept)
         _sound(there, before)
         gate = Gate(move_usd=standing.move_usd[kept], hours=standing.hours[kept])
-        bound = FluidProgramme(there, offers).solve().proof.bound_usd_per_hour
+        bound = FluidProgramme(there, offers_of(there)).solve().proof.bound_usd_per_hour
         seconds, digests = [], set()
         for _ in range(_RUNS):
             programme = FluidProgramme(charged, offers)
             programme.solve()
             started = time.perf_counter()
             programme.recount(ended, np.zeros(len(ended), dtype=np.int64))
-            fluid = programme.dive(programme.solve(), rounds=2, each=2)
+            fluid = programme.dive(programme.solve(close=0.02), rounds=1, each=2)
             after = consolidate(there, before, fluid.proof, gate, (offers, fluid))
             seconds.append(time.perf_counter() - started)
             digests.add(_digest(after.plan))

@@ -71,16 +71,23 @@ def prove(
     offers: Offers,
     measure_usd: Float[np.ndarray, "pool measure"],
     class_usd: Float[np.ndarray, " class"],
+    count: Float[np.ndarray, " class"] | None = None,
 ) -> Proof:
-    """The bound that some prices prove, whatever they are; good ones prove a good one."""
+    """The bound that some prices prove, whatever they are; good ones prove a good one.
+
+    Args:
+        count: jobs of each class, where they are not the fleet's.
+    """
     u = sound_prices(fleet, offers, measure_usd, class_usd)
     mu = offers.least(offers.priced(fleet, u), len(fleet.count))
     mu = np.where(np.isfinite(mu), mu, 0.0)  # a class that fits nowhere is no part of any plan
     rent = np.maximum((u * offers.capacity).sum(axis=1) - fleet.usd_per_hour, 0.0)
     rent = np.where(np.isinf(fleet.limit), 0.0, rent)
     rented = rent * np.where(np.isinf(fleet.limit), 0.0, fleet.limit)
-    bound = max(0.0, float((fleet.count * mu).sum() - rented.sum()))
-    return Proof(bound_usd_per_hour=bound, measure_usd=u, unit_usd=_by_resource(fleet, u), class_usd=mu, node_worth_usd=rent)
+    bound = max(0.0, float(((fleet.count if count is None else count) * mu).sum() - rented.sum()))
+    return Proof(
+        bound_usd_per_hour=bound, measure_usd=u, unit_usd=_by_resource(fleet, u), class_usd=mu, node_worth_usd=rent
+    )
 
 
 def _by_resource(fleet: Fleet, measure_usd: Float[np.ndarray, "pool measure"]) -> Float[np.ndarray, "pool resource"]:

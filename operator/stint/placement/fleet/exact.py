@@ -5,11 +5,12 @@
           R_pm n_p >= sum_{o on p, not alone} taken_om k_o           every pool, measure
           n_p >= sum_{o on p, not alone} f(part_or) k_o              every pool, resource, some dual feasible f
           n_p + sum_{o on p, alone} k_o <= limit_p
-          y, n, k integer
+          y, n integer; k of those alone too
 
-A worker beside whom nobody finds room is **alone**: its node is paid with it. For the others the resources of like nodes
-are added up, so that the answer costs no more than any plan does: its bound is a bound, if one trusts the solver. That
-every worker also finds a node is for packing to see to; that three of a kind share no node that holds two is asked here.
+A worker beside whom nobody finds room is **alone**: its node is paid with it. For the others the resources of like
+nodes are added up, so that the answer costs no more than any plan does: its bound is a bound, if one trusts the solver.
+That every worker also finds a node is for packing to see to; that three of a kind share no node that holds two is asked
+here.
 
 The solver starts from nothing: HiGHS 1.16 was seen to lose part of the cost of a plan that it was given to start from,
 and then called what it had optimal.
@@ -80,7 +81,9 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
     most = demand[fleet.column_class]
     lp.col_lower_ = np.zeros(lp.num_col_)
     lp.col_upper_ = np.concatenate([fleet.limit, (workers * most)[offers.column], most])
-    lp.integrality_ = [highspy.HighsVarType.kInteger] * lp.num_col_
+    kinds = highspy.HighsVarType
+    spread = [kinds.kInteger if a else kinds.kContinuous for a in alone]
+    lp.integrality_ = [kinds.kInteger] * pools + spread + [kinds.kInteger] * columns
     highs = QuietHighs()
     highs.setOptionValue("mip_rel_gap", gap)
     highs.setOptionValue("mip_max_nodes", nodes)
@@ -90,11 +93,11 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
     info = highs.getInfo()
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
-    found = np.round(highs.getSolution().col_value)
+    found = np.array(highs.getSolution().col_value)
     on = found[k]
     return Whole(
         mass=on / workers[offers.column],
-        nodes=found[:pools] + np.bincount(offers.pool, on * alone, minlength=pools),
+        nodes=np.round(found[:pools] + np.bincount(offers.pool, on * alone, minlength=pools)),
         usd_per_hour=float(info.objective_function_value),
         bound_usd_per_hour=float(info.mip_dual_bound),
     )

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from stint.placement.fleet.certificate import Proof, prove
 from stint.placement.fleet.model import Fleet
-from stint.placement.fleet.offers import Offers, offers_of
+from stint.placement.fleet.offers import Offers
 from stint.placement.highs import QuietHighs, cheapest_of_each
 
 _SMALL_GPUS = 8  # of a gang that may stay split: it is easily put elsewhere
@@ -77,8 +77,11 @@ class FluidProgramme:
         lp.a_matrix_.value_ = offers.capacity.ravel()
         self._highs.passModel(lp)
 
-    def solve(self) -> Fluid:
+    def solve(self, *, close: float = _CLOSE) -> Fluid:
         """From the start, or again after `recount`.
+
+        Args:
+            close: how near to the proven bound it may stop, as a ratio; no other offers are looked at then.
 
         Raises:
             FluidError: the solver did not end well, or some class cannot be run whole.
@@ -88,7 +91,7 @@ class FluidProgramme:
             self._start()
         for _ in range(_ROUNDS):
             found = self._fluid(*self._answer())
-            if found.usd_per_hour - found.proof.bound_usd_per_hour <= _CLOSE * found.usd_per_hour:
+            if found.usd_per_hour - found.proof.bound_usd_per_hour <= close * found.usd_per_hour:
                 break
             sound = self.offers.priced(self.fleet, found.proof.measure_usd)
             better = self._cheaper(found.lifted_usd, found.class_usd)
@@ -127,14 +130,14 @@ class FluidProgramme:
     def dive(self, found: Fluid, *, rounds: int, each: int = 1) -> Fluid:
         """Large gangs that the fluid plan splits between markets go to one of them, and the prices are found again.
 
-        A round settles one gang (or `each`) a market where most of it is, those first that are large and nearly there. A gang for which the
-        market has no room beside those already settled there is kept out of it. Afterwards all is open again.
+        A round settles one gang (or `each`) a market where most of it is, those first that are large and nearly there.
+        A gang for which the market has no room beside those already settled there is kept out of it. Afterwards all is
+        open again, and the prices are those of `found`.
         """
-        fleet = self.fleet
-        room = np.where(self.offers.capacity > 0, self._limit[:, None], 0.0) * self.offers.capacity
+        capacity = self.offers.capacity
+        room = np.where(capacity > 0, self._limit[:, None], 0.0) * capacity
         settled: set[int] = set()
         shut: list[Int[np.ndarray, " some"]] = []
-        answer = None
         mass = found.mass
         for _ in range(rounds):
             split = [s for s in self._split(mass) if s[1] not in settled]
@@ -154,15 +157,13 @@ class FluidProgramme:
             settled |= set(only)
             shut.append(self._settle(only, never))
             try:
-                answer = self._answer()
+                mass = self._mass(self._answer()[1])
             except FluidError:  # together they leave others without room: as it was, and no further
                 self._open(shut.pop())
-                answer = self._answer()
                 break
-            mass = self._mass(answer[1])
         for some in shut:
             self._open(some)
-        return found if answer is None else self._fluid(*answer)
+        return replace(found, mass=mass)
 
     def _open(self, some: Int[np.ndarray, " some"]) -> None:
         self._highs.changeColsBounds(len(some), some, np.zeros(len(some)), np.full(len(some), highspy.kHighsInf))
@@ -290,7 +291,7 @@ class FluidProgramme:
             nodes=nodes,
             class_usd=class_usd,
             lifted_usd=np.where(idle[offers.pool], offers.alone_usd, offers.priced(fleet, unit)),
-            proof=prove(fleet, offers, unit, class_usd),
+            proof=prove(fleet, offers, unit, class_usd, self._count),
             iterations=self.iterations,
         )
 
@@ -302,6 +303,10 @@ class FluidError(Exception):
 def _prices_of_a_sample(fleet: Fleet, offers: Offers) -> Float[np.ndarray, " offer"]:
     """Every offer at the prices that every eighth class alone would make, with an eighth of the limits."""
     step = 8
-    sample = replace(fleet.only(np.arange(len(fleet.count)) % step == 0), limit=fleet.limit / step)
-    found = FluidProgramme(sample, offers_of(sample)).solve()
+    some = np.arange(len(fleet.count)) % step == 0
+    sample = replace(fleet.only(some), limit=fleet.limit / step)
+    mine = offers.only(some[offers.of_class])
+    column = np.cumsum(some[fleet.column_class]) - 1
+    mine = replace(mine, of_class=(np.cumsum(some) - 1)[mine.of_class], column=column[mine.column])
+    found = FluidProgramme(sample, mine).solve()
     return offers.priced(fleet, found.proof.measure_usd)

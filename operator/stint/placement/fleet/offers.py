@@ -116,9 +116,9 @@ def outdone(fleet: Fleet) -> Bool[np.ndarray, " column"]:
 
 
 def _slots(fleet: Fleet, taken: Float[np.ndarray, "shape pool resource"]) -> Float[np.ndarray, "shape pool slot"]:
-    """How much of a node's one slot a worker takes: all where it is alone on the node or wants more than half of its CPU.
+    """How much of a node's slot a worker takes: all where it is alone there or wants more than half of the CPU.
 
-    Half of it where it wants just half. No node holds more than one slot's worth of such workers.
+    Half of it where it wants just half. A node has one slot: it holds no two of whom each wants most of it.
     """
     if fleet.shape.shape[1] < 2:
         return np.zeros((*taken.shape[:2], 0))
@@ -168,12 +168,15 @@ def _taken_of(
     use[:, 0] = np.floor(np.where(least > 0, rest / np.maximum(least, 1e-300), np.inf).min(axis=1) + _SLACK)
     use[:, 0] = np.minimum(use[:, 0], np.floor(rest[:, 0]))
     # of all else: the most that workers want who have so many GPUs together
-    most = np.where(asks.all(), np.zeros((int(capacity[0]) + 1, len(capacity))), np.inf)
+    most = np.full((int(capacity[0]) + 1, len(capacity)), 0.0 if asks.all() else np.inf)
     for g in range(1, len(most)):
         for s in np.unique(gpus[asks & (gpus <= g)]):
             most[g] = np.maximum(most[g], most[g - s] + shape[gpus == s].max(axis=0))
     use[:, 1:] = most[use[:, 0].astype(np.int64), 1:]
-    alone = ~(shape[None] <= rest[:, None] + _SLACK).all(axis=2).any(axis=1)
+    beside = np.ones((len(shape), len(shape)), dtype=bool)
+    for r in range(shape.shape[1]):
+        beside &= shape[:, r] <= rest[:, r, None] + _SLACK
+    alone = ~beside.any(axis=1)
     use = np.where(alone[:, None], 0.0, np.minimum(use, rest))
     lonely = alone | (shape[:, 1] > capacity[1] / 2.0 + _SLACK)
     taken: Float[np.ndarray, "shape resource"] = np.where(lonely[:, None], np.maximum(shape, capacity - use), shape)

@@ -67,9 +67,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
         everything = jobs <= _SMALL
         keep = np.ones(len(offers.column), bool) if everything else _kernel(fleet, offers, fluid, plan)
         some = offers.only(keep)
-        whole = solve_whole(
-            fleet, some, nodes=effort.nodes if everything else 1, gap=_EXACT if everything else _CLOSE
-        )
+        whole = solve_whole(fleet, some, nodes=effort.nodes if everything else 1, gap=_EXACT if everything else _CLOSE)
         if whole is not None:
             if everything:
                 claimed = max(claimed, whole.bound_usd_per_hour)
