@@ -23,7 +23,7 @@ from stint.placement.fleet.offers import Offers, offers_of
 from stint.placement.fleet.rounding import Bound, Standing, columns_of, pack
 from stint.placement.fleet.site import NoRoomError, Site
 
-_SURE = 1.5  # times what its moves cost is what a node must waste: what is packed anew wastes a little again
+_SURE = 2.0  # times what its moves cost is what a node must waste: what is packed anew wastes a little again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,7 +176,7 @@ def _taken_of(
     beside = np.ones((len(shape), len(shape)), dtype=bool)
     for r in range(shape.shape[1]):
         beside &= shape[:, r] <= rest[:, r, None] + _SLACK
-    alone = ~beside.any(axis=1)
+    alone = np.logical_not(beside.any(axis=1))
     use = np.where(alone[:, None], 0.0, np.minimum(use, rest))
     lonely = alone | (shape[:, 1] > capacity[1] / 2.0 + _SLACK)
     taken: Float[np.ndarray, "shape resource"] = np.where(lonely[:, None], np.maximum(shape, capacity - use), shape)
