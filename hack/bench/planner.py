@@ -22,7 +22,7 @@ from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import offers_of, outdone
+from stint.placement.fleet.offers import offers_of, offers_worth_a_look
 from stint.placement.fleet.plan import Effort, Planned, plan_fleet
 from stint.placement.fleet.verify import broken_rules
 
@@ -61,7 +61,7 @@ def planner(options: argparse.Namespace) -> Rows:
             assert len(digests) == 1, "the same fleet gave different plans"
             bound = max(planned.bound_usd_per_hour, planned.solver_bound_usd_per_hour)
             if size == "M":  # prices alone prove little here, and a plan has no time for the rest
-                whole = solve_whole(given, offers_of(given), nodes=1, gap=1e-4)
+                whole = solve_whole(given, offers_worth_a_look(given), nodes=1, gap=1e-4)
                 bound = max(bound, whole.bound_usd_per_hour if whole else 0.0)
             rows.append(
                 {
@@ -170,8 +170,7 @@ def consolidation(options: argparse.Namespace) -> Rows:
         hours = 8.0
         standing = Gate(move_usd=0.25 * usd, hours=np.full(len(usd), hours))
         charged = with_moves_charged(given, planned.plan, standing)
-        offers = offers_of(charged)
-        offers = offers.only(~outdone(charged)[offers.column])
+        offers = offers_worth_a_look(charged)
         there, kept = _without(given, ended)
         before = _left_behind(there, planned.plan, kept)
         _sound(there, before)

@@ -85,6 +85,12 @@ def offers_of(fleet: Fleet) -> Offers:
     )
 
 
+def offers_worth_a_look(fleet: Fleet) -> Offers:
+    """Those of markets that no other outdoes: as good for plans and bounds as all of them, and fewer."""
+    offers = offers_of(fleet)
+    return offers.only(~outdone(fleet)[offers.column])
+
+
 def outdone(fleet: Fleet) -> Bool[np.ndarray, " column"]:
     """Columns of markets that can be left out, as all that may be there may as well be in another market.
 

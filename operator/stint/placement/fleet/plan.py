@@ -12,7 +12,7 @@ from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import Fluid, FluidProgramme
 from stint.placement.fleet.improve import ruin_and_recreate, sweep, sweep_gangs
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import Offers, offers_of, outdone
+from stint.placement.fleet.offers import Offers, offers_worth_a_look
 from stint.placement.fleet.rounding import Bound, round_fluid
 from stint.placement.fleet.site import NoRoomError, Site
 
@@ -53,8 +53,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
         NoRoomError: the limits leave some gang without a place.
         FluidError: HiGHS gave no prices.
     """
-    offers = offers_of(fleet)
-    offers = offers.only(~outdone(fleet)[offers.column])
+    offers = offers_worth_a_look(fleet)
     programme = FluidProgramme(fleet, offers)
     fluid = programme.solve()
     jobs = int(fleet.count.sum())
