@@ -76,8 +76,8 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
         fleet.limit,
     )
     lp = rows.programme()
-    usd = np.where(alone, fleet.usd_per_hour[offers.pool], 0.0)
-    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, usd, fleet.column_usd_per_hour])
+    own_usd = np.where(alone, fleet.usd_per_hour[offers.pool], 0.0)
+    lp.col_cost_ = np.concatenate([fleet.usd_per_hour, own_usd, fleet.column_usd_per_hour])
     most = demand[fleet.column_class]
     lp.col_lower_ = np.zeros(lp.num_col_)
     lp.col_upper_ = np.concatenate([fleet.limit, (workers * most)[offers.column], most])
@@ -94,11 +94,14 @@ def solve_whole(fleet: Fleet, offers: Offers, *, nodes: int, gap: float) -> Whol
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
     found = np.array(highs.getSolution().col_value)
+    usd = float(info.objective_function_value)
+    if abs(float(np.array(lp.col_cost_) @ found) - usd) > 1e-6 * max(1.0, usd):
+        return None  # it has lost count, see above
     on = found[k]
     return Whole(
         mass=on / workers[offers.column],
         nodes=np.round(found[:pools] + np.bincount(offers.pool, on * alone, minlength=pools)),
-        usd_per_hour=float(info.objective_function_value),
+        usd_per_hour=usd,
         bound_usd_per_hour=float(info.mip_dual_bound),
     )
 
