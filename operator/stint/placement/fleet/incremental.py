@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 
 from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import slots
 
 _SLACK = 1e-9
 
@@ -35,11 +34,7 @@ class Standing:
     """The nodes that have room, and how many more of each pool there may be. Changed only by `take`."""
 
     def __init__(self, fleet: Fleet, plan: FleetPlan, proof: Proof) -> None:
-        self.fleet, self.unit_usd, self._measure_usd = fleet, proof.unit_usd, proof.measure_usd
-        self._node_usd = fleet.usd_per_hour + proof.node_worth_usd
-        shape = np.unique(fleet.shape, axis=0)
-        no_more = (shape[:, None] <= shape).all(axis=2)  # than each other one: who finds no room beside the least
-        self._least = shape[no_more.sum(axis=0) == 1]
+        self.fleet, self.unit_usd = fleet, proof.unit_usd
         used = np.zeros((len(plan.node_pool), fleet.capacity.shape[1]))
         need = fleet.shape[fleet.class_shape[fleet.class_of[plan.worker_job]]]
         np.add.at(used, plan.worker_node, need * plan.workers[:, None])
@@ -64,11 +59,7 @@ class Standing:
         of_market = fleet.market[self.pool[here]]
         inside = np.minimum(np.bincount(of_market, weights=room, minlength=fleet.markets)[market], workers)
         holds = np.floor((fleet.capacity[:, asked] + _SLACK) / need[asked]).min(axis=1)
-        beside = (self._least[:, None] + need <= fleet.capacity + _SLACK).all(axis=2).any(axis=0)
-        unit = self._measure_usd[:, : len(need)] @ need
-        for slot_usd in self._measure_usd[:, len(need) :].T:
-            unit += slot_usd * slots(need[1] / np.maximum(fleet.capacity[:, 1], 1e-300))
-        unit = np.where(beside, unit, self._node_usd)
+        unit = self.unit_usd @ need
         worth = np.full(fleet.markets, np.inf)
         np.minimum.at(worth, fleet.market[holds > 0], unit[holds > 0])
         fluid = usd_per_hour + worth[market] * workers

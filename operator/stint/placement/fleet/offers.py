@@ -69,12 +69,9 @@ def offers_of(fleet: Fleet) -> Offers:
     keep = fits(fleet)[shape, pool] & (fleet.limit[pool] > 0)
     column, pool, shape = column[keep], pool[keep], shape[keep]
     taken = _taken(fleet)
-    capacity = fleet.capacity
-    if capacity.shape[1] > 1:
-        alone = (taken >= capacity - _SLACK).all(axis=2)
-        slot = np.where(alone, 1.0, slots(fleet.shape[:, None, 1] / np.maximum(capacity[:, 1], 1e-300)))
-        taken = np.concatenate([taken, slot[:, :, None]], axis=2)
-        capacity = np.concatenate([capacity, np.ones((len(capacity), 1))], axis=1)
+    slots = _slots(fleet, taken)
+    taken = np.concatenate([taken, slots], axis=2)
+    capacity = np.concatenate([fleet.capacity, np.ones((len(fleet.limit), slots.shape[2]))], axis=1)
     use = taken[shape, pool] * fleet.column_workers[column][:, None]
     share = (use / np.maximum(capacity[pool], 1e-12)).max(axis=1)
     return Offers(
@@ -124,14 +121,17 @@ def outdone(fleet: Fleet) -> Bool[np.ndarray, " column"]:
     return out
 
 
-def slots(part: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
-    """How much of a node's one slot a worker takes who wants such a part of its CPU.
+def _slots(fleet: Fleet, taken: Float[np.ndarray, "shape pool resource"]) -> Float[np.ndarray, "shape pool slot"]:
+    """How much of a node's slot a worker takes: all where it is alone there or wants more than half of the CPU.
 
-    All of it where that is more than half, half of it where it is just half: a node holds no two of whom each wants
-    most of it.
+    Half of it where it wants just half. A node has one slot: it holds no two of whom each wants most of it.
     """
-    taken: Float[np.ndarray, "*any"] = np.where(part > 0.5 + _SLACK, 1.0, np.where(part >= 0.5 - _SLACK, 0.5, 0.0))
-    return taken
+    if fleet.shape.shape[1] < 2:
+        return np.zeros((*taken.shape[:2], 0))
+    part = fleet.shape[:, None, 1] / np.maximum(fleet.capacity[None, :, 1], 1e-300)
+    alone = (taken >= fleet.capacity[None] - _SLACK).all(axis=2)
+    slots = np.where(alone | (part > 0.5 + _SLACK), 1.0, np.where(part >= 0.5 - _SLACK, 0.5, 0.0))
+    return slots[:, :, None]
 
 
 def _taken(fleet: Fleet) -> Float[np.ndarray, "shape pool resource"]:
