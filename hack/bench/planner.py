@@ -103,7 +103,7 @@ def incremental(options: argparse.Namespace) -> Rows:
             ms.append(1000.0 * (time.perf_counter() - started))
             regret += spot.regret_usd_per_hour
             usd += spot.usd_per_hour
-        programme = FluidProgramme(given, offers_of(given))
+        programme = FluidProgramme(given, offers_worth_a_look(given))
         programme.solve()
         refresh = []
         for batch in np.array_split(rng.permutation(late), 20):
