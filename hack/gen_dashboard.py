@@ -105,6 +105,10 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
           (_took("cycle", 0.99), "whole cycle, 99th")]),
         ("Plans that something simpler had to make, in the hour before", "timeseries", "short", 6,
          [("sum by (step, reason) (increase(stint_plan_fallbacks_total[1h])) > 0", "{{step}}: {{reason}}")]),
+        ("Plans per minute, about everybody or about new jobs alone", "timeseries", "short", 12,
+         [("sum by (about) (rate(stint_plans_total[5m])) * 60", "{{about}}")]),
+        ("What new jobs cost beyond what the last plan's prices promised", "timeseries", "currencyUSD", 12,
+         [("stint_plan_regret_dollars", "regret")]),
     ],
     "Pools and prices": [
         ("Nodes", "timeseries", "short", 8, [("stint_pool_nodes > 0", "{{pool}} {{state}}")]),

@@ -1,21 +1,17 @@
-"""The fleet planner: plans from nothing, one more job, consolidation, and the 500 pods that Karpenter was given."""
+"""The fleet planner: plans from nothing, one more job, and consolidation."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import random
 import resource
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hack.bench.fleets import JOBS, fleet
-from stint.feeds import bundled
-from stint.model.offering import CapacityType
 from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.exact import solve_whole
@@ -31,11 +27,13 @@ _RUNS = 3
 Rows = list[dict[str, Any]]
 
 
-def _plan(given: Fleet) -> Planned:
+def plan_from_nothing(given: Fleet) -> Planned:
+    """With the effort that is usual."""
     return plan_fleet(given, effort=Effort(), rng=np.random.default_rng(0))
 
 
-def _sound(given: Fleet, plan: FleetPlan) -> None:
+def sound(given: Fleet, plan: FleetPlan) -> None:
+    """Asked of code that had no part in it."""
     broken = broken_rules(given, plan)
     assert not broken, broken
 
@@ -54,10 +52,10 @@ def planner(options: argparse.Namespace) -> Rows:
             seconds, digests = [], set()
             for _ in range(_RUNS):
                 started = time.perf_counter()
-                planned = _plan(given)
+                planned = plan_from_nothing(given)
                 seconds.append(time.perf_counter() - started)
                 digests.add(_digest(planned.plan))
-            _sound(given, planned.plan)
+            sound(given, planned.plan)
             assert len(digests) == 1, "the same fleet gave different plans"
             bound = max(planned.bound_usd_per_hour, planned.solver_bound_usd_per_hour)
             if size == "M":  # prices alone prove little here, and a plan has no time for the rest
@@ -89,7 +87,7 @@ def incremental(options: argparse.Namespace) -> Rows:
         rng = np.random.default_rng(seed)
         late = np.sort(rng.choice(len(given.count), size=len(given.count) // 10, replace=False))
         there = given.only(np.isin(np.arange(len(given.count)), late, invert=True))
-        planned = _plan(there)
+        planned = plan_from_nothing(there)
         standing = Standing(there, planned.plan, planned.fluid.proof)
         ms, regret, usd = [], 0.0, 0.0
         for c in late:
@@ -163,7 +161,7 @@ def consolidation(options: argparse.Namespace) -> Rows:
     for seed in options.seeds or range(5):
         given = fleet("L", seed)
         rng = np.random.default_rng(seed)
-        planned = _plan(given)
+        planned = plan_from_nothing(given)
         ended = np.sort(rng.choice(len(given.count), size=3 * len(given.count) // 10, replace=False))
         usd = np.zeros(len(given.count))
         np.add.at(usd, planned.plan.worker_job, _workers_usd(given, planned.plan, planned.fluid.proof))
@@ -173,7 +171,7 @@ def consolidation(options: argparse.Namespace) -> Rows:
         offers = offers_worth_a_look(charged)
         there, kept = _without(given, ended)
         before = _left_behind(there, planned.plan, kept)
-        _sound(there, before)
+        sound(there, before)
         gate = Gate(move_usd=standing.move_usd[kept], hours=standing.hours[kept])
         bound = FluidProgramme(there, offers_of(there)).solve().proof.bound_usd_per_hour
         seconds, digests = [], set()
@@ -186,7 +184,7 @@ def consolidation(options: argparse.Namespace) -> Rows:
             after = consolidate(there, before, fluid.proof, gate, (offers, fluid))
             seconds.append(time.perf_counter() - started)
             digests.add(_digest(after.plan))
-        _sound(there, after.plan)
+        sound(there, after.plan)
         assert len(digests) == 1, "the same fleet gave different plans"
         reachable = bound + after.move_usd / hours
         rows.append(
@@ -209,82 +207,3 @@ def consolidation(options: argparse.Namespace) -> Rows:
 def _workers_usd(given: Fleet, plan: FleetPlan, proof: Proof) -> np.ndarray:
     need = given.shape[given.class_shape[plan.worker_job]] * plan.workers[:, None]
     return np.asarray(np.einsum("er,er->e", need, proof.unit_usd[plan.node_pool[plan.worker_node]]))
-
-
-_SNAPSHOT = ((1, 4, 16), (1, 8, 32), (2, 12, 64), (4, 24, 128), (8, 48, 256))
-_NOT_NVIDIA = ("inf", "trn", "dl1", "g4ad")
-
-
-def _pods(wanted: list[tuple[int, int, int]]) -> Fleet:
-    catalogue = bundled.load()
-    pools = []
-    for name, machine in sorted((m.name, m) for m in catalogue.instances.values() if m.provider == "aws"):
-        price = catalogue.price("aws", "us-east-1", name, CapacityType.ON_DEMAND)
-        if price is not None and not name.startswith(_NOT_NVIDIA):
-            pools.append((machine.gpu_count, machine.vcpu, machine.memory_gib, price.value))
-    count = Counter(wanted)
-    table, shapes = np.array(pools), sorted(count)
-    one = np.zeros(len(shapes), dtype=np.int64)
-    return Fleet(
-        capacity=table[:, :3],
-        usd_per_hour=table[:, 3],
-        limit=np.full(len(table), np.inf),
-        market=np.zeros(len(table), dtype=np.int64),
-        shape=np.array(shapes, dtype=float),
-        class_shape=np.arange(len(shapes)),
-        count=np.array([count[s] for s in shapes], dtype=np.int64),
-        column_class=np.arange(len(shapes)),
-        column_market=one,
-        column_workers=one + 1,
-        column_usd_per_hour=np.zeros(len(shapes)),
-    )
-
-
-def snapshot500(_: argparse.Namespace) -> Rows:
-    """500 pods of any GPU model at once; then half of them end, and the rest is consolidated."""
-    dice = random.Random(1)
-    pods = dice.choices(_SNAPSHOT, [0.4, 0.2, 0.15, 0.1, 0.15], k=500)
-    ended = set(dice.sample(range(500), 250))
-    given = _pods(pods)
-    started = time.perf_counter()
-    planned = _plan(given)
-    seconds = time.perf_counter() - started
-    _sound(given, planned.plan)
-    rows = [_snapshot_row("all", planned.plan, planned.bound_usd_per_hour, 0, seconds)]
-
-    order = np.argsort([sorted(set(pods)).index(p) for p in pods], kind="stable")  # jobs are in the order of classes
-    kept = np.flatnonzero([int(i) not in ended for i in order])
-    half = _pods([pods[i] for i in range(500) if i not in ended])
-    stays = np.isin(planned.plan.worker_job, kept)
-    used = np.unique(planned.plan.worker_node[stays])
-    pools = planned.plan.node_pool[used]
-    before = FleetPlan(
-        column=np.repeat(np.arange(len(half.count)), half.count),
-        node_pool=pools,
-        worker_job=np.searchsorted(kept, planned.plan.worker_job[stays]),
-        worker_node=np.searchsorted(used, planned.plan.worker_node[stays]),
-        workers=planned.plan.workers[stays],
-        usd_per_hour=float(half.usd_per_hour[pools].sum()),
-    )
-    _sound(half, before)
-    proof = FluidProgramme(half, offers_of(half)).solve().proof
-    nothing = np.zeros(250)
-    started = time.perf_counter()
-    after = consolidate(half, before, proof, Gate(move_usd=nothing, hours=nothing + 1.0, most_moves=60))
-    seconds = time.perf_counter() - started
-    _sound(half, after.plan)
-    rows.append(_snapshot_row("half, empty nodes given back", before, proof.bound_usd_per_hour, 0, 0.0))
-    rows.append(_snapshot_row("half", after.plan, proof.bound_usd_per_hour, len(after.moved), seconds))
-    return rows
-
-
-def _snapshot_row(moment: str, plan: FleetPlan, bound: float, moves: int, seconds: float) -> dict[str, Any]:
-    return {
-        "moment": moment,
-        "usd_h": round(plan.usd_per_hour, 2),
-        "bound_usd_h": round(bound, 2),
-        "over_bound_pct": round(100.0 * (plan.usd_per_hour / bound - 1.0), 2),
-        "moves": moves,
-        "seconds": round(seconds, 3),
-        "nodes": len(plan.node_pool),
-    }

@@ -17,8 +17,9 @@ from stint.errors import UnsoundAssignmentError
 from stint.model.job import Job, OnMiss
 from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
 from stint.model.situation import Situation
-from stint.placement import explain, outcome, queue
+from stint.placement import explain, newcomers, outcome, queue
 from stint.placement.bound import certify
+from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem, build_problem
 from stint.placement.quota import beyond_quota
 from stint.placement.running import look_after
@@ -41,6 +42,8 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     solver = solver or SOLVERS[situation.settings.solver]
     rng = rng or np.random.Generator(np.random.PCG64(0))
 
+    if (plan := _about_newcomers(situation)) is not None:
+        return plan
     stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
     aside, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
     while True:
@@ -58,10 +61,35 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
     if (roomier := make_room(situation, plan, decide)) is not None:  # 7. who runs, and should elsewhere or later
         return roomier
-    moves = worth_moving(situation, plan, decide)
-    moved = {m.job for m in moves}
-    kept = tuple(s for s in plan.stays if s.job not in moved)
-    return replace(plan, stays=kept, recalls=(*plan.recalls, *moves)) if moves else plan
+    if moves := worth_moving(situation, plan, decide):
+        moved = {m.job for m in moves}
+        kept = tuple(s for s in plan.stays if s.job not in moved)
+        return replace(plan, stays=kept, recalls=(*plan.recalls, *moves))
+    return replace(plan, standing=newcomers.stand(situation, problem, answer, plan))
+
+
+def _about_newcomers(situation: Situation) -> Plan | None:
+    """A decision about those alone who came since the last one about everybody; None: one about everybody is due."""
+    before = situation.before
+    new = newcomers.whats_new(situation)
+    if before is None or new is None:
+        return None
+    stays, recalls = look_after(situation)
+    if recalls:
+        return None
+    others = tuple(j for j in situation.jobs if j.assignment is not None)
+    aside, waiting = _split(situation, queue.in_order(replace(situation, jobs=(*others, *new))))
+    plan = Plan(decided_at=situation.now, holds=tuple(sorted(aside, key=lambda h: h.job)), stays=stays)
+    served = None
+    if waiting:
+        served = newcomers.serve(situation, before, waiting)
+        if served is None or violations(served.problem, served.answer):
+            return None
+        if beyond_quota(situation, served.problem, served.answer, stays):
+            return None
+        plan = _compose(situation, served.problem, served.answer, None, stays, (), aside, capacity=served.capacity)
+        plan = replace(plan, resizes=tuple(r for r in plan.resizes if r.to_nodes > r.from_nodes))
+    return replace(plan, standing=newcomers.still_stands(situation, served, plan))
 
 
 def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:
@@ -83,12 +111,15 @@ def _compose(
     situation: Situation,
     problem: Problem,
     answer: Assignment,
-    certificate: Certificate,
+    certificate: Certificate | None,
     stays: tuple[Stay, ...],
     recalls: tuple[Recall, ...],
     aside: list[Hold],
+    *,
+    capacity: Capacity | None = None,
 ) -> Plan:
-    capacity = explain.full_capacity(problem, answer)
+    """`capacity` is what the answer leaves, where there is less than the problem says."""
+    capacity = explain.full_capacity(problem, answer) if capacity is None else capacity
     told = explain.explanations(problem, answer, capacity)
     advice = sizing.advise(problem, answer, capacity)
     advised = {a.job: a.choice for a in advice}

@@ -17,7 +17,14 @@ from stint.model.situation import Situation
 FORMAT = "stint.dev/situation/v1"
 # Left out where they say nothing: decisions that were stored before there were such fields are written the same.
 _SAY_NOTHING = tuple(
-    f'    "{name}": null,\n'.encode() for name in ("billed_usd_per_node_hour", "usd_per_new_node_hour")
+    f'{" " * deep}"{name}": null,\n'.encode()
+    for deep, name in (
+        (4, "billed_usd_per_node_hour"),
+        (4, "usd_per_new_node_hour"),
+        (2, "before"),
+        (2, "standing"),  # of a plan in a record
+        (1, "standing"),  # of a plan alone
+    )
 )
 
 
@@ -31,15 +38,18 @@ class Record(msgspec.Struct, kw_only=True):
 
 def encode(situation: Situation, plan: Plan | None) -> bytes:
     """As canonical JSON: the same decision gives the same bytes."""
-    text = canonical(Record(format=FORMAT, situation=situation, plan=plan))
-    for line in _SAY_NOTHING:
-        text = text.replace(line, b"")
-    return text
+    return _terse(canonical(Record(format=FORMAT, situation=situation, plan=plan)))
 
 
 def encode_plan(plan: Plan) -> bytes:
     """A plan alone, canonical."""
-    return canonical(plan)
+    return _terse(canonical(plan))
+
+
+def _terse(text: bytes) -> bytes:
+    for line in _SAY_NOTHING:
+        text = text.replace(line, b"")
+    return text
 
 
 def canonical(value: object) -> bytes:

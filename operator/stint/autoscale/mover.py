@@ -88,7 +88,8 @@ def tried(situation: Situation, again: Sequence[Job]) -> Situation:
                 freed[name] = freed.get(name, Resources()) + job.per_worker
     nodes = tuple(_without(n, freed[n.name]) if n.name in freed else n for n in situation.nodes)
     jobs = tuple(waiting.get(j.id, j) for j in situation.jobs)
-    return replace(situation, jobs=jobs, nodes=nodes, settings=replace(situation.settings, moves_per_hour=0))
+    settings = replace(situation.settings, moves_per_hour=0)
+    return replace(situation, jobs=jobs, nodes=nodes, settings=settings, before=None)
 
 
 def _without(node: Node, some: Resources) -> Node:

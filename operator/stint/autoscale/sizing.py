@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from stint.placement.capacity import Capacity
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Columns, Problem
 from stint.placement.solver import Assignment, Choice
+
+_MOST_NAMED = 8  # jobs, in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,16 @@ def _grow(
                 usd_per_hour=price * len(nodes),
                 advise_only=advise_only,
                 message=f"{len(nodes)} more {seller.instance_type} at {price:.2f} USD/h each "
-                f"{verb} {', '.join(for_jobs[o])} {tail}",
+                f"{verb} {_named(for_jobs[o])} {tail}",
             )
         )
     return resizes
+
+
+def _named(jobs: Sequence[JobId]) -> str:
+    """The first of them by name: orders for hundreds are read by people, too."""
+    more = f" and {len(jobs) - _MOST_NAMED} more jobs" if len(jobs) > _MOST_NAMED else ""
+    return ", ".join(jobs[:_MOST_NAMED]) + more
 
 
 def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:

@@ -35,7 +35,7 @@ def plan(options: argparse.Namespace) -> int:
     if changes or options.policy:
         return whatif.compared(options, situation, made, changes)
     if options.output == "json":
-        sys.stdout.write(snapshot.encode_plan(made).decode())
+        sys.stdout.write(snapshot.encode_plan(replace(made, standing=None)).decode())
     else:
         show.plan(situation, made)
     return BROKEN_PROMISE if broken_promises(situation, made) else 0

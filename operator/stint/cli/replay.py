@@ -72,7 +72,7 @@ def replay(options: argparse.Namespace) -> int:
 def again(record: snapshot.Record, name: str) -> Replayed:
     """Decide once more, with the solver that the settings name, and compare with the stored plan."""
     stored, situation = record.plan, record.situation
-    if stored is None or stored.certificate is None:
+    if stored is None or (stored.certificate is None and not stored.is_about_newcomers):
         return Replayed(name, Verdict.LEFT)
     sparing = any(h.reason is Reason.INTERNAL_ERROR for h in stored.holds)  # those jobs could not be decided about
     try:

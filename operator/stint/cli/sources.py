@@ -32,16 +32,21 @@ BROKEN_PROMISE = 3  # exit code: a deadline or a budget does not hold
 
 
 def situation_of(options: argparse.Namespace, *, besides: Sequence[TrainingJob] = ()) -> Situation:
-    """From the file that `--file` names, or from the cluster, where `besides` are taken to be, too."""
+    """From the file that `--file` names, or from the cluster, where `besides` are taken to be, too.
+
+    To be decided about for everybody: without what stood before.
+    """
     if options.file is None:
         return asyncio.run(situation_from_cluster(options.kubeconfig, besides=besides))
     if str(options.file) == "-":
-        return snapshot.decode(sys.stdin.buffer.read(), name="standard input").situation
-    try:
-        text = Path(options.file).read_bytes()
-    except OSError as error:
-        raise StintError(f"{options.file}: {error.strerror}") from error
-    return snapshot.decode(text, name=str(options.file)).situation
+        text, name = sys.stdin.buffer.read(), "standard input"
+    else:
+        name = str(options.file)
+        try:
+            text = Path(options.file).read_bytes()
+        except OSError as error:
+            raise StintError(f"{options.file}: {error.strerror}") from error
+    return replace(snapshot.decode(text, name=name).situation, before=None)
 
 
 async def situation_from_cluster(

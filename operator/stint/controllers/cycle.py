@@ -166,7 +166,7 @@ class Cycle:
         plan = verdict.plan
         decide_s = time.monotonic() - decide_started
         if self.recorder is not None:
-            self.recorder.keep(verdict.situation, plan)
+            self.recorder.keep(verdict.situation, verdict.made)
         outcomes = told.outcomes(plan)
         taken_back = await self._take_back(observation, outcomes)
         refused = await self._place(observation, plan, besides=taken_back)

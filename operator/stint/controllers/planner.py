@@ -28,6 +28,7 @@ from stint.model.job import Job
 from stint.model.plan import Hold, Plan, Reason, Stay
 from stint.model.situation import Situation
 from stint.placement.greedy import Greedy
+from stint.placement.newcomers import whole
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class Verdict:
     """A plan, and what it was made of: decided again, that gives the same plan, unless everything was left as it is."""
 
     situation: Situation  # with the solver that answered, and a note of each one that did not
-    plan: Plan
+    made: Plan  # perhaps about those alone who came since the last one about everybody
+    plan: Plan  # with the last one about everybody
 
 
 class _NoPlanError(Exception):
@@ -82,6 +84,7 @@ class Planner:
         self._timeout_s = timeout_s
         self._command = tuple(command)
         self._worker: asyncio.Task[Process] | None = None
+        self._last: Plan | None = None
 
     def warm_up(self) -> None:
         """Have the process started, so that the first plan need not wait for it."""
@@ -100,11 +103,15 @@ class Planner:
     async def plan(self, situation: Situation) -> Verdict:
         """A plan, always."""
         solver, sparing = situation.settings.solver, False
-        notes = situation.notes
+        notes, last = situation.notes, self._last
+        self._last = None
         while True:
-            asked = replace(situation, settings=replace(situation.settings, solver=solver), notes=notes)
+            settings = replace(situation.settings, solver=solver)
+            asked = replace(situation, settings=settings, notes=notes, before=last.standing if last else None)
             try:
-                return Verdict(asked, await self._ask(Request(situation=asked, sparing=sparing)))
+                made = await self._ask(Request(situation=asked, sparing=sparing))
+                self._last = whole(made, last)
+                return Verdict(asked, made, self._last)
             except _NoPlanError as error:
                 who = f"solver {solver}" if not sparing else f"{solver}, one job after the other,"
                 if solver != _GREEDY:
@@ -115,9 +122,10 @@ class Planner:
                     step = Fallback.AS_IS
                 text = f"{who} {error}; {_INSTEAD[step]}"
                 await self._step_down(step, error.reason, text, error.trace)
-            notes = (*notes, text)
+            notes, last = (*notes, text), None
             if step is Fallback.AS_IS:
-                return Verdict(replace(situation, notes=notes), as_it_is(situation, text))
+                plan = as_it_is(situation, text)
+                return Verdict(replace(situation, notes=notes), plan, plan)
 
     async def _step_down(self, step: Fallback, reason: Failure, text: str, trace: str = "") -> None:
         log.error("%s%s", text, f"\n{trace}" if trace else "")

@@ -25,7 +25,7 @@ class DecisionRecorder:
     def keep(self, situation: Situation, plan: Plan) -> None:
         """Store a decision, unless it decides the same as the last one. A full disk costs a file, not a cycle."""
         gist = _gist(plan)
-        if gist == self._last:
+        if gist == self._last or (plan.is_about_newcomers and not plan.placements and not plan.holds):
             return
         self._last = gist
         name = situation.now.strftime("%Y%m%dT%H%M%S.%fZ") + ".json"

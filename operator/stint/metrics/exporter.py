@@ -112,6 +112,17 @@ class Metrics:
             "stint_plan_cost_dollars", "J of the jobs that the last plan placed, and what it bought in vain", registry=r
         )
         self.plan_bound = Gauge("stint_plan_bound_dollars", "No plan for those jobs can be cheaper", registry=r)
+        self.plans = Counter(
+            "stint_plans_total",
+            "Plans, about everybody or about those alone who came since the last of those",
+            ["about"],
+            registry=r,
+        )
+        self.regret = Gauge(
+            "stint_plan_regret_dollars",
+            "What those who came since the last plan about everybody cost beyond what its prices promised",
+            registry=r,
+        )
         self.fallbacks = Counter(
             "stint_plan_fallbacks_total",
             "Plans that something simpler had to make, by what did and what failed before it",
@@ -160,6 +171,8 @@ class Metrics:
             counter.labels(NEXT_BEST)  # there from the start: a rate needs a zero to rise from
         for component in (*COMPONENTS, "transfer"):
             self.components_total.labels(component)
+        for about in ("everybody", "newcomers"):
+            self.plans.labels(about)
         for step in Fallback:
             for reason in Failure:
                 if (step is Fallback.THREAD) == (reason is Failure.NOT_STARTED):
@@ -172,6 +185,8 @@ class Metrics:
         """Everything that a cycle shows, set afresh: what is no more does not linger."""
         self.decide_s.observe(decide_s)
         self.cycle_s.observe(cycle_s)
+        self.plans.labels("newcomers" if plan.is_about_newcomers else "everybody").inc()
+        self.regret.set(plan.standing.regret_usd if plan.standing is not None else 0.0)
         if plan.certificate is not None and plan.certificate.gap_ratio is not None:
             self.gap.set(plan.certificate.gap_ratio)
             self.plan_cost.set(plan.certificate.objective_usd)

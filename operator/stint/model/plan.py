@@ -9,6 +9,7 @@ from enum import StrEnum
 from stint.model.job import JobId, NodeName
 from stint.model.market import PoolName
 from stint.model.offering import OfferingId
+from stint.model.standing import Standing
 
 
 class Reason(StrEnum):
@@ -188,7 +189,11 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do now. Every job of the situation is in exactly one of the first four."""
+    """What to do now. Every job of the situation is in exactly one of the first four.
+
+    Only where it is a decision about those who came since `Situation.before`, those who were held then are in none, and
+    are held still.
+    """
 
     decided_at: datetime
     placements: tuple[Placement, ...] = ()
@@ -197,3 +202,9 @@ class Plan:
     recalls: tuple[Recall, ...] = ()
     resizes: tuple[Resize, ...] = ()
     certificate: Certificate | None = None
+    standing: Standing | None = None  # for the next situation, where the queue is long
+
+    @property
+    def is_about_newcomers(self) -> bool:
+        """Whether it is about those alone who came since the last decision about everybody."""
+        return self.standing is not None and self.standing.decided_at != self.decided_at

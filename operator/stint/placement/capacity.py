@@ -290,3 +290,10 @@ class Capacity:
         for node in choice.nodes:
             line.free[first:last, self._place[node]] += sign * need
         line.spare[first:last] += sign * len(choice.nodes) * need
+
+    def reserve(self, node: int, start: float, end: float, amount: Float[np.ndarray, " resource"]) -> None:
+        """Take so much of a node that is there from one instant to another, for somebody who is not in the problem."""
+        line = self._at[int(self.problem.node_offering[node])]
+        first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
+        line.free[first:last, self._place[node]] -= amount
+        line.spare[first:last] -= amount

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from stint.errors import StintError
 from stint.model.plan import Hold, Plan, Reason
 from stint.model.situation import Situation
+from stint.placement.newcomers import whole
 from stint.sim.diary import Diary
 from stint.sim.events import Kind
 from stint.sim.outcome import Outcome, conclude
@@ -84,6 +85,7 @@ class _Run:
         self.digest = hashlib.sha256()
         self._decided_s = float("-inf")
         self._looks_s = float("inf")  # the decision that is foreseen already
+        self._last: Plan | None = None
         self._vain = 0
         self._so_far = (0, 0)
 
@@ -114,11 +116,12 @@ class _Run:
 
     def _decide(self, now_s: float) -> None:
         world = self.world
-        situation = world.situation()
-        plan = self.policy(situation)
-        if broken := unsound(situation, plan):
+        situation = replace(world.situation(), before=self._last.standing if self._last else None)
+        made = self.policy(situation)
+        if broken := unsound(situation, made):
             raise UnsoundPlanError(self.policy.name, broken)
-        self.keep(situation, plan)
+        self.keep(situation, made)
+        plan = self._last = whole(made, self._last)
         self._decided_s = now_s
         for recall in plan.recalls:
             world.recall(recall)

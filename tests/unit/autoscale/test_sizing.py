@@ -124,3 +124,11 @@ def test_no_advice_is_given_where_what_there_is_costs_less():
     assert resize(situation) == ()
     waits = a_job("behind", priority=-1)  # ten hours behind the first, at a dollar each: not worth ten times the price
     assert resize(replace(situation, jobs=(*situation.jobs, waits))) == ()
+
+
+def test_an_order_for_hundreds_names_the_first_of_them():
+    jobs = [a_job(f"j{i:02}") for i in range(10)]
+    pool = a_pool(A100, scaler="kwok", most=10)
+    (change,) = resize(a_situation(offerings=[A100], pools=[pool], jobs=jobs))
+    assert len(change.for_jobs) == 10
+    assert change.message.endswith("team/j06, team/j07 and 2 more jobs to start")

@@ -18,6 +18,7 @@ from stint.sim.loop import simulate
 from stint.sim.policies import POLICIES
 from stint.testing.builders import a_job, a_node, a_situation
 from tests.golden import situations
+from tests.queues import a_newcomer, queue, then
 from tests.stages import ON_DEMAND, SPOT, a_stage, submitted
 
 SITUATION = a_situation(
@@ -39,6 +40,23 @@ def test_a_month_that_was_recorded_is_decided_again_to_the_byte(tmp_path, capsys
     assert stored > 10
     assert main(["replay", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(f"{stored} decisions: {stored} are made again to the byte, 0 differ, 0 ")
+
+
+def test_decisions_about_newcomers_are_stored_with_what_stood_before_and_decided_again(tmp_path, capsys):
+    recorder = DecisionRecorder(tmp_path)
+    first = decide(queue())
+    recorder.keep(queue(), first)
+    nobody_came, somebody = then(first, seconds=2.0), then(first, a_newcomer())
+    for situation in (nobody_came, somebody):
+        recorder.keep(situation, decide(situation))
+    assert len(list(tmp_path.glob("*.json"))) == 2, "where nobody came there is nothing to be kept"
+    assert main(["replay", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("2 decisions: 2 are made again to the byte, 0 differ, 0 ")
+    latest = max(tmp_path.glob("*.json"))
+    assert main(["plan", "-f", str(latest), "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["holds"]) == len(first.holds), "people are told of everybody"
+    assert "standing" not in told
 
 
 def test_the_stored_decisions_of_the_golden_tests(tmp_path, capsys):

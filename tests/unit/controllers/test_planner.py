@@ -24,6 +24,7 @@ from stint.model.job import Checkpoint
 from stint.model.plan import Reason
 from stint.model.situation import Settings, Situation
 from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
+from tests.queues import a_newcomer, queue, then
 
 ROOT = Path(__file__).resolve().parents[3]
 A100 = an_offering()
@@ -100,12 +101,31 @@ async def test_the_plan_is_the_one_that_deciding_here_gives(bench):
     planner = bench.planner()
     for solver in ("greedy", "auto"):
         verdict = await planner.plan(situation(solver))
-        assert verdict == Verdict(situation(solver), decide(situation(solver)))
+        made = decide(situation(solver))
+        assert verdict == Verdict(situation(solver), made, made)
     assert verdict.plan.placements
     nobody = situation(jobs=())
     for given in (situation(), nobody):  # to the byte: 0 is equal to 0.0, and not the same in a file
         assert encode_plan((await planner.plan(given)).plan) == encode_plan(decide(given))
     assert (bench.steps(), bench.told) == ({}, [])
+
+
+async def test_in_a_long_queue_newcomers_are_decided_about_alone_and_everybody_is_told(bench):
+    planner = bench.planner("exact=raises")
+    first = await planner.plan(queue())
+    assert first.made == first.plan == decide(queue())
+    later = replace(then(first.plan, a_newcomer()), before=None)  # what stood is the planner's to know
+    second = await planner.plan(later)
+    assert second.situation.before == first.plan.standing
+    assert second.made.is_about_newcomers
+    assert second.made == decide(second.situation), "what is recorded replays"
+    assert [p.job for p in second.plan.placements] == ["team/new"]
+    assert second.plan.holds == first.plan.holds
+    failed = await planner.plan(replace(later, settings=Settings(solver="exact")))
+    assert not failed.made.is_about_newcomers
+    third = await planner.plan(replace(later, now=later.now + timedelta(seconds=1)))
+    assert third.situation.before is None, "greedy, which decided instead, leaves nothing to go on from"
+    assert len(third.made.holds) == len(first.plan.holds)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ class Effort:
     """Work, in steps."""
 
     steps: int = 200  # of ruin and recreate, where all nodes are in reach
-    nodes: int = 200  # of branch and bound, where it is to prove the plan; otherwise it is left after the first
+    nodes: int = (
+        200  # of branch and bound, where it is to prove the plan; otherwise it is left after the first; 0: none
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
     bound = round_fluid(fleet, offers, settled)
     plan = _improved(fleet, offers, bound, fluid, steps=0, everything=small, rng=rng)
     claimed = fluid.proof.bound_usd_per_hour
-    if small:
+    if small and effort.nodes:
         everything = jobs <= _SMALL
         keep = np.ones(len(offers.column), bool) if everything else _kernel(fleet, offers, fluid, plan)
         some = offers.only(keep)

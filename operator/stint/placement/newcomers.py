@@ -1,0 +1,284 @@
+"""One more job among thousands: placed at the prices of the last decision about everybody, without another one.
+
+After a decision about a long queue its `Standing` goes with the next situation. While nothing has changed but that jobs
+came, or got the places that they were given, those who wait keep what they were promised. Whoever is new is served by
+`serve_by_rent` on what is left beside all promises, at the prices of capacity that were found then. Its **regret** is
+what it costs there, rent included, less the least that it would cost at those prices anywhere: what a decision about
+everybody could win back at the most, as far as prices tell. Everybody is decided about again
+
+    when regrets add up to one per cent of what the queue costs, after a minute, when a job that is new would be late,
+    or cannot start now and comes before somebody who waits, and when anything else has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+
+from stint.estimate.runtime import hours_between
+from stint.model.cluster import Node
+from stint.model.job import Job, JobId, NodeName
+from stint.model.market import PoolName
+from stint.model.plan import Hold, Plan, Reason, Resize
+from stint.model.resources import Resources
+from stint.model.situation import Situation
+from stint.model.standing import Reserved, Standing, UnitPrice
+from stint.placement import outcome
+from stint.placement.capacity import Capacity
+from stint.placement.horizons import lay_out
+from stint.placement.portfolio import serve_by_rent
+from stint.placement.prices import Prices, prove
+from stint.placement.problem import Problem, build_problem
+from stint.placement.solver import Assignment, Choice
+
+MANY = 200  # jobs that wait: for fewer, a decision about everybody takes no longer than anybody would notice
+_GOOD_FOR = timedelta(minutes=1)
+_MOST_REGRET = 0.01  # of what the queue costs
+_STRENGTH = 0.2  # of the rent that a newcomer is made to feel, as in the portfolio
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Newcomers with their places, and what is left."""
+
+    problem: Problem
+    answer: Assignment
+    capacity: Capacity
+    regret_usd: float
+
+
+def whats_new(situation: Situation) -> tuple[Job, ...] | None:
+    """The jobs that came since the last decision about everybody; None: another such decision is due."""
+    before = situation.before
+    if before is None or not before.decided_at < situation.now < before.good_until:
+        return None
+    held = set(before.held)
+    waiting = {j.id for j in situation.jobs if j.waiting}
+    placed = {j.id for j in situation.jobs if j.assignment is not None}
+    if not waiting >= held or not placed >= set(before.placed) or _world(situation, held) != before.world:
+        return None
+    return tuple(j for j in situation.jobs if j.waiting and j.id not in held)
+
+
+def serve(situation: Situation, before: Standing, jobs: Sequence[Job]) -> Served | None:
+    """Places for jobs that are new, beside what the others were promised; None: everybody has to be looked at."""
+    problem = _beside_orders(build_problem(situation, jobs), before)
+    market = lay_out(problem, np.array(before.horizon_hours))
+    unit = np.zeros_like(market.capacity)
+    index = {o.id: i for i, o in enumerate(problem.offerings)}
+    for price in before.prices:
+        unit[index[price.offering]] = price.usd
+    prices = prove(problem, market, unit)
+    capacity = _beside_promises(situation, problem, before)
+    answer = serve_by_rent(problem, prices, strength=_STRENGTH, capacity=capacity)
+    regret = _regret(situation, problem, prices, answer)
+    if before.regret_usd + regret > before.most_regret_usd:
+        return None
+    return Served(problem, answer, capacity, regret)
+
+
+def _beside_orders(problem: Problem, before: Standing) -> Problem:
+    """Pools may grow by that much less."""
+    ordered = dict(before.bought)
+    less = np.array([ordered.get(p.name, 0) for p in problem.pools], dtype=np.int64)
+    return replace(problem, headroom=np.maximum(problem.headroom - less, 0))
+
+
+def _beside_promises(situation: Situation, problem: Problem, before: Standing) -> Capacity:
+    capacity = Capacity(problem)
+    passed = hours_between(before.decided_at, situation.now)
+    index = {n.name: i for i, n in enumerate(problem.nodes)}
+    need = {j.id: np.array(j.per_worker.as_row()) for j in situation.jobs}
+    for r in before.reserved:
+        start, end = max(0.0, r.from_hours - passed), max(0.0, r.until_hours - passed)
+        for name, workers in sorted(Counter(r.nodes).items()):
+            if name in index:
+                capacity.reserve(index[name], start, end, workers * need[r.job])
+    return capacity
+
+
+def _regret(situation: Situation, problem: Problem, prices: Prices, answer: Assignment) -> float:
+    """USD; inf where a job that is new may not simply stand behind those who wait."""
+    before = situation.before
+    assert before is not None
+    held = set(before.held)
+    least = min((j.priority for j in situation.jobs if j.id in held), default=0)
+    market = prices.market
+    rents = market.rents(problem, prices.unit_usd)
+    position = {int(c): i for i, c in enumerate(market.column)}
+    total = 0.0
+    for j, (job, choice) in enumerate(zip(problem.jobs, answer.choices, strict=True)):
+        if not math.isfinite(prices.least_usd[j]):
+            continue  # nobody can do anything for it
+        waits = choice is None or not outcome.goes_now(problem, choice)
+        late = (
+            problem.is_late(problem.columns, choice.column, choice.start_hours) if choice else job.deadline is not None
+        )
+        if late or (waits and job.priority > least):
+            return math.inf
+        if choice is None:
+            continue  # there is no room beside what others were promised, now or later
+        usd = problem.objective_at(problem.columns, choice.column, choice.start_hours)
+        bucket = int(np.searchsorted(market.horizon_hours, choice.start_hours))
+        rent = float(rents[position[choice.column], bucket])
+        total += max(0.0, usd + rent - float(prices.least_usd[j]))
+    return total
+
+
+# -- what stands afterwards
+
+
+def stand(situation: Situation, problem: Problem, answer: Assignment, plan: Plan) -> Standing | None:
+    """After a decision about everybody; None: the queue is short, or there are no prices."""
+    if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.recalls:
+        return None
+    held = tuple(sorted(h.job for h in plan.holds))
+    market = lay_out(problem)
+    return Standing(
+        decided_at=situation.now,
+        good_until=min([situation.now + _GOOD_FOR, *_back(situation, held)]),
+        world=_world(situation, held),
+        held=held,
+        placed=_placed(plan),
+        reserved=_promises(problem, answer, plan.holds),
+        bought=_orders(problem, answer.choices),
+        horizon_hours=tuple(market.horizon_hours.tolist()),
+        prices=tuple(
+            UnitPrice(offering=o.id, usd=tuple((float(g), float(c), float(m)) for g, c, m in usd))
+            for o, usd in zip(problem.offerings, answer.unit_usd, strict=True)
+            if usd.any()
+        ),
+        regret_usd=0.0,
+        most_regret_usd=_MOST_REGRET * plan.certificate.objective_usd,
+    )
+
+
+def still_stands(situation: Situation, served: Served | None, plan: Plan) -> Standing:
+    """After a decision about those who are new."""
+    before = situation.before
+    assert before is not None
+    held = tuple(sorted({*before.held, *(h.job for h in plan.holds)}))
+    after = replace(
+        before,
+        good_until=min([before.good_until, *_back(situation, held)]),
+        world=_world(situation, held),
+        held=held,
+        placed=_placed(plan),
+    )
+    if served is None:
+        return after
+    passed = hours_between(before.decided_at, situation.now)
+    new = (
+        replace(r, from_hours=r.from_hours + passed, until_hours=r.until_hours + passed)
+        for r in _promises(served.problem, served.answer, plan.holds)
+    )
+    bought = Counter(dict(before.bought))
+    bought.update(dict(_orders(served.problem, served.answer.choices)))
+    return replace(
+        after,
+        reserved=(*before.reserved, *new),
+        bought=tuple(sorted(bought.items())),
+        regret_usd=before.regret_usd + served.regret_usd,
+    )
+
+
+def whole(plan: Plan, last: Plan | None) -> Plan:
+    """A decision about those who are new, with the last one about everybody: what to do now, and what to tell."""
+    if last is None or not plan.is_about_newcomers:
+        return plan
+    told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some}
+    return replace(
+        plan,
+        holds=tuple(sorted((*(h for h in last.holds if h.job not in told), *plan.holds), key=lambda h: h.job)),
+        resizes=_both(last.resizes, plan.resizes),
+        certificate=last.certificate,
+    )
+
+
+def _both(before: Iterable[Resize], more: Iterable[Resize]) -> tuple[Resize, ...]:
+    """Orders for those who are new on top of those that were given."""
+    found = {(r.offering, r.advise_only): r for r in before}
+    for r in more:
+        key = (r.offering, r.advise_only)
+        if key in found and found[key].to_nodes > found[key].from_nodes:
+            old = found[key]
+            r = replace(
+                old,
+                to_nodes=old.to_nodes + r.to_nodes - r.from_nodes,
+                for_jobs=(*old.for_jobs, *r.for_jobs),
+                usd_per_hour=old.usd_per_hour + r.usd_per_hour,
+                message=f"{old.message}; {r.message}",
+            )
+        found[key] = r
+    return tuple(found.values())
+
+
+def _placed(plan: Plan) -> tuple[JobId, ...]:
+    return tuple(sorted([*(s.job for s in plan.stays), *(p.job for p in plan.placements)]))
+
+
+def _back(situation: Situation, held: Iterable[JobId]) -> list[datetime]:
+    """When those who back off compete again."""
+    wait = set(held)
+    times = (j.not_before for j in situation.jobs if j.id in wait)
+    return [t for t in times if t is not None and t > situation.now]
+
+
+def _promises(problem: Problem, answer: Assignment, holds: Iterable[Hold]) -> tuple[Reserved, ...]:
+    held = {h.job for h in holds if h.reason is not Reason.MISSES_DEADLINE}
+    found = []
+    for job, choice in zip(problem.jobs, answer.choices, strict=True):
+        if choice is None or job.id not in held:
+            continue
+        there = tuple(problem.nodes[n].name for n in choice.nodes if n < len(problem.nodes))
+        if not there:
+            continue
+        start, end = choice.start_hours, choice.start_hours + float(problem.columns.held_hours[choice.column])
+        if problem.columns.buys[choice.column]:  # the gang waits for its nodes, while the bill runs
+            start = max(float(problem.node_from_hours[n]) for n in choice.nodes)
+        found.append(Reserved(job=job.id, nodes=there, from_hours=start, until_hours=end))
+    return tuple(found)
+
+
+def _orders(problem: Problem, choices: Iterable[Choice | None]) -> tuple[tuple[PoolName, int], ...]:
+    new = {n for c in choices if c is not None for n in c.nodes if problem.node_is_new[n]}
+    count = Counter(problem.pools[problem.pool_of_offering[problem.node_offering[n]]].name for n in new)
+    return tuple(sorted(count.items()))
+
+
+def _world(situation: Situation, held: Iterable[JobId]) -> str:
+    """A digest of what a decision about everybody went by, without those who run and what they use."""
+    wait = set(held)
+    ours: dict[NodeName, Resources] = {}
+    for job in situation.jobs:
+        if job.assignment is not None:
+            for name in job.assignment.nodes:
+                ours[name] = ours.get(name, Resources()) + job.per_worker
+    said = (
+        sorted(situation.offerings, key=lambda o: o.id),
+        sorted(situation.pools, key=lambda p: p.name),
+        situation.rates,
+        situation.settings,
+        sorted((_without(n, ours.get(n.name, Resources())) for n in situation.nodes), key=lambda n: n.name),
+        sorted((j for j in situation.jobs if j.id in wait), key=lambda j: j.id),
+    )
+    return hashlib.sha256(msgspec.msgpack.encode(said, order="sorted")).hexdigest()
+
+
+def _without(node: Node, ours: Resources) -> Node:
+    """What others use of a node, to what a float can tell; when it fell empty is no reason to decide again at once."""
+    used = node.used
+    others = Resources(
+        gpus=used.gpus - ours.gpus,
+        cpu=round(used.cpu - ours.cpu, 3) + 0.0,
+        memory_gib=round(used.memory_gib - ours.memory_gib, 3) + 0.0,
+        pods=used.pods - ours.pods,
+    )
+    return replace(node, used=others, empty_since=None)
