@@ -242,5 +242,22 @@ class TestIncremental:
         standing.take(spot, np.array(EIGHT))
         assert self.find(standing, EIGHT, [(0, 1), (1, 1)]).bought == ((0, 1, 1),)
 
+    def test_a_zone_that_the_plan_left_out_has_a_price_too(self):
+        cores = (1.0, 48.0, 16.0)  # half of a node's
+        fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 8.0, UNLIMITED)], [(cores, [(0, 1), (1, 1)])] * 3)
+        found = plan(fleet)
+        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), cores, [(0, 1), (1, 1)])
+        assert spot.bought == ()
+        assert spot.usd_per_hour == pytest.approx(4.0)
+        assert spot.regret_usd_per_hour == pytest.approx(0.0)
+
+    def test_who_leaves_a_node_to_nobody_is_reckoned_to_cost_all_of_it(self):
+        wide = (4.0, 90.0, 64.0)
+        fleet = a_fleet([(0, 8.0, UNLIMITED)], [(FOUR, [(0, 1)])] * 2)
+        found = plan(fleet)
+        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), wide, [(0, 1)])
+        assert spot.usd_per_hour == pytest.approx(8.0)
+        assert spot.regret_usd_per_hour == pytest.approx(0.0)
+
     def test_a_gang_larger_than_everything_has_no_place(self):
         assert self.find(self.standing(), EIGHT, [(0, 9), (1, 9)]) is None
