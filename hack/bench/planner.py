@@ -18,7 +18,7 @@ from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import offers_of
+from stint.placement.fleet.offers import offers_of, offers_worth_a_look
 from stint.placement.fleet.plan import Effort, Planned, plan_fleet
 from stint.placement.fleet.verify import broken_rules
 
@@ -59,7 +59,7 @@ def planner(options: argparse.Namespace) -> Rows:
             assert len(digests) == 1, "the same fleet gave different plans"
             bound = max(planned.bound_usd_per_hour, planned.solver_bound_usd_per_hour)
             if size == "M":  # prices alone prove little here, and a plan has no time for the rest
-                whole = solve_whole(given, offers_of(given), start=planned.plan, nodes=1, gap=1e-4)
+                whole = solve_whole(given, offers_worth_a_look(given), nodes=1, gap=1e-4)
                 bound = max(bound, whole.bound_usd_per_hour if whole else 0.0)
             rows.append(
                 {
@@ -101,7 +101,7 @@ def incremental(options: argparse.Namespace) -> Rows:
             ms.append(1000.0 * (time.perf_counter() - started))
             regret += spot.regret_usd_per_hour
             usd += spot.usd_per_hour
-        programme = FluidProgramme(given, offers_of(given))
+        programme = FluidProgramme(given, offers_worth_a_look(given))
         programme.solve()
         refresh = []
         for batch in np.array_split(rng.permutation(late), 20):
@@ -168,19 +168,19 @@ def consolidation(options: argparse.Namespace) -> Rows:
         hours = 8.0
         standing = Gate(move_usd=0.25 * usd, hours=np.full(len(usd), hours))
         charged = with_moves_charged(given, planned.plan, standing)
-        offers = offers_of(charged)
+        offers = offers_worth_a_look(charged)
         there, kept = _without(given, ended)
         before = _left_behind(there, planned.plan, kept)
         sound(there, before)
         gate = Gate(move_usd=standing.move_usd[kept], hours=standing.hours[kept])
-        bound = FluidProgramme(there, offers).solve().proof.bound_usd_per_hour
+        bound = FluidProgramme(there, offers_of(there)).solve().proof.bound_usd_per_hour
         seconds, digests = [], set()
         for _ in range(_RUNS):
             programme = FluidProgramme(charged, offers)
             programme.solve()
             started = time.perf_counter()
             programme.recount(ended, np.zeros(len(ended), dtype=np.int64))
-            fluid = programme.dive(programme.solve(), rounds=2, each=2)
+            fluid = programme.dive(programme.solve(close=0.02), rounds=1, each=2)
             after = consolidate(there, before, fluid.proof, gate, (offers, fluid))
             seconds.append(time.perf_counter() - started)
             digests.add(_digest(after.plan))

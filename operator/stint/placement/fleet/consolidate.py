@@ -19,7 +19,7 @@ from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.fluid import Fluid
 from stint.placement.fleet.improve import step, waste
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import Offers
+from stint.placement.fleet.offers import Offers, offers_of
 from stint.placement.fleet.rounding import Bound, Standing, columns_of, pack
 from stint.placement.fleet.site import NoRoomError, Site
 
@@ -91,8 +91,8 @@ def _movers(
     goes = (at_home < 0.5) & (best != plan.column)
     home = offers.least(np.where(np.isin(offers.column, plan.column), fluid.lifted_usd, np.inf), len(fleet.count))
     goes = _first(goes, (home - fluid.class_usd)[class_of], most)
-    need = fleet.shape[fleet.class_shape[class_of[job]]] * plan.workers[:, None]
-    worth = np.einsum("er,er->e", need, fluid.proof.unit_usd[pool])
+    taken = offers.taken[fleet.class_shape[class_of[job]], pool] * plan.workers[:, None]
+    worth = np.einsum("er,er->e", taken, fluid.proof.measure_usd[pool])
     stays = ~goes[job]
     used = np.bincount(node, weights=worth * stays, minlength=nodes)
     waste = (fleet.usd_per_hour + fluid.proof.node_worth_usd)[plan.node_pool] - used
@@ -146,7 +146,7 @@ def _packed_anew(
         entry_workers=plan.workers[stays],
     )
     bound = pack(fleet, offers, fluid, column, workers, fleet.limit, standing)
-    site = Site(fleet, bound, fluid.proof, besides=np.zeros(len(bound.node_pool), dtype=bool))
+    site = Site(fleet, offers, bound, fluid.proof, besides=np.zeros(len(bound.node_pool), dtype=bool))
     try:
         site.place_loose()
     except NoRoomError:
@@ -163,7 +163,7 @@ def _node_after_node(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate) ->
         entry_workers=plan.workers,
         loose=np.zeros(0, dtype=np.int64),
     )
-    site = Site(fleet, bound, proof, besides=np.zeros(len(plan.node_pool), dtype=bool))
+    site = Site(fleet, offers_of(fleet), bound, proof, besides=np.zeros(len(plan.node_pool), dtype=bool))
     yard = site.yard
     first = dict(yard.gangs)
     moved: set[int] = set()

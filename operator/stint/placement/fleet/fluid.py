@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from stint.placement.fleet.certificate import Proof, prove
 from stint.placement.fleet.model import Fleet
-from stint.placement.fleet.offers import Offers, offers_of
+from stint.placement.fleet.offers import Offers
 from stint.placement.highs import QuietHighs, cheapest_of_each
 
 _SMALL_GPUS = 8  # of a gang that may stay split: it is easily put elsewhere
@@ -44,7 +44,6 @@ class Fluid:
     usd_per_hour: float
     mass: Float[np.ndarray, " offer"]  # gangs
     nodes: Float[np.ndarray, " pool"]
-    unit_usd: Float[np.ndarray, "pool resource"]  # u
     class_usd: Float[np.ndarray, " class"]  # mu
     lifted_usd: Float[np.ndarray, " offer"]  # what each offer costs at these prices
     proof: Proof
@@ -63,7 +62,7 @@ class FluidProgramme:
         self._order: list[Int[np.ndarray, " some"]] = []  # offers in the order of the programme's variables
         self._count = fleet.count.astype(float)
         self._limit = fleet.limit.copy()
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         classes = len(fleet.count)
         lp = highspy.HighsLp()
         lp.num_row_, lp.num_col_ = classes + pools * resources, pools
@@ -75,11 +74,14 @@ class FluidProgramme:
         lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.start_ = np.arange(pools + 1) * resources
         lp.a_matrix_.index_ = classes + np.arange(pools * resources)
-        lp.a_matrix_.value_ = fleet.capacity.ravel()
+        lp.a_matrix_.value_ = offers.capacity.ravel()
         self._highs.passModel(lp)
 
-    def solve(self) -> Fluid:
+    def solve(self, *, close: float = _CLOSE) -> Fluid:
         """From the start, or again after `recount`.
+
+        Args:
+            close: how near to the proven bound it may stop, as a ratio; no other offers are looked at then.
 
         Raises:
             FluidError: the solver did not end well, or some class cannot be run whole.
@@ -89,9 +91,9 @@ class FluidProgramme:
             self._start()
         for _ in range(_ROUNDS):
             found = self._fluid(*self._answer())
-            if found.usd_per_hour - found.proof.bound_usd_per_hour <= _CLOSE * found.usd_per_hour:
+            if found.usd_per_hour - found.proof.bound_usd_per_hour <= close * found.usd_per_hour:
                 break
-            sound = self.offers.priced(self.fleet, found.proof.unit_usd)
+            sound = self.offers.priced(self.fleet, found.proof.measure_usd)
             better = self._cheaper(found.lifted_usd, found.class_usd)
             better = better if len(better) else self._cheaper(sound, found.class_usd)
             if not len(better):
@@ -107,14 +109,14 @@ class FluidProgramme:
         under = (usd - have < -_TOLERANCE * np.maximum(1.0, np.abs(have))) & ~self._in
         return np.flatnonzero(under & (self._count[self.offers.of_class] > 0))
 
-    def refresh(self) -> tuple[Float[np.ndarray, "pool resource"], Float[np.ndarray, " class"]]:
+    def refresh(self) -> tuple[Float[np.ndarray, "pool measure"], Float[np.ndarray, " class"]]:
         """The prices after `recount`, u and mu, among the offers that are looked at already: nothing is proved anew.
 
         Raises:
             FluidError: as `solve`.
         """
         dual = self._answer()[2]
-        pools, resources = self.fleet.capacity.shape
+        pools, resources = self.offers.capacity.shape
         classes = len(self.fleet.count)
         return np.maximum(dual[classes:].reshape(pools, resources), 0.0), dual[:classes]
 
@@ -128,14 +130,14 @@ class FluidProgramme:
     def dive(self, found: Fluid, *, rounds: int, each: int = 1) -> Fluid:
         """Large gangs that the fluid plan splits between markets go to one of them, and the prices are found again.
 
-        A round settles one gang (or `each`) a market, the largest first, where most of it is. A gang for which the
-        market has no room beside those already settled there is kept out of it. Afterwards all is open again.
+        A round settles one gang (or `each`) a market where most of it is, those first that are large and nearly there.
+        A gang for which the market has no room beside those already settled there is kept out of it. Afterwards all is
+        open again, and the prices are those of `found`.
         """
-        fleet = self.fleet
-        room = np.where(fleet.capacity > 0, self._limit[:, None], 0.0) * fleet.capacity
+        capacity = self.offers.capacity
+        room = np.where(capacity > 0, self._limit[:, None], 0.0) * capacity
         settled: set[int] = set()
         shut: list[Int[np.ndarray, " some"]] = []
-        answer = None
         mass = found.mass
         for _ in range(rounds):
             split = [s for s in self._split(mass) if s[1] not in settled]
@@ -155,15 +157,13 @@ class FluidProgramme:
             settled |= set(only)
             shut.append(self._settle(only, never))
             try:
-                answer = self._answer()
+                mass = self._mass(self._answer()[1])
             except FluidError:  # together they leave others without room: as it was, and no further
                 self._open(shut.pop())
-                answer = self._answer()
                 break
-            mass = self._mass(answer[1])
         for some in shut:
             self._open(some)
-        return found if answer is None else self._fluid(*answer)
+        return replace(found, mass=mass)
 
     def _open(self, some: Int[np.ndarray, " some"]) -> None:
         self._highs.changeColsBounds(len(some), some, np.zeros(len(some)), np.full(len(some), highspy.kHighsInf))
@@ -173,7 +173,7 @@ class FluidProgramme:
         mass[np.concatenate(self._order)] = value[len(self.fleet.limit) :]
         return mass
 
-    def _reserve(self, room: Float[np.ndarray, "pool resource"], offer: int) -> bool:
+    def _reserve(self, room: Float[np.ndarray, "pool measure"], offer: int) -> bool:
         """Room for all workers of a column, on the pools with the largest nodes first; False, and none, if short."""
         fleet, offers = self.fleet, self.offers
         of_column = np.flatnonzero(offers.column == offers.column[offer])
@@ -190,7 +190,11 @@ class FluidProgramme:
         return True
 
     def _split(self, mass: Float[np.ndarray, " offer"]) -> list[tuple[int, int, int]]:
-        """(offer, class, market) of large gangs in several markets: the largest first, its largest part first."""
+        """(offer, class, market) of large gangs in several markets, a gang's largest part first.
+
+        The largest come first that are nearly in one: GPUs times part squared. Who is in halves can wait, as prices
+        will say more when the others are settled.
+        """
         fleet, offers = self.fleet, self.offers
         some = np.flatnonzero((mass > 1e-6) & (self._count[offers.of_class] == 1))
         key = offers.of_class[some] * fleet.markets + fleet.column_market[offers.column[some]]
@@ -198,7 +202,7 @@ class FluidProgramme:
         part = np.bincount(where, weights=mass[some])
         gpus = offers.use[some[first], 0]
         split = np.flatnonzero((part < 1 - 1e-6) & (gpus > _SMALL_GPUS))
-        order = split[np.lexsort((keys[split], -part[split], keys[split] // fleet.markets, -gpus[split]))]
+        order = split[np.lexsort((keys[split], -(gpus * part**2)[split]))]
         return [(int(some[first[i]]), int(keys[i] // fleet.markets), int(keys[i] % fleet.markets)) for i in order]
 
     def _settle(self, only: Mapping[int, int], never: Sequence[tuple[int, int]]) -> Int[np.ndarray, " some"]:
@@ -229,13 +233,13 @@ class FluidProgramme:
     def _start(self) -> None:
         """From a plan that is nearly one: every class on its first offer, nodes for what the fullest resource asks."""
         fleet, offers = self.fleet, self.offers
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         taken = self._order[0]
         cheapest = cheapest_of_each(offers.of_class[taken], self._promise[taken], np.arange(len(taken)), 1)
         chosen = taken[cheapest]
         asked = np.zeros((pools, resources))
         np.add.at(asked, offers.pool[chosen], offers.use[chosen] * self._count[offers.of_class[chosen]][:, None])
-        need = asked / np.maximum(fleet.capacity, 1e-300)
+        need = asked / np.maximum(offers.capacity, 1e-300)
         fullest, used = need.argmax(axis=1), need.max(axis=1) > 0
         status = highspy.HighsBasisStatus
         basis = highspy.HighsBasis()
@@ -255,7 +259,7 @@ class FluidProgramme:
         self._highs.setOptionValue("simplex_strategy", _PRIMAL)
         self._in[some] = True
         self._order.append(some)
-        resources, k = fleet.capacity.shape[1], len(some)
+        resources, k = offers.capacity.shape[1], len(some)
         index = np.empty((k, 1 + resources), dtype=np.int32)
         value = np.empty((k, 1 + resources))
         index[:, 0], value[:, 0] = offers.of_class[some], 1.0
@@ -276,7 +280,7 @@ class FluidProgramme:
         self, usd_per_hour: float, value: Float[np.ndarray, " variable"], dual: Float[np.ndarray, " row"]
     ) -> Fluid:
         fleet, offers = self.fleet, self.offers
-        pools, resources = fleet.capacity.shape
+        pools, resources = offers.capacity.shape
         nodes, mass = value[:pools], self._mass(value)
         unit = np.maximum(dual[len(fleet.count) :].reshape(pools, resources), 0.0)
         idle = nodes <= 1e-9
@@ -285,10 +289,9 @@ class FluidProgramme:
             usd_per_hour=usd_per_hour,
             mass=mass,
             nodes=nodes,
-            unit_usd=unit,
             class_usd=class_usd,
             lifted_usd=np.where(idle[offers.pool], offers.alone_usd, offers.priced(fleet, unit)),
-            proof=prove(fleet, offers, unit, class_usd),
+            proof=prove(fleet, offers, unit, class_usd, self._count),
             iterations=self.iterations,
         )
 
@@ -300,6 +303,10 @@ class FluidError(Exception):
 def _prices_of_a_sample(fleet: Fleet, offers: Offers) -> Float[np.ndarray, " offer"]:
     """Every offer at the prices that every eighth class alone would make, with an eighth of the limits."""
     step = 8
-    sample = replace(fleet.only(np.arange(len(fleet.count)) % step == 0), limit=fleet.limit / step)
-    found = FluidProgramme(sample, offers_of(sample)).solve()
-    return offers.priced(fleet, found.proof.unit_usd)
+    some = np.arange(len(fleet.count)) % step == 0
+    sample = replace(fleet.only(some), limit=fleet.limit / step)
+    mine = offers.only(some[offers.of_class])
+    column = np.cumsum(some[fleet.column_class]) - 1
+    mine = replace(mine, of_class=(np.cumsum(some) - 1)[mine.of_class], column=column[mine.column])
+    found = FluidProgramme(sample, mine).solve()
+    return offers.priced(fleet, found.proof.measure_usd)

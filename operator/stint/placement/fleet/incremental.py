@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from stint.placement.fleet.certificate import Proof
+from stint.placement.fleet.certificate import Proof, prove
 from stint.placement.fleet.model import Fleet, FleetPlan
+from stint.placement.fleet.offers import offers_of, outdone
 
 _SLACK = 1e-9
 
@@ -34,7 +35,14 @@ class Standing:
     """The nodes that have room, and how many more of each pool there may be. Changed only by `take`."""
 
     def __init__(self, fleet: Fleet, plan: FleetPlan, proof: Proof) -> None:
+        offers, out = offers_of(fleet), outdone(fleet)
+        looked_at = np.isin(fleet.market, fleet.column_market[~out])  # elsewhere its prices say nothing
+        proof = prove(fleet, offers, np.where(looked_at[:, None], proof.measure_usd, 0.0), proof.class_usd)
         self.fleet, self.unit_usd = fleet, proof.unit_usd
+        self._node_usd = fleet.usd_per_hour + proof.node_worth_usd
+        shape = np.unique(fleet.shape, axis=0)
+        no_more = (shape[:, None] <= shape).all(axis=2)  # than each other one: who finds no room beside the least
+        self._least = shape[no_more.sum(axis=0) == 1]
         used = np.zeros((len(plan.node_pool), fleet.capacity.shape[1]))
         need = fleet.shape[fleet.class_shape[fleet.class_of[plan.worker_job]]]
         np.add.at(used, plan.worker_node, need * plan.workers[:, None])
@@ -59,7 +67,8 @@ class Standing:
         of_market = fleet.market[self.pool[here]]
         inside = np.minimum(np.bincount(of_market, weights=room, minlength=fleet.markets)[market], workers)
         holds = np.floor((fleet.capacity[:, asked] + _SLACK) / need[asked]).min(axis=1)
-        unit = self.unit_usd @ need
+        beside = (self._least[:, None] + need <= fleet.capacity + _SLACK).all(axis=2).any(axis=0)
+        unit = np.where(beside, self.unit_usd @ need, self._node_usd)
         worth = np.full(fleet.markets, np.inf)
         np.minimum.at(worth, fleet.market[holds > 0], unit[holds > 0])
         fluid = usd_per_hour + worth[market] * workers

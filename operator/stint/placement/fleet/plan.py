@@ -12,12 +12,12 @@ from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import Fluid, FluidProgramme
 from stint.placement.fleet.improve import ruin_and_recreate, sweep, sweep_gangs
 from stint.placement.fleet.model import Fleet, FleetPlan
-from stint.placement.fleet.offers import Offers, offers_of
+from stint.placement.fleet.offers import Offers, offers_worth_a_look
 from stint.placement.fleet.rounding import Bound, round_fluid
 from stint.placement.fleet.site import NoRoomError, Site
 
 _SMALL, _MEDIUM = 60, 600  # jobs
-_DIVES = 6
+_DIVES = 9
 _LUMP = 0.02  # of the bill: a gang that costs so much may go where nobody would look, only to fit in
 _EXACT, _CLOSE = 1e-5, 2e-3  # at which gap branch and bound is content
 
@@ -55,22 +55,20 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
         NoRoomError: the limits leave some gang without a place.
         FluidError: HiGHS gave no prices.
     """
-    offers = offers_of(fleet)
+    offers = offers_worth_a_look(fleet)
     programme = FluidProgramme(fleet, offers)
     fluid = programme.solve()
     jobs = int(fleet.count.sum())
     small = jobs <= _MEDIUM
     settled = fluid if jobs <= _SMALL else programme.dive(fluid, rounds=_DIVES)
     bound = round_fluid(fleet, offers, settled)
-    plan = _improved(fleet, bound, fluid, steps=0, everything=small, rng=rng)
+    plan = _improved(fleet, offers, bound, fluid, steps=0, everything=small, rng=rng)
     claimed = fluid.proof.bound_usd_per_hour
     if small and effort.nodes:
         everything = jobs <= _SMALL
         keep = np.ones(len(offers.column), bool) if everything else _kernel(fleet, offers, fluid, plan)
         some = offers.only(keep)
-        whole = solve_whole(
-            fleet, some, start=plan, nodes=effort.nodes if everything else 1, gap=_EXACT if everything else _CLOSE
-        )
+        whole = solve_whole(fleet, some, nodes=effort.nodes if everything else 1, gap=_EXACT if everything else _CLOSE)
         if whole is not None:
             if everything:
                 claimed = max(claimed, whole.bound_usd_per_hour)
@@ -81,11 +79,11 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
             for limit in (np.minimum(whole.nodes, fleet.limit), None):
                 bound = round_fluid(fleet, offers, like, limit)
                 with contextlib.suppress(NoRoomError):  # there is a plan already
-                    tries.append((_improved(fleet, bound, fluid, steps=0, everything=True, rng=rng), bound))
+                    tries.append((_improved(fleet, offers, bound, fluid, steps=0, everything=True, rng=rng), bound))
             if tries:
                 other, bound = min(tries, key=lambda t: t[0].usd_per_hour)
                 if other.usd_per_hour > whole.usd_per_hour * (1.0 + _EXACT):  # not as packed as can be
-                    again = _improved(fleet, bound, fluid, steps=effort.steps, everything=True, rng=rng)
+                    again = _improved(fleet, offers, bound, fluid, steps=effort.steps, everything=True, rng=rng)
                     other = min(other, again, key=lambda p: p.usd_per_hour)
                 plan = min(plan, other, key=lambda p: p.usd_per_hour)
     return Planned(
@@ -118,10 +116,10 @@ def _kernel(fleet: Fleet, offers: Offers, fluid: Fluid, plan: FleetPlan) -> Bool
 
 
 def _improved(
-    fleet: Fleet, bound: Bound, fluid: Fluid, *, steps: int, everything: bool, rng: np.random.Generator
+    fleet: Fleet, offers: Offers, bound: Bound, fluid: Fluid, *, steps: int, everything: bool, rng: np.random.Generator
 ) -> FleetPlan:
     """Gangs without a place get one, wasteful nodes are emptied, and what is left is tried again and again."""
-    site = Site(fleet, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
+    site = Site(fleet, offers, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
     site.place_loose()
     sweep(site.yard, thrift=0.0)
     if everything:

@@ -73,7 +73,7 @@ def pack(
     some = np.flatnonzero(workers)
     order = some[np.lexsort((some, -workers[some], shape[some], market[some]))]
     edges = np.searchsorted(market[order], np.arange(fleet.markets + 1))
-    packer = _Packer(fleet, limit, fluid.proof, workers, shape, _regret(fleet, offers, fluid, column), standing)
+    packer = _Packer(fleet, offers, limit, fluid.proof, workers, shape, _regret(fleet, offers, fluid, column), standing)
     for m in np.flatnonzero(np.diff(edges)):
         packer.pack(int(m), order[edges[m] : edges[m + 1]])
     entry_job, entry_node, entry_workers = packer.entries()
@@ -124,6 +124,7 @@ class _Packer:
     def __init__(
         self,
         fleet: Fleet,
+        offers: Offers,
         limit: Float[np.ndarray, " pool"],
         proof: Proof,
         workers: Int[np.ndarray, " job"],
@@ -131,7 +132,7 @@ class _Packer:
         regret: Float[np.ndarray, " job"],
         standing: Standing,
     ) -> None:
-        self.fleet, self.proof = fleet, proof
+        self.fleet, self.offers, self.proof = fleet, offers, proof
         self.workers, self.shape, self.regret = workers, shape, regret
         self.limit = limit - np.bincount(standing.node_pool, minlength=len(limit))
         self.node_pool: list[int] = standing.node_pool.tolist()
@@ -184,7 +185,7 @@ class _Packer:
         fleet, pools = self.fleet, self._pools_of[market]
         shapes, first = np.unique(self.shape[jobs], return_index=True)
         demand = np.add.reduceat(self.workers[jobs], first)
-        usd = self.proof.unit_usd[pools] @ fleet.shape[shapes].T
+        usd = np.einsum("spr,pr->ps", self.offers.taken[np.ix_(shapes, pools)], self.proof.measure_usd[pools])
         fit = (fleet.shape[shapes][None] <= fleet.capacity[pools][:, None] + 1e-9).all(axis=2)
         worth = np.where(fit, usd, np.inf).min(axis=0)
         left = {int(s): int(k) for s, k in zip(shapes, demand, strict=True)}

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.model import Fleet, FleetPlan
+from stint.placement.fleet.offers import Offers
 from stint.placement.fleet.rounding import Bound
 from stint.placement.fleet.yard import Gang, Yard
 
@@ -20,14 +21,18 @@ class NoRoomError(Exception):
 class Site:
     """A plan, part of which stands in a yard: the nodes with room, and the gangs that are on no others."""
 
-    def __init__(self, fleet: Fleet, bound: Bound, proof: Proof, *, besides: Bool[np.ndarray, " node"]) -> None:
+    def __init__(
+        self, fleet: Fleet, offers: Offers, bound: Bound, proof: Proof, *, besides: Bool[np.ndarray, " node"]
+    ) -> None:
         self.fleet, self.bound = fleet, bound
         class_of = fleet.class_of
         pools = bound.node_pool
-        use = fleet.shape[fleet.class_shape[class_of[bound.entry_job]]] * bound.entry_workers[:, None]
+        shape, pool = fleet.class_shape[class_of[bound.entry_job]], pools[bound.entry_node]
+        use = fleet.shape[shape] * bound.entry_workers[:, None]
         used = np.zeros((len(pools), fleet.capacity.shape[1]))
         np.add.at(used, bound.entry_node, use)
-        worth = np.einsum("nr,nr->n", used, proof.unit_usd[pools])
+        usd = np.einsum("er,er->e", offers.taken[shape, pool], proof.measure_usd[pool]) * bound.entry_workers
+        worth = np.bincount(bound.entry_node, weights=usd, minlength=len(pools))
         waste = fleet.usd_per_hour[pools] + proof.node_worth_usd[pools] - worth
         least = fleet.shape.min(axis=0)
         roomy = (fleet.capacity[pools] - used + 1e-9 >= least).all(axis=1)

@@ -50,7 +50,7 @@ def test_a_gang_never_straddles_markets():
 def test_branch_and_bound_puts_no_two_workers_on_a_node_that_want_most_of_it_each():
     wide = (4.0, 60.0, 64.0)  # of 8 GPUs and 96 cores: two nodes' worth of room has three of them, and holds two
     fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 6.0, UNLIMITED)], [(wide, [(0, 3)]), ((4.0, 48.0, 64.0), [(1, 2)])])
-    whole = solve_whole(fleet, offers_of(fleet), start=None, nodes=100, gap=0.0)
+    whole = solve_whole(fleet, offers_of(fleet), nodes=100, gap=0.0)
     assert whole is not None
     assert whole.nodes.tolist() == [3, 1]
     assert whole.bound_usd_per_hour == pytest.approx(30.0)
@@ -68,7 +68,7 @@ def test_a_wide_gang_is_tried_elsewhere_as_a_whole():
         loose=np.zeros(0, dtype=np.int64),
     )
     proof = FluidProgramme(fleet, offers_of(fleet)).solve().proof
-    site = Site(fleet, bound, proof, besides=np.ones(30, dtype=bool))
+    site = Site(fleet, offers_of(fleet), bound, proof, besides=np.ones(30, dtype=bool))
     sweep(site.yard, thrift=0.0)
     assert site.plan().usd_per_hour == pytest.approx(240.0)  # node by node it is left alone
     sweep_gangs(site.yard, thrift=0.0)
@@ -79,9 +79,9 @@ def test_a_wide_gang_is_tried_elsewhere_as_a_whole():
 def test_no_room_within_the_limits_is_said():
     with pytest.raises(FluidError, match="Infeasible"):
         plan(a_fleet([(0, 1.0, 1.0)], [(EIGHT, [(0, 2)])]))
-    six = (6.0, 24.0, 96.0)
-    with pytest.raises(NoRoomError, match="fits nowhere within the limits"):  # in fractions, three fit on three nodes
-        plan(a_fleet([(0, 1.0, 3.0)], [(six, [(0, 4)])]))
+    three = (3.0, 12.0, 48.0)
+    with pytest.raises(NoRoomError, match="fits nowhere within the limits"):  # in fractions, five fit on two nodes
+        plan(a_fleet([(0, 1.0, 2.0)], [(three, [(0, 5)])]))
 
 
 def test_thousands_of_jobs_that_are_alike_are_planned_as_one_class():
@@ -241,6 +241,23 @@ class TestIncremental:
         assert spot.bought == ((1, 1, 1),)
         standing.take(spot, np.array(EIGHT))
         assert self.find(standing, EIGHT, [(0, 1), (1, 1)]).bought == ((0, 1, 1),)
+
+    def test_a_zone_that_the_plan_left_out_has_a_price_too(self):
+        cores = (1.0, 48.0, 16.0)  # half of a node's
+        fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 8.0, UNLIMITED)], [(cores, [(0, 1), (1, 1)])] * 3)
+        found = plan(fleet)
+        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), cores, [(0, 1), (1, 1)])
+        assert spot.bought == ()
+        assert spot.usd_per_hour == pytest.approx(4.0)
+        assert spot.regret_usd_per_hour == pytest.approx(0.0)
+
+    def test_who_leaves_a_node_to_nobody_is_reckoned_to_cost_all_of_it(self):
+        wide = (4.0, 90.0, 64.0)
+        fleet = a_fleet([(0, 8.0, UNLIMITED)], [(FOUR, [(0, 1)])] * 2)
+        found = plan(fleet)
+        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), wide, [(0, 1)])
+        assert spot.usd_per_hour == pytest.approx(8.0)
+        assert spot.regret_usd_per_hour == pytest.approx(0.0)
 
     def test_a_gang_larger_than_everything_has_no_place(self):
         assert self.find(self.standing(), EIGHT, [(0, 9), (1, 9)]) is None
