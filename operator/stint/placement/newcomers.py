@@ -6,11 +6,11 @@ came, or got the places that they were given, those who wait keep what they were
 what it costs there, rent included, less the least that it would cost at those prices anywhere: what a decision about
 everybody could win back at the most, as far as prices tell. Everybody is decided about again
 
-    when regrets add up to 1 % of what the queue costs, or to 2 % of what those cost who would go, or have nodes bought,
+    when regrets add up to 1 % of what the queue costs, or to 5 % of what those cost who would go, or have nodes bought,
     at once; after a minute; when a job that is new would be late, or must wait and comes before somebody who waits; and
     when anything else has changed.
 
-Without the 2 %, a trace of 600 jobs cost 17 % more than with a decision about everybody each time; with it, 0.2 %.
+Without the 5 %, a trace of 600 jobs cost 17 % more than with a decision about everybody each time; with it, 0.2 %.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from stint.placement.solver import Assignment, Choice, idle_usd
 MANY = 200  # jobs that wait: for fewer, a decision about everybody takes no longer than anybody would notice
 _GOOD_FOR = timedelta(minutes=1)
 _MOST_REGRET = 0.01  # of what the queue costs
-_MOST_OWN = 0.02  # of what those cost who go or buy now: that cannot be taken back
+_MOST_OWN = 0.05  # of what those cost who go or buy now: that cannot be taken back
 _STRENGTH = 0.2  # of the rent that a newcomer is made to feel, as in the portfolio
 
 

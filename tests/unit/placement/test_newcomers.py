@@ -218,7 +218,7 @@ def test_what_cannot_be_undone_may_cost_little_more_than_the_prices_say():
     """Alone on a node that is bought for it, a small job would pay for all of it."""
     pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
     plan = decide(queue(pools=pools))
-    hurried = Objective(usd_per_hour=500.0)
+    hurried = Objective(usd_per_hour=400.0)
     new = [a_newcomer("a", gpus=4, objective=hurried), a_newcomer("b", objective=hurried, hours=9.0)]
     situation = then(plan, *new, pools=pools)
     assert decide(replace(situation, jobs=situation.jobs[:-1])).is_about_newcomers, "the first has room"
