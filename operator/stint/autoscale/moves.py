@@ -22,7 +22,8 @@ from stint.model.cluster import Node
 from stint.model.job import NodeName
 from stint.model.plan import Plan, Reason, Recall
 from stint.model.situation import Situation
-from stint.placement.problem import Columns, Problem, build_problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem, build_problem
 
 _MOST_LOOKED_AT = 200  # jobs, the dearest first
 _MOST_TRIED = 8  # decisions made on trial in one plan, of each kind

@@ -14,8 +14,9 @@ from stint.model.figure import value_of
 from stint.model.job import JobId
 from stint.model.plan import Resize
 from stint.placement.capacity import Capacity
+from stint.placement.columns import Columns
 from stint.placement.greedy import cheapest, columns_of_jobs
-from stint.placement.problem import Columns, Problem
+from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 
 _MOST_NAMED = 8  # jobs, in a message

@@ -34,7 +34,7 @@ from stint.model.figure import value_of
 from stint.model.job import ENDED, JobId, NodeName, Phase, job_id
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
-from stint.placement.problem import egress
+from stint.placement.columns import egress
 
 log = logging.getLogger(__name__)
 

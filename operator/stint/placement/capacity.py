@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.placement.problem import Columns, Problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem
 from stint.placement.solver import Choice
 
 _EPSILON = 1e-9

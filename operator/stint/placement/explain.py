@@ -10,9 +10,10 @@ from stint.estimate.runtime import hours_after
 from stint.model.cluster import ZONE
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.capacity import Capacity
+from stint.placement.columns import Columns
 from stint.placement.fit import workers_per_node
 from stint.placement.greedy import cheapest, columns_of_jobs
-from stint.placement.problem import Columns, Problem
+from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 
 MOST_WEIGHED = 1_000  # jobs that wait for a place and are told what else there is

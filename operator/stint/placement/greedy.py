@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int
 
 from stint.placement.capacity import Capacity
-from stint.placement.problem import Columns, Problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 
 

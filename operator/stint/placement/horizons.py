@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.placement.problem import Columns, Problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem
 
 HORIZONS = 6
 AXES = 3  # pods are never scarce

@@ -5,7 +5,8 @@ from __future__ import annotations
 from stint.estimate.runtime import hours_between
 from stint.model.plan import Candidate, Explanation, Hold, Placement, Reason, Rejection
 from stint.placement import explain
-from stint.placement.problem import Columns, Problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem
 from stint.placement.solver import Choice
 
 _NOW_HOURS = 1e-6

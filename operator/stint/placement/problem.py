@@ -7,28 +7,24 @@ Nodes are the ones that exist or are under way, followed by those that could be 
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.cost.finish import CostToFinish, FinishInputs, cost_to_finish
-from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, work_hours_left
+from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
 from stint.model.cluster import HOSTNAME, ZONE, Node
-from stint.model.figure import value_of
 from stint.model.job import Job
 from stint.model.market import Offering, Pool
-from stint.model.offering import CapacityType
 from stint.model.plan import Reason, Rejection
 from stint.model.resources import AXES
-from stint.model.situation import Rates, Situation
+from stint.model.situation import Situation
 from stint.placement import fit
+from stint.placement.columns import Columns, deadline_hours, kinds_of, possible_offerings, price_columns, rows_of
 
 MOST_BUYABLE_NODES = 256  # of one offering in one plan
-_WHOLE_FOR_A_PART_USD = 1e-3
 _RISKY = 0.5  # of what being late is charged, where it depends on what comes late itself
 
 
@@ -39,22 +35,6 @@ class Release:
     hours: float
     node: int
     resources: Float[np.ndarray, " resource"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """Structure of arrays; `cost` has the same axis."""
-
-    job: Int[np.ndarray, " column"]
-    offering: Int[np.ndarray, " column"]
-    workers: Int[np.ndarray, " column"]
-    buys: Bool[np.ndarray, " column"]
-    per_node: Int[np.ndarray, " column"]  # workers on an empty node
-    share: Float[np.ndarray, " column"]  # of a node that one worker takes up
-    usd_per_node_hour: Float[np.ndarray, " column"]
-    held_hours: Float[np.ndarray, " column"]  # from start until the nodes are free again
-    objective_usd: Float[np.ndarray, " column"]  # J, started as early as possible
-    cost: CostToFinish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +118,11 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     nodes = tuple(sorted((n for n in situation.nodes if n.offering in index), key=lambda n: (n.offering, n.name)))
 
     headroom = _headroom(pools, offerings, nodes)
-    kinds = _kinds(jobs)
-    impossible, possible = _possible(kinds.first, offerings, situation.rates)
-    rows, more = _rows(jobs, offerings, pools, pool_of, kinds, possible)
-    real = _price(situation, jobs, offerings, pools, pool_of, kinds, rows)
-    advice = _price(situation, jobs, offerings, pools, pool_of, kinds, more)
+    kinds = kinds_of(jobs)
+    impossible, possible = possible_offerings(kinds.first, offerings, situation.rates)
+    rows, more = rows_of(jobs, offerings, pools, pool_of, kinds, possible)
+    real = price_columns(situation, jobs, offerings, pools, pool_of, rows, kinds)
+    advice = price_columns(situation, jobs, offerings, pools, pool_of, more, kinds)
     real, too_dear = _over_budget(jobs, offerings, real)
     buyable = _buyable(jobs, offerings, pool_of, headroom, (real, advice))
 
@@ -151,7 +131,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     empty = np.array([o.per_node.as_row() for o in offerings], dtype=float).reshape(-1, len(AXES))
     free = np.array([_free(n) for n in nodes], dtype=float).reshape(-1, len(AXES))
     cold = np.array([pools[pool_of[o]].cold_start_seconds / SECONDS_PER_HOUR for o in new_offering], dtype=float)
-    deadline = np.array([_deadline_hours(j, situation) for j in jobs], dtype=float)
+    deadline = np.array([deadline_hours(j, situation) for j in jobs], dtype=float)
     worst, late = _worst(len(jobs), real), 1.0 + _worst(len(jobs), real, also=_idle_usd(real))
     releases = _releases(situation, nodes)
     return Problem(
@@ -177,260 +157,6 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         late_usd=late,
         rejections=tuple((*impossible[k], *dear) for k, dear in zip(kinds.of.tolist(), too_dear, strict=True)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A column before it has a price: indices into jobs and offerings, and how it gets its nodes."""
-
-    job: int
-    offering: int
-    workers: int
-    buys: bool
-    advice: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rows:
-    """The same as arrays."""
-
-    job: Int[np.ndarray, " row"]
-    offering: Int[np.ndarray, " row"]
-    workers: Int[np.ndarray, " row"]
-    buys: Bool[np.ndarray, " row"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kinds:
-    """Jobs that may use the same offerings, and are the same to them but for how much there is to do and by when."""
-
-    first: tuple[Job, ...]  # of each kind
-    of: Int[np.ndarray, " job"]
-
-
-def _kinds(jobs: Sequence[Job]) -> _Kinds:
-    number: dict[object, int] = {}
-    first: list[Job] = []
-    of = []
-    for job in jobs:
-        alike = (
-            *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
-            *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
-            *(frozenset(job.node_selector.items()), job.tolerations),
-        )
-        kind = number.setdefault(alike, len(first))
-        if kind == len(first):
-            first.append(job)
-        of.append(kind)
-    return _Kinds(first=tuple(first), of=np.array(of, dtype=np.int64))
-
-
-def _possible(
-    kinds: Sequence[Job], offerings: Sequence[Offering], rates: Rates
-) -> tuple[list[list[Rejection]], list[list[int]]]:
-    """For each kind of job the first constraint in the way of offerings it cannot use, and those it can."""
-    rejections: list[list[Rejection]] = [[] for _ in kinds]
-    possible: list[list[int]] = [[] for _ in kinds]
-    licences = {name for name, figure in rates.licence_usd_per_gpu_hour.items() if figure.usable}
-    wrong = [fit.unusable_rate(rates) or fit.unusable(o) for o in offerings]
-    for (k, job), (o, offering) in itertools.product(enumerate(kinds), enumerate(offerings)):
-        no = fit.why_not(job, offering) or fit.missing_price(
-            job,
-            offering,
-            egress_known=egress(job, offering, rates) is not None,
-            licences=licences,
-            wrong=wrong[o],
-        )
-        if no is None:
-            possible[k].append(o)
-        else:
-            rejections[k].append(Rejection(offering=offering.id, reason=no[0], message=no[1]))
-    return rejections, possible
-
-
-def _rows(
-    jobs: Sequence[Job],
-    offerings: Sequence[Offering],
-    pools: Sequence[Pool],
-    pool_of: Int[np.ndarray, " offering"],
-    kinds: _Kinds,
-    possible: Sequence[Sequence[int]],
-) -> tuple[_Rows, _Rows]:
-    """By job, offering, workers, then whether nodes are bought: what may be chosen, and what is only advised."""
-    ways = [  # who would share the GPUs of a node that is bought in parts?
-        (False, True) if pools[p].scaler is not None and o.slices is None else (False,)
-        for o, p in zip(offerings, pool_of, strict=True)
-    ]
-    known: dict[tuple[int, ...], Int[np.ndarray, "row 3"]] = {}
-    own = []
-    for job, kind in zip(jobs, kinds.of.tolist(), strict=True):
-        key = (kind, *widths(job))
-        if key not in known:
-            rows = [(o, workers, buys) for o in possible[kind] for workers in key[1:] for buys in ways[o]]
-            known[key] = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        own.append(known[key])
-    job_of = np.repeat(np.arange(len(jobs)), [len(rows) for rows in own])
-    offering, workers, buys = np.concatenate([np.zeros((0, 3), dtype=np.int64), *own]).T
-    advised = (buys == 1) & np.array([pools[p].advise_only for p in pool_of], dtype=bool)[offering]
-
-    def those(are: Bool[np.ndarray, " row"]) -> _Rows:
-        return _Rows(job=job_of[are], offering=offering[are], workers=workers[are], buys=buys[are] == 1)
-
-    return those(~advised), those(advised)
-
-
-def widths(job: Job) -> list[int]:
-    """The numbers of workers worth looking at: the least, its doublings, the reference size and the most."""
-    doublings = itertools.takewhile(lambda w: w < job.max_workers, (job.min_workers << k for k in itertools.count()))
-    reference = {job.workers} if job.min_workers <= job.workers <= job.max_workers else set()
-    return sorted({*doublings, job.max_workers} | reference)
-
-
-def egress(job: Job, offering: Offering, rates: Rates) -> float | None:
-    """USD per GB to bring the job's data to an offering: 0 where it lies there or is nowhere; None: unknown."""
-    home = (job.data.provider, job.data.region)
-    if job.data.gib == 0 or not job.data.provider or home == (offering.provider, offering.region):
-        return 0.0
-    for rate in rates.egress:
-        if (rate.from_provider, rate.from_region) == home and (rate.to_provider, rate.to_region) == (
-            offering.provider,
-            offering.region,
-        ):
-            return rate.usd_per_gb.value if rate.usd_per_gb.usable else None
-    return None
-
-
-def price_columns(
-    situation: Situation,
-    jobs: Sequence[Job],
-    offerings: Sequence[Offering],
-    pools: Sequence[Pool],
-    pool_of: Int[np.ndarray, " offering"],
-    rows: Sequence[Row],
-) -> Columns:
-    """Every column's cost in one vectorised call. A job that already works has no start-up before it."""
-    arrays = _Rows(
-        job=np.array([r.job for r in rows], dtype=np.int64),
-        offering=np.array([r.offering for r in rows], dtype=np.int64),
-        workers=np.array([r.workers for r in rows], dtype=np.int64),
-        buys=np.array([r.buys for r in rows], dtype=bool),
-    )
-    return _price(situation, jobs, offerings, pools, pool_of, _kinds(jobs), arrays)
-
-
-def _price(
-    situation: Situation,
-    jobs: Sequence[Job],
-    offerings: Sequence[Offering],
-    pools: Sequence[Pool],
-    pool_of: Int[np.ndarray, " offering"],
-    kinds: _Kinds,
-    rows: _Rows,
-) -> Columns:
-    """Whatever is the same for many rows is worked out once: by job, by offering, by kind of job and offering."""
-    rates, workers, buys = situation.rates, rows.workers, rows.buys
-    _, example, pair = np.unique(
-        kinds.of[rows.job] * len(offerings) + rows.offering, return_index=True, return_inverse=True
-    )
-    pairs = [(jobs[rows.job[i]], offerings[rows.offering[i]]) for i in example]
-
-    def by_job(figure: Callable[[Job], float]) -> Float[np.ndarray, " row"]:
-        return np.take([float(figure(j)) for j in jobs], rows.job)
-
-    def by_offering(figure: Callable[[Offering], float]) -> Float[np.ndarray, " row"]:
-        return np.take([float(figure(o)) for o in offerings], rows.offering)
-
-    def by_pair(figure: Callable[[Job, Offering], float]) -> Float[np.ndarray, " row"]:
-        return np.take([float(figure(j, o)) for j, o in pairs], pair)
-
-    share = by_pair(share_of_node)
-    per_node = by_pair(lambda j, o: fit.workers_per_node(j.per_worker, o.per_node)).astype(np.int64)
-    fresh = by_offering(lambda o: _marginal_price(o, buys=True))
-    price = np.where(buys, fresh, by_offering(lambda o: _marginal_price(o, buys=False)))
-    cold = np.array([pools[p].cold_start_seconds / SECONDS_PER_HOUR for p in pool_of], dtype=float)[rows.offering]
-    boot = by_job(lambda j: _boot_hours(j, situation))
-    startup = boot + np.where(buys, cold, 0.0)
-    spot = by_offering(lambda o: o.capacity_type is CapacityType.SPOT) == 1.0
-    interruptions = by_offering(lambda o: value_of(o.interruptions_per_hour, 0.0))
-    licence = by_job(lambda j: sum(value_of(rates.licence_usd_per_gpu_hour.get(n), 0.0) for n in j.licences))
-    cost = cost_to_finish(
-        FinishInputs(
-            work_hours=_work_hours(jobs, offerings, rows),
-            wait_hours=np.zeros(len(workers)),
-            boot_hours=startup,
-            interruptions_per_hour=np.where(spot, interruptions * np.ceil(workers / np.maximum(per_node, 1)), 0.0),
-            checkpoint_every_hours=by_job(lambda j: fit.checkpoint_hours(j.checkpoint.every)),
-            checkpoint_hours=by_job(lambda j: j.checkpoint.takes.total_seconds() / SECONDS_PER_HOUR),
-            restart_hours=by_job(lambda j: j.checkpoint.restart.total_seconds() / SECONDS_PER_HOUR),
-            billed_nodes=workers * share,
-            usd_per_node_hour=price,
-            watts=workers * share * by_offering(lambda o: value_of(o.watts_per_node, 0.0)),
-            pue=by_offering(lambda o: value_of(o.pue, 1.0)),
-            usd_per_kwh=by_offering(lambda o: value_of(o.usd_per_kwh, 0.0)),
-            g_co2_per_kwh=by_offering(lambda o: value_of(o.g_co2_per_kwh, 0.0)),
-            usd_per_tonne_co2=np.full(len(workers), value_of(rates.carbon_usd_per_tonne, 0.0)),
-            egress_gib=by_job(lambda j: j.data.gib),
-            usd_per_egress_gb=by_pair(lambda j, o: egress(j, o, rates) or 0.0),
-            storage_gib=by_job(lambda j: j.data.scratch_gib),
-            usd_per_storage_gb_month=by_offering(lambda o: value_of(o.usd_per_storage_gb_month, 0.0)),
-            licence_usd_per_hour=licence * (workers * by_job(lambda j: j.per_worker.gpus)),
-            labour_usd_per_hour=np.full(len(workers), value_of(rates.labour_usd_per_job_hour, 0.0)),
-            hours_to_deadline=np.maximum(0.0, by_job(lambda j: _deadline_hours(j, situation))),
-            lateness_usd_per_hour=by_job(lambda j: j.objective.lateness_usd_per_hour),
-        )
-    )
-    # Where paid-for GPUs make both free, a part of one is taken before a whole one.
-    whole = by_pair(lambda j, o: _WHOLE_FOR_A_PART_USD * (j.gpu_fraction is not None and o.slices is None))
-    alpha = by_job(lambda j: j.objective.performance * j.objective.usd_per_hour)
-    beta = by_job(lambda j: j.objective.cost)
-    return Columns(
-        job=rows.job,
-        offering=rows.offering,
-        workers=workers,
-        buys=buys,
-        per_node=per_node,
-        share=share,
-        usd_per_node_hour=price,
-        held_hours=startup + cost.wall_hours,
-        objective_usd=alpha * cost.finish_hours + beta * cost.total_usd + whole,
-        cost=cost,
-    )
-
-
-def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: _Rows) -> Float[np.ndarray, " row"]:
-    """Once for each job, model and number of workers."""
-    models = {model: m for m, model in enumerate(dict.fromkeys(o.gpu_model for o in offerings))}
-    model = np.array([models[o.gpu_model] for o in offerings], dtype=np.int64)[rows.offering]
-    gang = (rows.job * len(models) + model) * (1 + rows.workers.max(initial=0)) + rows.workers
-    _, example, same = np.unique(gang, return_index=True, return_inverse=True)
-    hours = [
-        work_hours_left(jobs[rows.job[i]], offerings[rows.offering[i]].gpu_model, int(rows.workers[i])) for i in example
-    ]
-    return np.array(hours, dtype=float)[same]
-
-
-def _marginal_price(offering: Offering, *, buys: bool) -> float:
-    """Reserved capacity is paid for whether it is used or not, unless a commitment speaks of it and says otherwise."""
-    if offering.capacity_type is CapacityType.RESERVED and offering.billed_usd_per_node_hour is None:
-        return 0.0
-    return value_of(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
-
-
-def share_of_node(job: Job, offering: Offering) -> float:
-    """The largest part of any resource of a node that one worker takes: its fair part of the node's price."""
-    return job.per_worker.share_of(offering.per_node)
-
-
-def _boot_hours(job: Job, situation: Situation) -> float:
-    """Pods let go until they work. A job that has worked before also has to come back from its checkpoint."""
-    if job.assignment is not None and job.assignment.running:
-        return 0.0
-    restore = job.checkpoint.restart.total_seconds() if job.work.units_done > 0 else 0.0
-    return max(situation.settings.start_seconds, restore) / SECONDS_PER_HOUR
-
-
-def _deadline_hours(job: Job, situation: Situation) -> float:
-    return math.inf if job.deadline is None else hours_between(situation.now, job.deadline)
 
 
 def _over_budget(

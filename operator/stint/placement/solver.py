@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from stint.placement.problem import Columns, Problem
+from stint.placement.columns import Columns
+from stint.placement.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

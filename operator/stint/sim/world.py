@@ -19,7 +19,7 @@ from stint.model.job import Assignment, Job, JobId, NodeName
 from stint.model.plan import MOVES, Placement, Reason, Recall
 from stint.model.resources import Resources
 from stint.model.situation import Situation
-from stint.placement.problem import Row, price_columns, share_of_node
+from stint.placement.columns import Rows, price_columns, share_of_node
 from stint.sim.books import APART
 from stint.sim.events import Event, Kind
 from stint.sim.gang import Gang, Tempo
@@ -194,9 +194,9 @@ class World(Yard):
     def _pay_apart(self, life: Life, gang: Gang, situation: Situation) -> None:
         """What is paid beside the nodes, as the cost model has it: by the hour, but for moving the data."""
         offering = self.offerings[gang.offering]
-        row = Row(0, 0, len(gang.nodes), buys=False, advice=False)
+        rows = Rows.standing([0], [len(gang.nodes)])
         pools = (self.pools[offering.pool],)
-        column = price_columns(situation, [life.job], (offering,), pools, np.zeros(1, dtype=np.int64), [row])
+        column = price_columns(situation, [life.job], (offering,), pools, np.zeros(1, dtype=np.int64), rows)
         hours, egress = float(column.held_hours[0]), float(column.cost.egress_usd[0])
         if math.isfinite(egress) and egress > 0:
             self.books.add("egress", egress, self.now_s, self.now_s)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stint.placement.capacity import Capacity
+from stint.placement.columns import Columns
 from stint.placement.greedy import columns_of_jobs
-from stint.placement.problem import Columns, Problem
+from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 
 _AT_ONCE = 1e-6  # hours
