@@ -25,7 +25,7 @@ from stint.placement import fit
 from stint.placement.columns import Columns, deadline_hours, kinds_of, possible_offerings, price_columns, rows_of
 
 MOST_BUYABLE_NODES = 256  # of one offering in one plan
-_RISKY = 0.5  # of what being late is charged, where it depends on what comes late itself
+_RISKY = 0.9  # of what being late is charged, where it depends on what comes late itself: less than being late for sure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +88,8 @@ class Problem:
     def charge_usd(
         self, job: Int[np.ndarray, " some"], finish_hours: Float[np.ndarray, " some"], waits: Bool[np.ndarray, " some"]
     ) -> Float[np.ndarray, " some"]:
-        """What `objective_at` adds, for many: `late_usd` for a late finish, half of it for one that is late only if
-        what it waits for comes late.
+        """What `objective_at` adds, for many: `late_usd` for a late finish, nine tenths of it for one that is late
+        only if what it waits for comes late.
 
         Args:
             waits: for a node or a gang's end, either of which may be later than is foreseen: by
