@@ -197,14 +197,17 @@ def still_stands(situation: Situation, served: Served | None, plan: Plan) -> Sta
 
 
 def whole(plan: Plan, last: Plan | None) -> Plan:
-    """A decision about those who are new, with the last one about everybody: what to do now, and what to tell."""
+    """A decision about those who are new, with the last one about everybody: what to do now, and what to tell.
+
+    No node is given back once more: where that was refused, somebody who is new may have got the node since.
+    """
     if last is None or not plan.is_about_newcomers:
         return plan
     told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some}
     return replace(
         plan,
         holds=tuple(sorted((*(h for h in last.holds if h.job not in told), *plan.holds), key=lambda h: h.job)),
-        resizes=_both(last.resizes, plan.resizes),
+        resizes=_both((r for r in last.resizes if r.advise_only or not r.give_back), plan.resizes),
         certificate=last.certificate,
     )
 

@@ -133,6 +133,24 @@ def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     assert whole(plan, last).resizes == last.resizes, "the order stands"
 
 
+def test_a_node_that_was_to_be_given_back_and_is_still_there_is_not_taken_from_a_newcomer():
+    """The API server refused to delete it: it is as empty as before, and the newcomer gets it."""
+    pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
+    given = queue(pools=pools)
+    idle = a_node("h1", OTHER, removable=True, empty_since=NOW - timedelta(hours=2))
+    given = replace(given, nodes=(*given.nodes, idle))
+    last = decide(given)
+    assert [r.give_back for r in last.resizes] == [("h1",)]
+    new = a_newcomer(gpus=8)
+    situation = replace(given, now=NOW + timedelta(seconds=5), jobs=(*given.jobs, new), before=last.standing)
+    plan = decide(situation)
+    assert [p.nodes for p in plan.placements] == [("h1",)]
+    assert plan.is_about_newcomers
+    both = whole(plan, last)
+    assert both.resizes == ()
+    assert unsound(situation, both) == []
+
+
 def _dearer(s: Situation) -> Situation:
     return replace(s, offerings=(replace(CHEAP, usd_per_node_hour=a_figure(8.01)), OTHER))
 
