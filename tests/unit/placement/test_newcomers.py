@@ -275,3 +275,18 @@ def test_the_simulator_goes_the_same_way_and_everybody_ends():
     outcome = simulate(stage, Decides("stint"), keep=lambda _, plan: made.append(plan))
     assert outcome.finished == len(jobs)
     assert 0 < sum(p.is_about_newcomers for p in made) < len(made)
+
+
+def test_a_newcomer_that_waits_in_the_simulator_waits_for_a_minute_until_everybody_is_looked_at():
+    """By its deadline it comes before all others, who were promised the room that is free."""
+    jobs = [submitted("half", hours=3.0, gpus=4)]
+    jobs += [submitted(f"w{i:03}", 0.2, hours=1.0) for i in range(MANY)]
+    jobs += [submitted("whole", 0.5, hours=0.2)]
+    slow = Objective(usd_per_hour=0.1)
+    jobs += [submitted("new", 0.5 + 10.0 / 3600.0, hours=4.0, gpus=4, deadline_hours=1000.0, objective=slow)]
+    stage = a_stage(jobs, [an_offering("od")], every_s=5.0, until_s=3600.0)
+    stage = replace(stage, pools=tuple(replace(p, max_nodes=1) for p in stage.pools))
+    made: list[tuple[float, Plan]] = []
+    simulate(stage, Decides("stint"), keep=lambda s, plan: made.append(((s.now - NOW).total_seconds(), plan)))
+    assert [(at, [h.job for h in p.holds]) for at, p in made if p.is_about_newcomers] == [(1810.0, ["team/new"])]
+    assert [at for at, p in made if "team/new" in {x.job for x in p.placements}] == [1860.0]
