@@ -101,7 +101,8 @@ def _beside_promises(situation: Situation, problem: Problem, before: Standing) -
     index = {n.name: i for i, n in enumerate(problem.nodes)}
     need = {j.id: np.array(j.per_worker.as_row()) for j in situation.jobs}
     for r in before.reserved:
-        start, end = max(0.0, r.from_hours - passed), max(0.0, r.until_hours - passed)
+        start = max(0.0, r.from_hours - passed)
+        end = start + r.until_hours - r.from_hours  # whoever was to go by now waits still, and will be as long there
         for name, workers in sorted(Counter(r.nodes).items()):
             if name in index:
                 capacity.reserve(index[name], start, end, workers * need[r.job])

@@ -111,6 +111,23 @@ def test_a_promise_is_kept_though_the_node_is_free_until_then():
         assert made.is_about_newcomers is not goes, "what fills a gap that has a price is for all to be compared"
 
 
+def test_a_promise_is_kept_when_its_time_has_passed():
+    """A short gang was to be done by now; who is to leave its node has not left yet."""
+    runs = running_on(
+        a_job("half", gpus=4, speeds={"H100-SXM": 1.0}), a_node("h0", OTHER), offering=OTHER, hours_left=0.002
+    )
+    waits = a_job("whole", speeds={"H100-SXM": 1.0}, hours=0.001, objective=Objective(usd_per_hour=100.0))
+    given = queue()
+    nodes = tuple(replace(n, used=runs.per_worker) if n.name == "h0" else n for n in given.nodes)
+    given = replace(given, nodes=nodes, jobs=(*given.jobs, runs, waits))
+    plan = decide(given)
+    (promise,) = [r for r in plan.standing.reserved if r.job == waits.id]
+    assert promise.until_hours < 45.0 / 3600.0
+    jobs = (*given.jobs, a_newcomer(hours=10.0))
+    made = decide(replace(given, now=NOW + timedelta(seconds=45), jobs=jobs, before=plan.standing))
+    assert made.placements == ()
+
+
 def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
     hurried = Objective(usd_per_hour=50.0)
