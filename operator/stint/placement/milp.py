@@ -184,6 +184,9 @@ def _options(problem: Problem, capacity: Capacity, programme: _Programme, job: i
         most = {int(n): int(min(k, workers)) for n, k in zip(nodes, room, strict=True) if k > 0}
         places = {n: programme.var(0.0, k) for n, k in most.items()}
         programme.row(0, {take: -float(workers), **dict.fromkeys(places.values(), 1.0)}, 0)
+        if columns.buys[column]:  # on nodes that are there already, it would start at once and not at `begin`
+            bought = [y for n, y in places.items() if problem.node_is_new[n]]
+            programme.row(0, {take: -1.0, **dict.fromkeys(bought, 1.0)}, math.inf)
         found.append(_Option(job, column, begin, end, start, take, places, most))
         if len(found) == STARTS_PER_COLUMN:
             break

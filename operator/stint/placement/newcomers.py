@@ -101,7 +101,8 @@ def _beside_promises(situation: Situation, problem: Problem, before: Standing) -
     index = {n.name: i for i, n in enumerate(problem.nodes)}
     need = {j.id: np.array(j.per_worker.as_row()) for j in situation.jobs}
     for r in before.reserved:
-        start, end = max(0.0, r.from_hours - passed), max(0.0, r.until_hours - passed)
+        start = max(0.0, r.from_hours - passed)
+        end = start + r.until_hours - r.from_hours  # whoever was to go by now waits still, and will be as long there
         for name, workers in sorted(Counter(r.nodes).items()):
             if name in index:
                 capacity.reserve(index[name], start, end, workers * need[r.job])
@@ -197,14 +198,17 @@ def still_stands(situation: Situation, served: Served | None, plan: Plan) -> Sta
 
 
 def whole(plan: Plan, last: Plan | None) -> Plan:
-    """A decision about those who are new, with the last one about everybody: what to do now, and what to tell."""
+    """A decision about those who are new, with the last one about everybody: what to do now, and what to tell.
+
+    No node is given back once more: where that was refused, somebody who is new may have got the node since.
+    """
     if last is None or not plan.is_about_newcomers:
         return plan
     told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some}
     return replace(
         plan,
         holds=tuple(sorted((*(h for h in last.holds if h.job not in told), *plan.holds), key=lambda h: h.job)),
-        resizes=_both(last.resizes, plan.resizes),
+        resizes=_both((r for r in last.resizes if r.advise_only or not r.give_back), plan.resizes),
         certificate=last.certificate,
     )
 

@@ -137,6 +137,8 @@ class _Run:
         if later := [s for h in plan.holds if (s := _starts(h)) is not None and s > situation.now]:
             at_s = (min(later) - world.stage.start) / timedelta(seconds=1)
             self._look_at(max(at_s, now_s + max(AGAIN_S, world.stage.every_s)))
+        if (until := _everybody_is_due(situation, made)) is not None:
+            self._look_at((until - world.stage.start) / timedelta(seconds=1))
         self._count()
 
     def _count(self) -> None:
@@ -151,6 +153,17 @@ class _Run:
                 f"{len(world.open)} jobs are left at hour {world.now_s / 3600:.1f}"
             )
         self.watch(Progress(world.now_s, self.diary.decisions, ended, len(world.lives) + world.unborn))
+
+
+def _everybody_is_due(situation: Situation, made: Plan) -> datetime | None:
+    """When a decision about newcomers alone is to be followed by one about everybody, where that may change something.
+
+    The operator looks every few seconds, whether anything happens or not.
+    """
+    if made.standing is None or not made.is_about_newcomers:
+        return None
+    open_ends = made.holds or any(n.empty_since is not None for n in situation.nodes)
+    return made.standing.good_until if open_ends else None
 
 
 def _starts(hold: Hold) -> datetime | None:

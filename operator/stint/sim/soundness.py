@@ -88,8 +88,9 @@ def _resizes(situation: Situation, resizes: list[Resize], promised: set[NodeName
     pools = {p.name: p for p in situation.pools}
     nodes = {n.name: n for n in situation.nodes}
     pool_of = {o.id: o.pool for o in situation.offerings}
-    have = Counter(n.offering for n in situation.nodes)
-    after = Counter(pool_of[n.offering] for n in situation.nodes)
+    counted = [n for n in situation.nodes if not n.interrupted]  # what replaces those is ordered before they are gone
+    have = Counter(n.offering for n in counted)
+    after = Counter(pool_of[n.offering] for n in counted)
     for r in resizes:
         pool = pools.get(r.pool)
         if pool is None or r.offering not in pool.offerings:
@@ -101,7 +102,8 @@ def _resizes(situation: Situation, resizes: list[Resize], promised: set[NodeName
             node = nodes.get(name)
             if node is None or not node.removable or node.used.gpus or name in promised or node.offering != r.offering:
                 broken.append(f"node {name} is not an empty one of ours, of {r.offering}, that nobody is promised")
-        after[r.pool] += max(0, r.to_nodes - have[r.offering]) - len(r.give_back)
+        after[r.pool] += max(0, r.to_nodes - have[r.offering])
+        after[r.pool] -= sum(1 for n in counted if n.name in r.give_back)
         if r.to_nodes > have[r.offering] and after[r.pool] > pool.max_nodes:
             broken.append(f"pool {r.pool} would have {after[r.pool]} nodes, and its limit is {pool.max_nodes}")
     return broken

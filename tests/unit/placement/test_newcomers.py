@@ -111,6 +111,23 @@ def test_a_promise_is_kept_though_the_node_is_free_until_then():
         assert made.is_about_newcomers is not goes, "what fills a gap that has a price is for all to be compared"
 
 
+def test_a_promise_is_kept_when_its_time_has_passed():
+    """A short gang was to be done by now; who is to leave its node has not left yet."""
+    runs = running_on(
+        a_job("half", gpus=4, speeds={"H100-SXM": 1.0}), a_node("h0", OTHER), offering=OTHER, hours_left=0.002
+    )
+    waits = a_job("whole", speeds={"H100-SXM": 1.0}, hours=0.001, objective=Objective(usd_per_hour=100.0))
+    given = queue()
+    nodes = tuple(replace(n, used=runs.per_worker) if n.name == "h0" else n for n in given.nodes)
+    given = replace(given, nodes=nodes, jobs=(*given.jobs, runs, waits))
+    plan = decide(given)
+    (promise,) = [r for r in plan.standing.reserved if r.job == waits.id]
+    assert promise.until_hours < 45.0 / 3600.0
+    jobs = (*given.jobs, a_newcomer(hours=10.0))
+    made = decide(replace(given, now=NOW + timedelta(seconds=45), jobs=jobs, before=plan.standing))
+    assert made.placements == ()
+
+
 def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
     hurried = Objective(usd_per_hour=50.0)
@@ -131,6 +148,24 @@ def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     plan = decide(situation)
     assert plan.resizes == ()
     assert whole(plan, last).resizes == last.resizes, "the order stands"
+
+
+def test_a_node_that_was_to_be_given_back_and_is_still_there_is_not_taken_from_a_newcomer():
+    """The API server refused to delete it: it is as empty as before, and the newcomer gets it."""
+    pools = (a_pool(CHEAP), a_pool(OTHER, scaler="kwok", most=3))
+    given = queue(pools=pools)
+    idle = a_node("h1", OTHER, removable=True, empty_since=NOW - timedelta(hours=2))
+    given = replace(given, nodes=(*given.nodes, idle))
+    last = decide(given)
+    assert [r.give_back for r in last.resizes] == [("h1",)]
+    new = a_newcomer(gpus=8)
+    situation = replace(given, now=NOW + timedelta(seconds=5), jobs=(*given.jobs, new), before=last.standing)
+    plan = decide(situation)
+    assert [p.nodes for p in plan.placements] == [("h1",)]
+    assert plan.is_about_newcomers
+    both = whole(plan, last)
+    assert both.resizes == ()
+    assert unsound(situation, both) == []
 
 
 def _dearer(s: Situation) -> Situation:
@@ -257,3 +292,18 @@ def test_the_simulator_goes_the_same_way_and_everybody_ends():
     outcome = simulate(stage, Decides("stint"), keep=lambda _, plan: made.append(plan))
     assert outcome.finished == len(jobs)
     assert 0 < sum(p.is_about_newcomers for p in made) < len(made)
+
+
+def test_a_newcomer_that_waits_in_the_simulator_waits_for_a_minute_until_everybody_is_looked_at():
+    """By its deadline it comes before all others, who were promised the room that is free."""
+    jobs = [submitted("half", hours=3.0, gpus=4)]
+    jobs += [submitted(f"w{i:03}", 0.2, hours=1.0) for i in range(MANY)]
+    jobs += [submitted("whole", 0.5, hours=0.2)]
+    slow = Objective(usd_per_hour=0.1)
+    jobs += [submitted("new", 0.5 + 10.0 / 3600.0, hours=4.0, gpus=4, deadline_hours=1000.0, objective=slow)]
+    stage = a_stage(jobs, [an_offering("od")], every_s=5.0, until_s=3600.0)
+    stage = replace(stage, pools=tuple(replace(p, max_nodes=1) for p in stage.pools))
+    made: list[tuple[float, Plan]] = []
+    simulate(stage, Decides("stint"), keep=lambda s, plan: made.append(((s.now - NOW).total_seconds(), plan)))
+    assert [(at, [h.job for h in p.holds]) for at, p in made if p.is_about_newcomers] == [(1810.0, ["team/new"])]
+    assert [at for at, p in made if "team/new" in {x.job for x in p.placements}] == [1860.0]

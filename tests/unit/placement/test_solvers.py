@@ -17,7 +17,7 @@ from stint.placement.milp import MOST_PLACES, Auto, Exact
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, objective_usd
 from stint.placement.verify import violations
-from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering, running_on
+from stint.testing.builders import a_figure, a_job, a_node, a_pool, a_situation, an_offering, running_on
 from stint.testing.suites import best_by_force, solve
 
 A100 = an_offering()
@@ -124,6 +124,19 @@ def test_exact_gives_the_cheap_node_to_the_job_that_gains_most_and_greedy_to_the
     assert where(problem, exact) == {"first": ("dear",), "second": ("cheap",)}
     assert objective_usd(problem, exact) < objective_usd(problem, greedy)
     assert where(problem, solve(Auto(), problem)) == where(problem, exact)
+
+
+def test_exact_does_not_buy_and_then_go_where_nothing_had_to_be_bought():
+    """New nodes are cheaper, and a part of one would stand idle: the price of new ones for an old one would be best."""
+    offering = an_offering("od", usd=8.0, usd_per_new_node_hour=a_figure(2.0))
+    node = a_node("n0", offering, used_gpus=8)
+    runs = running_on(a_job("runs"), node, offering=offering, hours_left=0.02)  # gone before a new node would be there
+    jobs = [runs, a_job("new", gpus=4, hours=10.0, objective=Objective(performance=0.0))]
+    pool = a_pool(offering, scaler="kwok", most=2)
+    problem = lay_out(a_situation(offerings=[offering], pools=[pool], nodes=[node], jobs=jobs))
+    answer = solve(Exact(), problem)
+    assert violations(problem, answer) == []
+    assert where(problem, answer) == {"new": ("new",)}
 
 
 def test_a_level_too_large_for_the_programme_is_answered_by_greedy():

@@ -14,9 +14,9 @@ from stint.errors import InvalidInputError, StintError
 from stint.model.plan import Plan, Reason, Resize
 from stint.sim.loop import EndlessPolicyError, Progress, simulate
 from stint.sim.policy import Decides
-from stint.sim.soundness import UnsoundPlanError
+from stint.sim.soundness import UnsoundPlanError, unsound
 from stint.sim.stage import Conditions
-from stint.testing.builders import NOW, a_pool, an_offering
+from stint.testing.builders import NOW, a_node, a_pool, a_situation, an_offering
 from tests.stages import ON_DEMAND, SPOT, a_stage, submitted
 
 STINT = Decides("stint")
@@ -132,6 +132,17 @@ def test_an_unsound_plan_ends_the_policys_run(change, text):
     with pytest.raises(UnsoundPlanError, match=text) as caught:
         simulate(a_stage([submitted("a")], [ON_DEMAND]), _Scripted(change))
     assert "policy scripted" in str(caught.value)
+
+
+def test_a_node_that_the_provider_takes_makes_room_in_its_pool_for_one_of_another_offering():
+    node = a_node("leaves", SPOT, interrupted=True)
+    pool = replace(a_pool(SPOT, scaler="kwok", most=1), offerings=(SPOT.id, ON_DEMAND.id))
+    offerings = (SPOT, replace(ON_DEMAND, pool=pool.name))
+    situation = a_situation(offerings=offerings, pools=[pool], nodes=[node])
+    order = Resize(pool=pool.name, offering=ON_DEMAND.id, from_nodes=0, to_nodes=1)
+    assert unsound(situation, Plan(decided_at=NOW, resizes=(order,))) == []
+    two = Plan(decided_at=NOW, resizes=(replace(order, to_nodes=2),))
+    assert unsound(situation, two) == ["pool spot would have 2 nodes, and its limit is 1"]
 
 
 def test_two_gangs_do_not_share_what_is_there_once():
