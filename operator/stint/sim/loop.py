@@ -118,10 +118,10 @@ class _Run:
         world = self.world
         situation = replace(world.situation(), before=self._last.standing if self._last else None)
         made = self.policy(situation)
-        if broken := unsound(situation, made):
+        plan = self._last = whole(made, self._last)
+        if broken := unsound(situation, plan):
             raise UnsoundPlanError(self.policy.name, broken)
         self.keep(situation, made)
-        plan = self._last = whole(made, self._last)
         self._decided_s = now_s
         for recall in plan.recalls:
             world.recall(recall)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stint.decide import decide
 from stint.errors import InvalidInputError, StintError
 from stint.model.plan import Plan, Reason, Resize
 from stint.sim.loop import EndlessPolicyError, Progress, simulate
@@ -17,6 +18,7 @@ from stint.sim.policy import Decides
 from stint.sim.soundness import UnsoundPlanError, unsound
 from stint.sim.stage import Conditions
 from stint.testing.builders import NOW, a_node, a_pool, a_situation, an_offering
+from tests.queues import queue
 from tests.stages import ON_DEMAND, SPOT, a_stage, submitted
 
 STINT = Decides("stint")
@@ -132,6 +134,20 @@ def test_an_unsound_plan_ends_the_policys_run(change, text):
     with pytest.raises(UnsoundPlanError, match=text) as caught:
         simulate(a_stage([submitted("a")], [ON_DEMAND]), _Scripted(change))
     assert "policy scripted" in str(caught.value)
+
+
+def test_a_plan_about_newcomers_is_looked_at_with_the_orders_that_stand():
+    standing = decide(queue()).standing
+
+    def one_more_each_time(plan: Plan) -> Plan:
+        if plan.resizes:
+            return replace(plan, standing=standing, resizes=tuple(replace(r, to_nodes=8) for r in plan.resizes))
+        order = Resize(pool=ON_DEMAND.pool, offering=ON_DEMAND.id, from_nodes=0, to_nodes=1)
+        return replace(plan, standing=standing, resizes=(order,))  # alone, it would be within the limit
+
+    jobs = [submitted("a"), submitted("b", 0.01)]
+    with pytest.raises(UnsoundPlanError, match="would have 9 nodes, and its limit is 8"):
+        simulate(a_stage(jobs, [ON_DEMAND]), _Scripted(one_more_each_time))
 
 
 def test_a_node_that_the_provider_takes_makes_room_in_its_pool_for_one_of_another_offering():
