@@ -11,30 +11,11 @@ import numpy as np
 
 from hack.bench.decide import situation
 from stint.decide import decide
-from stint.model.job import Assignment
-from stint.model.plan import Plan
-from stint.model.resources import Resources
-from stint.model.situation import Situation
 from stint.placement.newcomers import whole
+from stint.testing.builders import carried_out
 
 _WAIT = (1_000, 3_000)
 _COME = 25  # one every two seconds
-
-
-def _carried_out(given: Situation, plan: Plan) -> Situation:
-    """With everybody where the plan has it."""
-    placed = {p.job: p for p in plan.placements}
-    need: dict[str, Resources] = {}
-    jobs = []
-    for job in given.jobs:
-        if (p := placed.get(job.id)) is not None:
-            place = Assignment(offering=p.chosen.offering, nodes=p.nodes, since=given.now, finish=p.chosen.finish)
-            job = replace(job, assignment=place)
-            for name in p.nodes:
-                need[name] = need.get(name, Resources()) + job.per_worker
-        jobs.append(job)
-    nodes = tuple(replace(n, used=n.used + need.get(n.name, Resources())) for n in given.nodes)
-    return replace(given, jobs=tuple(jobs), nodes=nodes)
 
 
 def rows() -> list[dict[str, Any]]:
@@ -47,7 +28,7 @@ def rows() -> list[dict[str, Any]]:
         last = decide(now)
         everybody_s = time.perf_counter() - started
         held = len(last.holds)
-        now = _carried_out(now, last)
+        now = carried_out(now, last)
         ms, alone, at_once = [], 0, 0
         for job in given.jobs[wait:]:
             at = now.now + timedelta(seconds=2)
@@ -59,7 +40,7 @@ def rows() -> list[dict[str, Any]]:
                 alone += 1
                 at_once += len(plan.placements)
             last = whole(plan, last)
-            now = _carried_out(now, plan)
+            now = carried_out(now, plan)
         p50, p99 = np.percentile(ms, [50, 99])
         assert last.standing is not None
         regret, most = last.standing.regret_usd, last.standing.most_regret_usd

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, units_per_hour
 from stint.model.cluster import Node
-from stint.model.job import Assignment, Job, NodeName
+from stint.model.job import Assignment, Job, held_by_node
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
 from stint.model.plan import Stay
@@ -81,11 +81,7 @@ def _mover(
 def tried(situation: Situation, again: Sequence[Job]) -> Situation:
     """As it will be when these jobs have been taken back: they wait, and what they held is free."""
     waiting = {j.id: j for j in again}
-    freed: dict[NodeName, Resources] = {}
-    for job in situation.jobs:
-        if job.id in waiting and job.assignment is not None:
-            for name in job.assignment.nodes:
-                freed[name] = freed.get(name, Resources()) + job.per_worker
+    freed = held_by_node(j for j in situation.jobs if j.id in waiting)
     nodes = tuple(_without(n, freed[n.name]) if n.name in freed else n for n in situation.nodes)
     jobs = tuple(waiting.get(j.id, j) for j in situation.jobs)
     settings = replace(situation.settings, moves_per_hour=0)

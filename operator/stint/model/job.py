@@ -14,7 +14,7 @@ that is follows from what the cluster shows and what the plan says, and a step t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -200,3 +200,12 @@ class Job:
     def waiting(self) -> bool:
         """True when a decision is owed to it."""
         return self.assignment is None and not self.suspended
+
+
+def held_by_node(jobs: Iterable[Job]) -> dict[NodeName, Resources]:
+    """What those of some jobs that have a place hold of each node."""
+    held: dict[NodeName, Resources] = {}
+    for job in jobs:
+        for name in job.assignment.nodes if job.assignment is not None else ():
+            held[name] = held.get(name, Resources()) + job.per_worker
+    return held

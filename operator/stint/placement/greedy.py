@@ -7,7 +7,7 @@ found even if it started at once, the rest need not be looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +52,18 @@ class Greedy:
         return serve(problem, range(len(problem.jobs)))
 
 
-def serve(problem: Problem, order: Iterable[int]) -> Assignment:
-    """Jobs one after the other, each where it is cheapest on what the earlier ones left."""
+def serve(problem: Problem, order: Iterable[int], *, kept: Sequence[Choice | None] = ()) -> Assignment:
+    """Jobs one after the other, each where it is cheapest on what the earlier ones left.
+
+    Args:
+        kept: the places of those who are not in the order and have theirs already; by job.
+    """
     capacity = Capacity(problem)
     candidates = columns_of_jobs(problem.columns, len(problem.jobs))
-    choices: list[Choice | None] = [None] * len(problem.jobs)
+    choices: list[Choice | None] = list(kept) or [None] * len(problem.jobs)
+    for choice in kept:
+        if choice is not None:
+            capacity.take(problem.columns, choice)
     for j in order:
         found = cheapest(capacity, problem.columns, candidates[j])
         if found is not None:

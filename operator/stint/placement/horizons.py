@@ -91,15 +91,21 @@ class Market:
         return hourly
 
 
+def usual_horizons(problem: Problem) -> Float[np.ndarray, " horizon"]:
+    """Now, and from a fraction to a multiple of how long its gangs usually last."""
+    columns = problem.columns
+    held = columns.held_hours[np.isfinite(columns.objective_usd)]
+    usual = float(np.median(held)) if len(held) else 1.0
+    edges = max(usual, 1e-2) * 2.0 ** np.arange(1 - HORIZONS // 2, HORIZONS - HORIZONS // 2 + 1)
+    return np.concatenate([[0.0], edges])
+
+
 def lay_out(problem: Problem, horizons: Float[np.ndarray, " horizon"] | None = None) -> Market:
-    """The problem's columns and capacity over time; without `horizons`, they follow from how long its gangs last."""
+    """The problem's columns and capacity over time; without `horizons`, by its usual ones."""
     columns = problem.columns
     possible = np.flatnonzero(np.isfinite(columns.objective_usd))
     held = columns.held_hours[possible]
-    if horizons is None:
-        usual = float(np.median(held)) if len(held) else 1.0
-        edges = max(usual, 1e-2) * 2.0 ** np.arange(1 - HORIZONS // 2, HORIZONS - HORIZONS // 2 + 1)
-        horizons = np.concatenate([[0.0], edges])
+    horizons = usual_horizons(problem) if horizons is None else horizons
     lower = np.concatenate([[0.0], horizons])  # of buckets: now, then one before each horizon, then after the last
     buys = columns.buys[possible]
     cost = np.stack([_objective(problem, columns, possible, start) for start in lower], axis=1)

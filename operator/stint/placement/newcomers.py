@@ -27,7 +27,7 @@ import numpy as np
 
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node
-from stint.model.job import Job, JobId, NodeName
+from stint.model.job import Job, JobId, held_by_node
 from stint.model.market import PoolName
 from stint.model.plan import Hold, Plan, Reason, Resize
 from stint.model.resources import Resources
@@ -35,8 +35,8 @@ from stint.model.situation import Situation
 from stint.model.standing import Reserved, Standing, UnitPrice
 from stint.placement import outcome
 from stint.placement.capacity import Capacity
-from stint.placement.horizons import lay_out
-from stint.placement.portfolio import serve_by_rent
+from stint.placement.horizons import lay_out, usual_horizons
+from stint.placement.portfolio import STRENGTHS, serve_by_rent
 from stint.placement.prices import Prices, prove
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, Choice, idle_usd
@@ -45,7 +45,6 @@ MANY = 200  # jobs that wait: for fewer, a decision about everybody takes no lon
 _GOOD_FOR = timedelta(minutes=1)
 _MOST_REGRET = 0.01  # of what the queue costs
 _MOST_OWN = 0.05  # of what those cost who go or buy now: that cannot be taken back
-_STRENGTH = 0.2  # of the rent that a newcomer is made to feel, as in the portfolio
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def serve(situation: Situation, before: Standing, jobs: Sequence[Job]) -> Served
         unit[index[price.offering]] = price.usd
     prices = prove(problem, market, unit)
     capacity = _beside_promises(situation, problem, before)
-    answer = serve_by_rent(problem, prices, strength=_STRENGTH, capacity=capacity)
+    answer = serve_by_rent(problem, prices, strength=STRENGTHS[0], capacity=capacity)
     regret = _regret(situation, problem, prices, answer)
     if before.regret_usd + regret > before.most_regret_usd:
         return None
@@ -148,7 +147,6 @@ def stand(situation: Situation, problem: Problem, answer: Assignment, plan: Plan
     if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.recalls:
         return None
     held = tuple(sorted(h.job for h in plan.holds))
-    market = lay_out(problem)
     return Standing(
         decided_at=situation.now,
         good_until=min([situation.now + _GOOD_FOR, *_back(situation, held)]),
@@ -157,7 +155,7 @@ def stand(situation: Situation, problem: Problem, answer: Assignment, plan: Plan
         placed=_placed(plan),
         reserved=_promises(problem, answer, plan.holds),
         bought=_orders(problem, answer.choices),
-        horizon_hours=tuple(market.horizon_hours.tolist()),
+        horizon_hours=tuple(usual_horizons(problem).tolist()),
         prices=tuple(
             UnitPrice(offering=o.id, usd=tuple((float(g), float(c), float(m)) for g, c, m in usd))
             for o, usd in zip(problem.offerings, answer.unit_usd, strict=True)
@@ -176,7 +174,7 @@ def still_stands(situation: Situation, served: Served | None, plan: Plan) -> Sta
     after = replace(
         before,
         good_until=min([before.good_until, *_back(situation, held)]),
-        world=_world(situation, held),
+        world=before.world if held == before.held else _world(situation, held),  # it was looked at before
         held=held,
         placed=_placed(plan),
     )
@@ -267,11 +265,7 @@ def _orders(problem: Problem, choices: Iterable[Choice | None]) -> tuple[tuple[P
 def _world(situation: Situation, held: Iterable[JobId]) -> str:
     """A digest of what a decision about everybody went by, without those who run and what they use."""
     wait = set(held)
-    ours: dict[NodeName, Resources] = {}
-    for job in situation.jobs:
-        if job.assignment is not None:
-            for name in job.assignment.nodes:
-                ours[name] = ours.get(name, Resources()) + job.per_worker
+    ours = held_by_node(situation.jobs)
     said = (
         sorted(situation.offerings, key=lambda o: o.id),
         sorted(situation.pools, key=lambda p: p.name),

@@ -30,7 +30,7 @@ from stint.placement.solver import Assignment, Choice, objective_usd
 _ALWAYS_EXACT, _EXACT_JOBS = 8, 200
 _FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
 _ROUNDING = 1e-12
-_STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs only the first
+STRENGTHS = (0.2, 0.5, 1.0)  # of the rent that a job is made to feel; for many jobs, and for newcomers, only the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Portfolio:
         if _nothing_better(problem, answers[0], prices):
             return replace(answers[0], unit_usd=prices.unit_usd)
         if prices.unit_usd.any() and len(problem.jobs) <= _MANY_JOBS:
-            some = _STRENGTHS if len(problem.jobs) <= _FEW_JOBS else _STRENGTHS[:1]
+            some = STRENGTHS if len(problem.jobs) <= _FEW_JOBS else STRENGTHS[:1]
             answers += [serve_by_rent(problem, prices, strength=s) for s in some]
         if len(problem.jobs) <= _EXACT_JOBS and not _one_behind_the_other(problem, answers[0]):
             answers.append(Exact().solve(problem, budget_steps=budget_steps, rng=rng))

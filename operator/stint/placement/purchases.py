@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from stint.placement.capacity import Capacity
 from stint.placement.fleet.fluid import FluidError
 from stint.placement.fleet.model import Fleet
 from stint.placement.fleet.plan import Effort, plan_fleet
 from stint.placement.fleet.site import NoRoomError
-from stint.placement.greedy import cheapest, columns_of_jobs
+from stint.placement.greedy import serve
 from stint.placement.horizons import AXES, Market
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice, objective_usd
@@ -57,7 +56,8 @@ def buy_together(problem: Problem, market: Market, answer: Assignment) -> Assign
     again = [j for j in buyers if choices[j] is not None]
     if not _usd(problem, choices, again) < _usd(problem, answer.choices, again):
         return None
-    found = Assignment(choices=_with_the_rest(problem, answer, choices))
+    lost = [j for j, c in enumerate(answer.choices) if c is not None and choices[j] is None]
+    found = serve(problem, lost, kept=choices)
     return None if violations(problem, found) else found
 
 
@@ -210,20 +210,3 @@ def _fleet(
         column_workers=np.concatenate(workers),
         column_usd_per_hour=np.concatenate(usd),
     )
-
-
-def _with_the_rest(problem: Problem, answer: Assignment, choices: Sequence[Choice | None]) -> tuple[Choice | None, ...]:
-    """Who has lost its place gets another, in queue order."""
-    capacity = Capacity(problem)
-    found = list(choices)
-    for choice in choices:
-        if choice is not None:
-            capacity.take(problem.columns, choice)
-    candidates = columns_of_jobs(problem.columns, len(problem.jobs))
-    for j, before in enumerate(answer.choices):
-        if before is not None and found[j] is None:
-            again = cheapest(capacity, problem.columns, candidates[j])
-            if again is not None:
-                found[j] = again[0]
-                capacity.take(problem.columns, again[0])
-    return tuple(found)

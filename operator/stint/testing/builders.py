@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 
 from stint.model.cluster import Node
 from stint.model.figure import Confidence, Figure
-from stint.model.job import Assignment, Job, NodeName, Work, job_id
+from stint.model.job import Assignment, Job, NodeName, Work, held_by_node, job_id
 from stint.model.market import Offering, Pool, PoolName, offering_id
 from stint.model.offering import CapacityType
+from stint.model.plan import Plan
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
@@ -136,3 +137,20 @@ def a_situation(
         rates=rates or Rates(),
         settings=settings or Settings(),
     )
+
+
+def carried_out(situation: Situation, plan: Plan, *, seconds: float = 0.0) -> Situation:
+    """The situation a little later, when those who were placed have their places; `before` is what stands then."""
+    placed = {p.job: p for p in plan.placements}
+
+    def place(job: Job) -> Job:
+        if (p := placed.get(job.id)) is None:
+            return job
+        there = Assignment(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
+        return replace(job, assignment=there)
+
+    jobs = tuple(place(j) for j in situation.jobs)
+    taken = held_by_node(j for j in jobs if j.id in placed)
+    nodes = tuple(replace(n, used=n.used + taken.get(n.name, Resources())) for n in situation.nodes)
+    now = situation.now + timedelta(seconds=seconds)
+    return replace(situation, now=now, jobs=jobs, nodes=nodes, before=plan.standing)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -9,7 +8,7 @@ import pytest
 
 from stint.api import snapshot
 from stint.decide import decide
-from stint.model.job import Assignment, Objective
+from stint.model.job import Objective
 from stint.model.plan import Plan, Reason
 from stint.model.resources import Resources
 from stint.model.situation import Quota, Settings, Situation
@@ -17,7 +16,7 @@ from stint.placement.newcomers import MANY, whole
 from stint.sim.loop import simulate
 from stint.sim.policy import Decides
 from stint.sim.soundness import unsound
-from stint.testing.builders import NOW, a_figure, a_job, a_node, a_pool, an_offering, running_on
+from stint.testing.builders import NOW, a_figure, a_job, a_node, a_pool, an_offering, carried_out, running_on
 from tests.queues import CHEAP, OTHER, RUNS, a_newcomer, queue, then
 from tests.stages import a_stage, submitted
 
@@ -25,23 +24,6 @@ from tests.stages import a_stage, submitted
 @pytest.fixture(scope="module")
 def first() -> Plan:
     return decide(queue())
-
-
-def carried_out(situation: Situation, plan: Plan, *, seconds=5.0) -> Situation:
-    """The next situation, when those who were placed have their places."""
-    placed = {p.job: p for p in plan.placements}
-    taken: Counter[str] = Counter()
-    jobs = []
-    for job in situation.jobs:
-        if (p := placed.get(job.id)) is not None:
-            place = Assignment(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
-            job = replace(job, assignment=place)
-            taken.update(p.nodes)
-        jobs.append(job)
-    need = {name: sum((j.per_worker for j in jobs if j.id in placed), Resources()) for name in taken}
-    nodes = tuple(replace(n, used=n.used + need[n.name]) if n.name in need else n for n in situation.nodes)
-    now = situation.now + timedelta(seconds=seconds)
-    return replace(situation, now=now, jobs=tuple(jobs), nodes=nodes, before=plan.standing)
 
 
 def is_about_everybody(situation: Situation) -> bool:
@@ -82,7 +64,7 @@ def test_one_after_the_other_until_there_is_no_room(first):
         plan = decide(situation)
         assert plan.is_about_newcomers
         last = whole(plan, last)
-        situation = carried_out(situation, plan)
+        situation = carried_out(situation, plan, seconds=5.0)
         situation = replace(situation, jobs=(*situation.jobs, a_newcomer(f"n{i}")))
     there = [j.assignment.nodes for j in situation.jobs if j.id in ("team/n0", "team/n1")]
     assert there == [("h0",), ("h0",)]
@@ -144,7 +126,7 @@ def test_what_is_bought_for_newcomers_comes_on_top_and_within_the_limit():
     last = whole(plan, last)
     assert [(r.from_nodes, r.to_nodes, r.for_jobs) for r in last.resizes] == [(1, 3, ("team/early", "team/a"))]
     assert last.resizes[0].usd_per_hour == pytest.approx(60.0)
-    situation = carried_out(replace(situation, jobs=(*situation.jobs, whole_node("b"))), plan)
+    situation = carried_out(replace(situation, jobs=(*situation.jobs, whole_node("b"))), plan, seconds=5.0)
     plan = decide(situation)
     assert plan.resizes == ()
     assert whole(plan, last).resizes == last.resizes, "the order stands"
