@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from stint.feeds import bundled
-from stint.kube.inventory import region_of
+from stint.kube.observe.inventory import region_of
 
 _CATALOGUE = bundled.load()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hack.cluster import CHART
-from stint.kube.rights import (
+from stint.kube.rbac import (
     ALWAYS,
     WITH_KWOK,
     WITH_NODE_OVERLAYS,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stint.controllers.deciding import main
+from stint.controllers.planner_worker import main
 from stint.placement.greedy import Greedy
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice, Solver

@@ -22,11 +22,11 @@ from stint.api.pricebook import Price, PriceBook
 from stint.api.pricebook import Spec as BookSpec
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper
-from stint.controllers.daybooks import Daybooks
+from stint.controllers.daily_spend import DailySpends
 from stint.feeds import bundled
-from stint.kube.client import Api, ApiError, ListMeta, Page
-from stint.kube.manifests import PlanNote, note
-from stint.kube.observe import Caches, Observation, Seen, observe, with_spending
+from stint.kube.client.api import Api, ApiError, ListMeta, Page
+from stint.kube.observe.snapshot import Caches, Observation, Seen, observe, with_spending
+from stint.kube.plan_note import PlanNote, note
 from stint.kube.records import GangPod, JobRecord, NodeRecord, PodRecord, Times
 from stint.model.cluster import Utilisation
 from stint.model.market import Taint
@@ -172,7 +172,7 @@ class Operator:
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     cpu_s: list[tuple[int, float]] = field(default_factory=list)  # pods, and seconds that booking took
     books: Bookkeeper = field(init=False)
-    days: Daybooks = field(init=False)
+    days: DailySpends = field(init=False)
     api: MemoryApi = field(default_factory=lambda: MemoryApi())
     _at: float = 0.0
     _told_gone: set[str] = field(default_factory=set)
@@ -187,7 +187,7 @@ class Operator:
         """A process that has just started: all it knows is what statuses and the API server say."""
         self.books = Bookkeeper(of=lambda at: at, catalogue=self.catalogue)
         self.books.begin(EPOCH)
-        self.days = Daybooks(api=self.api, namespace="stint-system", books=self.books, clock=lambda: self._at)
+        self.days = DailySpends(api=self.api, namespace="stint-system", books=self.books, clock=lambda: self._at)
         self._records.clear()
 
     async def look(self, at: float) -> Observation:

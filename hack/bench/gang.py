@@ -12,8 +12,8 @@ from typing import Any
 from hack.bench.scale import job
 from hack.cluster import Cluster, running_cluster
 from hack.fleet import a100
-from stint.kube.client import Api, connect
-from stint.kube.informer import Informer
+from stint.kube.client.api import Api, connect
+from stint.kube.client.informer import Informer
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 
 WORKERS = 64

@@ -11,7 +11,7 @@ from typing import Any
 from hack.bench.scale import JOBS, all_of, cpu_seconds, create_nodes, job, memory_mib, own_requests
 from hack.cluster import Cluster, running_cluster
 from hack.cluster.operators import ProcessOperator
-from stint.kube.client import Api, connect
+from stint.kube.client.api import Api, connect
 
 COUNT, NODES, MINUTES = 2000, 1000, 5
 PATIENCE_S = 400

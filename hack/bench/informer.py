@@ -107,8 +107,8 @@ def _serve(pipe: Pipe) -> None:
 async def _measure(port: int) -> dict[str, Any]:
     from kubernetes.client import Configuration
 
-    from stint.kube.client import Api, Connection
-    from stint.kube.informer import Informer
+    from stint.kube.client.api import Api, Connection
+    from stint.kube.client.informer import Informer
     from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
 
     connection = Connection(f"http://127.0.0.1:{port}", None, None, None, True, Configuration())

@@ -23,7 +23,7 @@ from hack.fleet import Group, spot
 from stint.api.gpupool import GPUPool
 from stint.catalogue.quote import FreshnessLimits
 from stint.feeds import bundled
-from stint.kube.inventory import take_inventory
+from stint.kube.observe.inventory import take_inventory
 from stint.model.market import Offering, Pool
 from stint.model.offering import OfferingId
 from stint.model.situation import Settings

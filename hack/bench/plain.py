@@ -11,8 +11,8 @@ from typing import Any
 from hack.bench.scale import all_of, all_requests, create_nodes, give_room, per_job, warm_up
 from hack.bench.storm import COUNT, NODES, PATIENCE_S, WARM, WORKERS
 from hack.cluster import Cluster, running_cluster
-from stint.kube.client import Api, connect
-from stint.kube.informer import Informer
+from stint.kube.client.api import Api, connect
+from stint.kube.client.informer import Informer
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 
 _JOBS = "/apis/batch/v1/namespaces/default/jobs"

@@ -16,8 +16,8 @@ from typing import Any
 from hack.bench.scale import JOBS, create_nodes, job
 from hack.cluster import NAMESPACE, Cluster, eventually, get, running_cluster
 from hack.cluster.operators import ProcessOperator
-from stint.kube.client import Api, connect
-from stint.kube.lease import RENEW_EVERY_S
+from stint.kube.client.api import Api, connect
+from stint.kube.client.lease import RENEW_EVERY_S
 
 WORKERS, NODES, RUNS = 64, 16, 5
 PATIENCE_S = 60

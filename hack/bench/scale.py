@@ -15,7 +15,7 @@ from hack.cluster import Cluster
 from hack.cluster.audit import own_writes
 from hack.fleet import a100
 from hack.processes import children
-from stint.kube.client import Api
+from stint.kube.client.api import Api
 
 JOBS = "/apis/stint.dev/v1alpha1/namespaces/default/trainingjobs"
 SETTLES_S = 40

@@ -26,8 +26,8 @@ from hack.bench.scale import (
 )
 from hack.cluster import Cluster, running_cluster
 from hack.cluster.operators import ProcessOperator
-from stint.kube.client import Api, connect
-from stint.kube.informer import Informer
+from stint.kube.client.api import Api, connect
+from stint.kube.client.informer import Informer
 from stint.kube.records import PodRecord, WireMeta, WirePod, reduce_pod
 
 COUNT, WORKERS, NODES = 1000, 4, 600

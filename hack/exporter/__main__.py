@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from hack.exporter.series import Meter, Style, render
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client.api import Api, ApiError, connect
 
 
 async def serve(kubeconfig: Path | None, host: str, port: int, style: Style) -> None:

@@ -69,7 +69,7 @@ def alive(pid: int) -> bool:
 def main() -> int:
     """Until standard input ends."""
     import stint.controllers.logs
-    import stint.controllers.run  # noqa: F401
+    import stint.controllers.wiring  # noqa: F401
     from stint.cli.main import main as run
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel

@@ -11,7 +11,7 @@ import pytest
 
 from hack.cluster import Operator, eventually
 from hack.cluster.operators import ProcessOperator
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client.api import Api, ApiError, connect
 from tests import absurd
 
 pytestmark = pytest.mark.e2e

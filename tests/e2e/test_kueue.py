@@ -13,7 +13,7 @@ from hack.cluster import Cluster, eventually, kueue, running_cluster
 from hack.cluster.audit import own_writes
 from hack.processes import Process
 from stint.feeds import bundled
-from stint.kube.finished import rows_of
+from stint.kube.observe.finished import rows_of
 from stint.sim.trace import Models
 from stint.sim.workload import SPEEDS
 from tests.e2e import others

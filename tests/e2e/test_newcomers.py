@@ -14,7 +14,7 @@ from hack.cluster import eventually, running_cluster
 from hack.fleet import a100
 from stint.api import snapshot
 from stint.cli.main import main
-from stint.kube.client import Api, connect
+from stint.kube.client.api import Api, connect
 from stint.placement.newcomers import MANY
 
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hack.cluster import Cluster, eventually
-from stint.kube.rights import (
+from stint.kube.rbac import (
     ALWAYS,
     WITH_KWOK,
     WITH_POD_GROUPS,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 LATE = {("patch", "events.k8s.io", "events")}
 # Asked for once a run has told its progress for ten minutes; test_calibration.py shows it.
 LATE |= {(verb, "", "configmaps") for verb in ("create", "patch")}
-# Asked for once a day; tests/unit/controllers/test_daybooks.py shows it.
+# Asked for once a day; tests/unit/controllers/test_daily_spend.py shows it.
 LATE |= {("delete", "stint.dev", "dailyspends")}
 # What everybody may ask who has an account.
 EVERYBODYS = {"selfsubjectaccessreviews"}

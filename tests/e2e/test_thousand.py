@@ -28,7 +28,7 @@ from hack.cluster import ROOT, Cluster, eventually, get, running_cluster
 from hack.cluster.operators import ProcessOperator
 from hack.fleet import FOUR_SHARE, a100
 from stint.api import snapshot
-from stint.kube.client import Api, connect
+from stint.kube.client.api import Api, connect
 
 pytestmark = pytest.mark.e2e
 

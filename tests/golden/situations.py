@@ -21,7 +21,7 @@ from stint.api.gpupool import GPUPool
 from stint.api.trainingjob import TrainingJob
 from stint.decide import decide
 from stint.feeds import bundled
-from stint.kube.observe import Caches, observe
+from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.records import WireNode, reduce_node
 from stint.model.job import Data
 from stint.model.offering import CapacityType

@@ -15,12 +15,12 @@ from stint.api import snapshot
 from stint.api.trainingjob import TrainingJob
 from stint.cli import prices, quote, reconcile, replay, report, show, simulate, top, whatif
 from stint.cli.sources import BROKEN_PROMISE, situation_of
-from stint.controllers.status import outcomes
 from stint.decide import decide
 from stint.errors import StintError
 from stint.feeds import bundled
-from stint.kube.client import Api, connect
+from stint.kube.client.api import Api, connect
 from stint.model.job import Job, split_job_id
+from stint.views.job_status import outcomes
 from stint.whatif import written
 from stint.whatif.promises import broken_promises
 

@@ -26,8 +26,8 @@ from stint.cli import scenario as files
 from stint.cli.sources import situation_from_cluster
 from stint.errors import InvalidInputError, Mistake
 from stint.feeds import bundled
-from stint.kube.client import Api, ApiError, connect
-from stint.kube.finished import rows_of
+from stint.kube.client.api import Api, ApiError, connect
+from stint.kube.observe.finished import rows_of
 from stint.model.job import Job, Phase
 from stint.model.situation import Situation
 from stint.sim.sacct import read_sacct

@@ -18,8 +18,8 @@ import aiohttp
 from stint import __version__
 from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
-from stint.controllers.daybooks import KEEP_DAYS
-from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
+from stint.controllers.daily_spend import KEEP_DAYS
+from stint.controllers.planner_client import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.errors import InvalidInputError, StintError
 from stint.feeds import bundled
 from stint.feeds.promql import Access
@@ -229,7 +229,7 @@ def _run(options: argparse.Namespace) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from stint.controllers.logs import configure
-    from stint.controllers.run import Options, run
+    from stint.controllers.wiring import Options, run
 
     if (options.webhook_port is None) != (options.webhook_certificates is None):
         raise StintError("--webhook-port and --webhook-certificates go together: the API server speaks TLS only")

@@ -23,7 +23,7 @@ from stint.cli.sources import BROKEN_PROMISE, situation_of
 from stint.decide import decide
 from stint.errors import InvalidInputError, Mistake, StintError
 from stint.feeds import bundled
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client.api import Api, ApiError, connect
 from stint.model.plan import Hold
 from stint.whatif.compare import Both
 from stint.whatif.odds import LIKELY

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from stint.api import snapshot
-from stint.controllers.deciding import without_culprits
+from stint.controllers.planner_worker import without_culprits
 from stint.decide import decide
 from stint.errors import InvalidInputError, Mistake, StintError
 from stint.model.plan import Plan, Reason

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from stint.api.ledger import DailySpend, DaySpec
 from stint.cli import tables
-from stint.controllers.daybooks import PAGE
+from stint.controllers.daily_spend import PAGE
 from stint.errors import StintError
-from stint.kube.client import Api, ApiError, connect
+from stint.kube.client.api import Api, ApiError, connect
 from stint.ledger.report import FOCUS, KEYS, NOBODY, Entry, Group, Report, entries, focus_rows, report
 
 COLOURS = {

@@ -24,8 +24,8 @@ from stint.catalogue.catalogue import Catalogue
 from stint.cli import manifests
 from stint.errors import InvalidInputError, Mistake
 from stint.feeds import bundled
-from stint.kube.inventory import take_inventory
-from stint.kube.observe import rates_of
+from stint.kube.observe.inventory import take_inventory
+from stint.kube.observe.snapshot import rates_of
 from stint.model.job import Job
 from stint.model.market import Offering, Pool, PoolName
 from stint.model.offering import OfferingId

@@ -21,8 +21,8 @@ from stint.controllers.bookkeeper import Bookkeeper
 from stint.errors import StintError
 from stint.feeds import bundled
 from stint.feeds.sources import standing
-from stint.kube.client import Api, ApiError, connect
-from stint.kube.observe import Caches, Observation, observe, with_spending
+from stint.kube.client.api import Api, ApiError, connect
+from stint.kube.observe.snapshot import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
 from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer

@@ -18,7 +18,7 @@ from stint.api.trainingjob import Status
 from stint.cli import tables
 from stint.cli.sources import look
 from stint.estimate.runtime import SECONDS_PER_HOUR
-from stint.kube.observe import Observation, Seen
+from stint.kube.observe.snapshot import Observation, Seen
 from stint.ledger.days import whole
 from stint.model.figure import value_of
 from stint.model.job import Phase

@@ -21,10 +21,10 @@ from stint.api.trainingjob import Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
-from stint.kube.inventory import Inventory
-from stint.kube.observe import Caches, Observation, Seen, Spending
+from stint.kube.observe.inventory import Inventory
+from stint.kube.observe.pod_spans import NodeTimes, Worktimes
+from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending
 from stint.kube.records import GangPod, NodeRecord, PodRecord
-from stint.kube.worktimes import NodeTimes, Worktimes
 from stint.ledger.baseline import baseline
 from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
 from stint.ledger.days import less, resume, whole

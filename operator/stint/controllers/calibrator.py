@@ -21,8 +21,8 @@ from stint.api.parse import worker_template
 from stint.api.trainingjob import TrainingJob
 from stint.estimate.calibration import Book, Key, Run, family_of
 from stint.estimate.runtime import hours_between
-from stint.kube.client import Api, ApiError, FencedError
-from stint.kube.observe import Observation, Seen
+from stint.kube.client.api import Api, ApiError, FencedError
+from stint.kube.observe.snapshot import Observation, Seen
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, job_id
 from stint.model.measured import Speed

@@ -1,4 +1,4 @@
-"""One cycle for everybody: observe, decide, act, tell. Woken by whatever knocks, never by one job for itself."""
+"""One cycle for all jobs: observe, decide, act, tell. Any change triggers it; no job has a cycle of its own."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ import msgspec
 
 from stint.api.trainingjob import Progress, Status, TrainingJob
 from stint.catalogue.catalogue import Catalogue
-from stint.controllers import measuring
-from stint.controllers import status as told
 from stint.controllers.bookkeeper import Bookkeeper
 from stint.controllers.clock import Clock
-from stint.controllers.daybooks import Daybooks
-from stint.controllers.planner import Planner
+from stint.controllers.daily_spend import DailySpends
+from stint.controllers.fan_out import together
+from stint.controllers.planner_client import Planner
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
-from stint.controllers.together import together
 from stint.estimate.runtime import hours_between, units_kept
-from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError, FencedError
-from stint.kube.events import About, Recorder
-from stint.kube.gang import GangState
-from stint.kube.manifests import PlanNote, made_from
-from stint.kube.observe import Caches, Observation, Seen, Spending, observe, with_spending
-from stint.kube.progress import kept as kept_of
+from stint.kube.act.apply import Actuator
+from stint.kube.client.api import Api, ApiError, FencedError
+from stint.kube.client.events import About, Recorder
+from stint.kube.observe.gang import GangState
+from stint.kube.observe.progress import kept as kept_of
+from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, with_spending
+from stint.kube.plan_note import PlanNote, made_from
 from stint.metrics.exporter import Metrics
 from stint.model.job import ENDED, JobId, Phase
 from stint.model.measured import Measured
 from stint.model.plan import MOVES, Hold, Placement, Plan, Reason, Recall
 from stint.model.situation import Settings
+from stint.views import job_status, usage_status
 
 log = logging.getLogger(__name__)
 
-QUIET_S = 0.03  # nobody has knocked for so long
+QUIET_S = 0.03  # without a trigger, before a cycle begins
 PATIENCE_S = 1.0  # then go anyway
-TICK_S = 5.0  # time passes although nobody knocks
+TICK_S = 5.0  # time passes although nothing triggers a cycle
 SETTLED_TICK_S = 60.0  # where nobody waits for anything
 TELL_AT_ONCE = 100
 TELL_FOR_S = 0.5  # of telling, while there is news
@@ -68,17 +67,17 @@ class _Untold:
 
 
 @dataclass(slots=True)
-class Knocker:
+class Trigger:
     """Something has changed."""
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def knock(self) -> None:
+    def fire(self) -> None:
         """Ask for a cycle."""
         self.event.set()
 
     async def heard(self, tick_s: float = TICK_S) -> None:
-        """Wait for a knock, then for quiet, but not for ever."""
+        """Wait for a trigger, then for quiet, but not for ever."""
         try:
             await asyncio.wait_for(self.event.wait(), tick_s)
         except TimeoutError:
@@ -105,7 +104,7 @@ class Cycle:
     settings: Settings
     caches: Callable[[], Caches]
     books: Bookkeeper
-    days: Daybooks
+    days: DailySpends
     booking: Callable[[], tuple[str, str] | None]  # what is wrong with the books: reason and message
     known_until: Callable[[], datetime]  # on the wall's clock: what happened until then has been told
     may_act: Callable[[], bool]
@@ -114,7 +113,7 @@ class Cycle:
     absorb: Callable[[dict[str, Any]], object]  # a TrainingJob as the API server answered a write of ours
     steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
     recorder: DecisionRecorder | None = None
-    knocker: Knocker = field(default_factory=Knocker)
+    trigger: Trigger = field(default_factory=Trigger)
     measured: Callable[[], Measured] = Measured
     learn: Callable[[Observation], object] = lambda _: None
     last_finished: float = field(default_factory=time.monotonic)
@@ -129,7 +128,7 @@ class Cycle:
         """Until cancelled. A cycle that fails is logged and tried again, after a pause that grows."""
         failures = 0
         while True:
-            await self.knocker.heard(self._tick_s)
+            await self.trigger.heard(self._tick_s)
             if not self.may_act():
                 continue
             try:
@@ -147,7 +146,7 @@ class Cycle:
             pause = max(_BROKEN_OFF_S[min(failures, len(_BROKEN_OFF_S) - 1)], min(asked, MOST_PAUSE_S))
             failures += 1
             await asyncio.sleep(pause)
-            self.knocker.knock()
+            self.trigger.fire()
 
     async def once(self) -> None:
         """One pass."""
@@ -167,7 +166,7 @@ class Cycle:
         decide_s = time.monotonic() - decide_started
         if self.recorder is not None:
             self.recorder.keep(verdict.situation, verdict.made)
-        outcomes = told.outcomes(plan)
+        outcomes = job_status.outcomes(plan)
         taken_back = await self._take_back(observation, outcomes)
         refused = await self._place(observation, plan, besides=taken_back)
         await self.pools.act(observation, plan, now=observation.situation.now)
@@ -248,7 +247,7 @@ class Cycle:
         }
         await together("releasing", ready)
 
-    async def _take_back(self, observation: Observation, outcomes: dict[str, told.Outcome]) -> set[JobId]:
+    async def _take_back(self, observation: Observation, outcomes: dict[str, job_status.Outcome]) -> set[JobId]:
         """Gangs that cannot go on, may not, or did not start: first note what survives, then let go of the nodes.
 
         Returns the jobs whose status has been written thereby.
@@ -309,7 +308,7 @@ class Cycle:
         await (self.actuator.discard(gang) if worn else self.actuator.park(gang))
         await self.actuator.forget(gang)
 
-    def _why_back(self, seen: Seen, outcome: told.Outcome, now: datetime) -> Recall | None:
+    def _why_back(self, seen: Seen, outcome: job_status.Outcome, now: datetime) -> Recall | None:
         """Why a gang's objects must go, if they must."""
         job, gang, spec = seen.job, seen.gang, seen.resource.spec
         if job is None:
@@ -330,7 +329,7 @@ class Cycle:
         if gang.state is not GangState.PLACED or gang.plan is None:
             return None
         if job.suspended and not spec.suspend:
-            return Recall(job=job.id, reason=Reason.IDLE, message=measuring.idle_message(seen))
+            return Recall(job=job.id, reason=Reason.IDLE, message=usage_status.idle_message(seen))
         if job.suspended:
             return Recall(job=job.id, reason=Reason.BACKING_OFF, message="spec.suspend is true")
         if isinstance(outcome, Recall):
@@ -346,8 +345,8 @@ class Cycle:
         stuck = sorted({gang.plan.nodes[p.gang.index] for p in gang.stuck() if p.gang})
         there = f"{gang.ready_workers} of {len(gang.plan.nodes)} workers ran after {waited:.0f} s"
         where = f"; none started on {', '.join(stuck)}" if stuck else ""
-        if unheeded := gang.unheeded():
-            where += f"; no scheduler has looked at {len(unheeded)} of its pods: another's scheduling gate holds them, "
+        if ignored := gang.ignored_by_schedulers():
+            where += f"; no scheduler has looked at {len(ignored)} of its pods: another's scheduling gate holds them, "
             where += "or nobody answers to their schedulerName"
         if missing := len(gang.plan.nodes) - len(gang.pods) - gang.done:
             maker = gang.theirs.what.lower() if gang.theirs else f"job {seen.resource.metadata.name}"
@@ -443,7 +442,7 @@ class Cycle:
             usd_per_hour=chosen.usd_per_hour,
             finish=chosen.finish,
             cost_usd=chosen.cost.usd,
-            message=told.placed_message(
+            message=job_status.placed_message(
                 placement, offering, chosen.workers * spec.gpu.per_worker, fraction=spec.gpu.fraction
             ),
             attempt=seen.resource.status.retries,
@@ -452,7 +451,9 @@ class Cycle:
             gpu_resource=gpu_resource,
         )
 
-    async def _tell(self, observation: Observation, outcomes: dict[str, told.Outcome], *, besides: set[JobId]) -> None:
+    async def _tell(
+        self, observation: Observation, outcomes: dict[str, job_status.Outcome], *, besides: set[JobId]
+    ) -> None:
         """Every status that has changed, side by side.
 
         Where many have changed and there is news, the rest is left to the next cycle, which sees that it differs:
@@ -467,13 +468,13 @@ class Cycle:
             if len(writes) >= TELL_AT_ONCE:
                 await together("telling", writes)
                 writes = {}
-                if self.knocker.event.is_set() and time.monotonic() - began > TELL_FOR_S:
+                if self.trigger.event.is_set() and time.monotonic() - began > TELL_FOR_S:
                     return
             writes[key] = self._write(seen, outcomes.get(key), observation)
         await together("telling", writes)
 
-    async def _write(self, seen: Seen, outcome: told.Outcome, observation: Observation) -> None:
-        context = told.Context(
+    async def _write(self, seen: Seen, outcome: job_status.Outcome, observation: Observation) -> None:
+        context = job_status.Context(
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
             measured=self._measured,
@@ -483,7 +484,7 @@ class Cycle:
         resource, old = seen.resource, seen.resource.status
         uid = resource.metadata.uid
         untold = self._untold.get(uid)
-        new = told.build(seen, outcome, context)
+        new = job_status.build(seen, outcome, context)
         if new.phase == Phase.STARTING and (untold or old.phase != Phase.STARTING):
             # Most gangs run within a second: one word for both. Whoever takes longer is told of meanwhile.
             since = untold.since if untold else time.monotonic()
@@ -491,13 +492,13 @@ class Cycle:
                 self._untold[uid] = _Untold(new, since)
                 return
         self._untold.pop(uid, None)
-        loud = untold is not None or seen.spending.pressing or told.significant(old, new)
+        loud = untold is not None or seen.spending.pressing or job_status.significant(old, new)
         if (new == old and not untold) or (not loud and self._recent(uid, len(observation.situation.jobs))):
             return
         meta = resource.metadata
         path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
         try:
-            self.absorb(await self.api.apply_status(path, told.body(resource, new)))
+            self.absorb(await self.api.apply_status(path, job_status.body(resource, new)))
         except ApiError as error:
             if error.status == 404:
                 return
@@ -508,7 +509,7 @@ class Cycle:
         if changed or untold:
             about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
             await self.events.tell(about, reason, new.message, action=new.phase, warning=_worrying(new))
-        for reason, note in measuring.news(old, new):
+        for reason, note in usage_status.news(old, new):
             about = About("stint.dev/v1alpha1", "TrainingJob", meta.namespace, meta.name, meta.uid)
             await self.events.tell(about, reason, note, action="Advise", warning=True)
         if changed or untold:

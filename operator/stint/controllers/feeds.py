@@ -22,10 +22,10 @@ from stint.api.parse import with_books
 from stint.api.pricebook import PriceBook, Source, SourceStatus, SourceType
 from stint.catalogue.catalogue import Catalogue
 from stint.feeds import sources
-from stint.feeds.board import FeedState, Trouble, failed, merged, take, troubles
 from stint.feeds.feed import FeedError
+from stint.feeds.feed_trust import FeedState, Trouble, failed, merged, take, troubles
 from stint.feeds.sources import Surroundings, feed_of, name_of, restored, status_of, terms_of, wanted_by
-from stint.kube.client import Api, ApiError
+from stint.kube.client.api import Api, ApiError
 from stint.metrics.exporter import Metrics
 from stint.model.market import Offering
 

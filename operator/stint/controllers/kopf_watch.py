@@ -10,7 +10,7 @@ from typing import Any
 
 import kopf
 
-from stint.kube.client import Connection
+from stint.kube.client.api import Connection
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +19,11 @@ STEADY_S = 60.0  # it has worked for so long: its next failure is a new story
 _EXIT_S = 1.0
 
 # What happened to an object ("ADDED", ..., None: it was listed), the object, and its kind's plural.
-Heed = Callable[[str | None, dict[str, Any], str], None]
+OnEvent = Callable[[str | None, dict[str, Any], str], None]
 
 
 class KopfWatch:
-    """Calls `heed` in the loop that `run` is awaited in.
+    """Calls `on_event` in the loop that `run` is awaited in.
 
     kopf has a thread and a loop of its own, because on ending it cancels every task of its loop that is younger
     than itself; and it ends at a watch that is answered 500.
@@ -37,7 +37,7 @@ class KopfWatch:
         version: str,
         plurals: Iterable[str],
         identity: str,
-        heed: Heed,
+        on_event: OnEvent,
         on_gap: Callable[[], None],
     ) -> None:
         """Nothing is watched before `run` is called; `on_gap` is called when `working` has ended."""
@@ -45,7 +45,7 @@ class KopfWatch:
         self._connection = connection
         self._group, self._version, self._plurals = group, version, tuple(plurals)
         self._identity = identity
-        self._heed = heed
+        self._on_event = on_event
         self._on_gap = on_gap
         self._ended = False
         self._stop: Callable[[], object] = lambda: None
@@ -118,8 +118,8 @@ class KopfWatch:
         for plural in self._plurals:
 
             @kopf.on.event(self._group, self._version, plural, registry=registry, param=plural)
-            async def heed(*, event: Any, param: Any = None, **_: Any) -> None:
-                ours.call_soon_threadsafe(self._heed, event["type"], dict(event["object"]), param)
+            async def on_event(*, event: Any, param: Any = None, **_: Any) -> None:
+                ours.call_soon_threadsafe(self._on_event, event["type"], dict(event["object"]), param)
 
         return registry
 

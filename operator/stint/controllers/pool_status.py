@@ -15,14 +15,14 @@ from stint.api.meta import Condition, condition
 from stint.api.parse import carbon_signal, to_overrides
 from stint.api.pricebook import PriceBook
 from stint.catalogue.layer import CarbonSignal
+from stint.controllers.fan_out import together
 from stint.controllers.feeds import Feeds
-from stint.controllers.together import together
 from stint.errors import InvalidInputError
-from stint.feeds.board import Trouble
-from stint.kube.client import Api, ApiError
-from stint.kube.events import About, Recorder
-from stint.kube.inventory import Problem
-from stint.kube.observe import Observation
+from stint.feeds.feed_trust import Trouble
+from stint.kube.client.api import Api, ApiError
+from stint.kube.client.events import About, Recorder
+from stint.kube.observe.inventory import NodeIssue
+from stint.kube.observe.snapshot import Observation
 from stint.model.cluster import Node
 from stint.model.market import Offering, PoolName
 from stint.model.offering import OfferingId
@@ -102,7 +102,7 @@ class PoolWriter:
         if new.recommendation and new.recommendation != pool.status.recommendation:
             await self._event(pool, "Recommended", new.recommendation.message)
 
-    async def _tell_node(self, problem: Problem) -> None:
+    async def _tell_node(self, problem: NodeIssue) -> None:
         """Of a node that no pool speaks for, once; the next operator tells it again."""
         node = problem.node
         if node is None or self._told_nodes.get(node.uid) == problem.message:

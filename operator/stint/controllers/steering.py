@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stint.api.trainingjob import TrainingJob
-from stint.controllers.together import together
-from stint.kube.apply import Actuator
-from stint.kube.client import JSON_PATCH, Api, ApiError
-from stint.kube.events import About, Recorder
-from stint.kube.groups import Group, Workloads, gather
+from stint.controllers.fan_out import together
+from stint.kube.act.apply import Actuator
+from stint.kube.act.proxy_jobs import MADE_FROM, Refusal, manifest
+from stint.kube.client.api import JSON_PATCH, Api, ApiError
+from stint.kube.client.events import About, Recorder
+from stint.kube.observe.groups import Group, Workloads, gather
 from stint.kube.records import PodRecord
-from stint.kube.standins import MADE_FROM, Refusal, manifest
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.job import JobId, job_id
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from stint.api.meta import Meta
-from stint.kube.versions import Versions
+from stint.kube.client.versions import Versions
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from stint.errors import StintError
-from stint.kube.gating import answer
+from stint.kube.act.gating import answer
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from stint.api.pricebook import (
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.layer import ANY, CarbonSignal, Concern, Place
 from stint.feeds import carbon
-from stint.feeds.board import FeedState, Named, Terms, merged, troubles
 from stint.feeds.config_map import ConfigMapFeed, GetObject
 from stint.feeds.feed import Fact, Feed, about
+from stint.feeds.feed_trust import FeedState, Named, Terms, merged, troubles
 from stint.feeds.fetch import Where
 from stint.feeds.http import HttpFeed
 from stint.feeds.karpenter import KarpenterFeed

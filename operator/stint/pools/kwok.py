@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from stint.api.gpupool import GPUPool
-from stint.kube.client import Api, ApiError
-from stint.kube.inventory import INTERRUPTED_TAINTS, KWOK_NODE
-from stint.kube.observe import BOUGHT_BY, ORDERED_AT
+from stint.kube.client.api import Api, ApiError
+from stint.kube.observe.inventory import INTERRUPTED_TAINTS, KWOK_NODE
+from stint.kube.observe.snapshot import BOUGHT_BY, ORDERED_AT
 from stint.model.market import Offering
 from stint.model.plan import Resize
 

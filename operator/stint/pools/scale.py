@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from stint.api.gpupool import GPUPool
-from stint.kube.client import MERGE, Api
+from stint.kube.client.api import MERGE, Api
 from stint.model.market import Offering
 from stint.model.plan import Resize
 

@@ -22,7 +22,7 @@ from stint.api.quantity import duration
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.quote import FreshnessLimits
 from stint.errors import InvalidInputError, Mistake
-from stint.kube.inventory import POOL, region_of, take_inventory
+from stint.kube.observe.inventory import POOL, region_of, take_inventory
 from stint.model.job import Job
 from stint.model.market import Offering, PoolName, offering_id
 from stint.model.offering import CapacityType, OfferingId

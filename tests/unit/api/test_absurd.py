@@ -13,16 +13,17 @@ from stint.api.parse import to_overrides, worker_template
 from stint.api.pricebook import PriceBook
 from stint.api.quantity import quantity
 from stint.api.trainingjob import TrainingJob
-from stint.controllers import status as told
 from stint.controllers.cycle import BACKOFF_S, MOST_BACKOFF_S, Cycle
 from stint.decide import decide
 from stint.errors import InvalidInputError
-from stint.kube.manifests import indexed_job, made_from, note
-from stint.kube.observe import BOUGHT_BY, ORDERED_AT, Observation
+from stint.kube.act.manifests import indexed_job
+from stint.kube.observe.snapshot import BOUGHT_BY, ORDERED_AT, Observation
+from stint.kube.plan_note import made_from, note
 from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
 from stint.model.job import Phase
 from stint.model.plan import Hold, Placement, Plan
 from stint.testing.builders import NOW
+from stint.views import job_status
 from tests import absurd
 from tests.unit.kube.objects import P4DE, a_batch_job, a_gang_pod, a_plan, a_record, a_resource
 from tests.unit.kube.test_observe import UNET, look
@@ -49,9 +50,9 @@ def decided(seen: Observation) -> tuple[Plan, dict[str, Any]]:
     """The plan, and the status of each job after it, whose good one has its place."""
     plan = decide(seen.situation)
     assert UNET in [p.job for p in plan.placements]
-    outcomes = told.outcomes(plan)
-    context = told.Context(now=NOW, offerings=seen.inventory.offerings)
-    return plan, {key: told.build(one, outcomes.get(key), context) for key, one in seen.seen.items()}
+    outcomes = job_status.outcomes(plan)
+    context = job_status.Context(now=NOW, offerings=seen.inventory.offerings)
+    return plan, {key: job_status.build(one, outcomes.get(key), context) for key, one in seen.seen.items()}
 
 
 def test_there_are_two_hundred_and_they_differ():
@@ -102,7 +103,7 @@ def test_a_bad_job_is_told_field_value_and_remedy_and_reaches_no_decision(name):
 def test_a_job_that_cannot_be_had_is_legal_and_told_why_it_waits(name):
     seen = look(resources=[a_resource(), typed(absurd.hand_made(name, "team", {}))], nodes=[a_record()])
     plan, statuses = decided(seen)
-    assert isinstance(told.outcomes(plan)[f"team/{name}"], Hold)
+    assert isinstance(job_status.outcomes(plan)[f"team/{name}"], Hold)
     status = statuses[f"team/{name}"]
     for words in absurd.JOBS[name].says:
         assert words in f"{status.reason}: {status.message}"
@@ -114,7 +115,7 @@ def test_a_job_that_is_only_odd_gets_its_place_and_its_pods_are_made(name):
     assert odd is not None
     seen = look(resources=[a_resource(), odd], nodes=[a_record("n1"), a_record("n2")])
     plan, _ = decided(seen)
-    outcome = told.outcomes(plan)[f"team/{name}"]
+    outcome = job_status.outcomes(plan)[f"team/{name}"]
     assert isinstance(outcome, Placement)
     made = indexed_job(
         name,
@@ -304,7 +305,7 @@ def test_two_thousand_workers_fit_into_a_status_and_into_a_jobs_annotation(nodes
     assert len(placed.nodes) == 2000
     status = statuses[UNET]
     assert len(status.nodes) == nodes
-    assert len(msgspec.json.encode(told.body(gang, status))) < MOST_OF_A_BODY
+    assert len(msgspec.json.encode(job_status.body(gang, status))) < MOST_OF_A_BODY
     annotation = note(msgspec.structs.replace(a_plan(tuple(placed.nodes)), message=status.message))
     assert len(annotation) < MOST_OF_A_BODY
 

@@ -16,7 +16,7 @@ from cryptography import x509
 from hack import build, gen_crds, gen_dashboard
 from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli.main import parser
-from stint.controllers.planner import MOST_TIMEOUT_S, TIMEOUT_S
+from stint.controllers.planner_client import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.feeds import bundled
 from stint.feeds.promql import Access
 from stint.model.situation import FairShare, Quota, Settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hack import build, gen_rights
-from stint.kube.rights import (
+from stint.kube.rbac import (
     ALWAYS,
     WITH_KWOK,
     WITH_NODE_OVERLAYS,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stint.cli.main import main
-from stint.controllers import deciding
-from stint.controllers.planner import as_it_is
+from stint.controllers import planner_worker
+from stint.controllers.planner_client import as_it_is
 from stint.controllers.recorder import DecisionRecorder
 from stint.decide import decide
 from stint.model.situation import Settings
@@ -106,10 +106,10 @@ def test_jobs_that_could_not_be_decided_about_are_left_out_again(tmp_path, monke
             raise ZeroDivisionError("poison")
         return decide(situation, **how)
 
-    monkeypatch.setattr(deciding, "decide", picky)
+    monkeypatch.setattr(planner_worker, "decide", picky)
     monkeypatch.setattr("stint.cli.replay.decide", picky)
     greedy = replace(SITUATION, settings=Settings(solver="greedy"))
-    _stored(tmp_path, greedy, deciding.without_culprits(greedy))
+    _stored(tmp_path, greedy, planner_worker.without_culprits(greedy))
     assert main(["replay", str(tmp_path)]) == 0
 
 

@@ -14,7 +14,7 @@ from stint.api.pricebook import Spec as BookSpec
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.feeds import bundled
-from stint.kube.observe import Caches, Spending, observe
+from stint.kube.observe.snapshot import Caches, Spending, observe
 from stint.kube.records import JobRecord, PodRecord, Times
 from stint.ledger.days import whole
 from stint.model.cluster import Utilisation

@@ -11,7 +11,7 @@ import pytest
 from stint.controllers import calibrator
 from stint.controllers.calibrator import Calibrator
 from stint.feeds import bundled
-from stint.kube.client import MERGE, Api, ApiError
+from stint.kube.client.api import MERGE, Api, ApiError
 from stint.model.cluster import Utilisation
 from stint.model.measured import Speed
 from stint.testing.builders import NOW

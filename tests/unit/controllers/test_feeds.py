@@ -32,9 +32,9 @@ from stint.controllers import feeds
 from stint.controllers.feeds import Feeds
 from stint.controllers.pool_status import _book_status
 from stint.feeds import bundled
-from stint.kube.client import Api, ApiError
-from stint.kube.inventory import Inventory
-from stint.kube.observe import Observation
+from stint.kube.client.api import Api, ApiError
+from stint.kube.observe.inventory import Inventory
+from stint.kube.observe.snapshot import Observation
 from stint.metrics.exporter import Metrics
 from stint.model.offering import CapacityType
 from stint.testing.builders import NOW, a_situation, an_offering

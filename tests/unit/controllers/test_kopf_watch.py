@@ -10,7 +10,7 @@ from kubernetes.client import Configuration
 
 from stint.controllers import kopf_watch
 from stint.controllers.kopf_watch import KopfWatch
-from stint.kube.client import Connection
+from stint.kube.client.api import Connection
 
 
 class Ending(KopfWatch):
@@ -19,7 +19,7 @@ class Ending(KopfWatch):
     def __init__(self, end: BaseException | None) -> None:
         self.lives = 0
         self._end = end
-        told: dict[str, Any] = {"heed": lambda *_: None, "on_gap": lambda: None, "identity": "me"}
+        told: dict[str, Any] = {"on_event": lambda *_: None, "on_gap": lambda: None, "identity": "me"}
         connection = Connection("https://nowhere", None, None, None, True, Configuration())
         super().__init__(connection, group="g", version="v", plurals=(), **told)
 

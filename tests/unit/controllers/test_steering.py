@@ -8,11 +8,11 @@ import pytest
 
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.steering import Steering
-from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError
-from stint.kube.events import About, Recorder
+from stint.kube.act.apply import Actuator
+from stint.kube.act.proxy_jobs import MADE_FROM
+from stint.kube.client.api import Api, ApiError
+from stint.kube.client.events import About, Recorder
 from stint.kube.records import PodRecord
-from stint.kube.standins import MADE_FROM
 from stint.kube.workloads import WorkloadRecord
 from tests.unit.kube.theirs import SPEC, let_go, pod, workload
 

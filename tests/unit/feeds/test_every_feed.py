@@ -13,10 +13,10 @@ import pytest
 from stint.api.pricebook import TimeOfUse
 from stint.catalogue.layer import CarbonSignal, Concern, Place, PriceKey
 from stint.feeds import bundled
-from stint.feeds.board import FeedState, Named, Terms, Trouble, failed, take
 from stint.feeds.carbon import ElectricityMapsFeed, WattTimeFeed
 from stint.feeds.config_map import ConfigMapFeed
 from stint.feeds.feed import Feed, FeedError
+from stint.feeds.feed_trust import FeedState, Named, Terms, Trouble, failed, take
 from stint.feeds.fetch import Where
 from stint.feeds.http import HttpFeed
 from stint.feeds.karpenter import KarpenterFeed

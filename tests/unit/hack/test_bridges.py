@@ -15,8 +15,8 @@ import pytest
 from hack.bridges.__main__ import KINDS, bridged, server
 from stint.catalogue.layer import PriceKey
 from stint.feeds import bundled, rows
-from stint.feeds.board import FeedState, Terms, take
 from stint.feeds.feed import FeedError
+from stint.feeds.feed_trust import FeedState, Terms, take
 from stint.feeds.fetch import Where
 from stint.feeds.http import HttpFeed
 from stint.model.offering import CapacityType

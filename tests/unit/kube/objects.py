@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from stint.api.trainingjob import TrainingJob
-from stint.kube.manifests import PlanNote, note
+from stint.kube.plan_note import PlanNote, note
 from stint.kube.records import GangPod, JobRecord, NodeRecord, PodRecord
 from stint.model.market import Taint
 from stint.model.resources import Resources

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stint.kube.apply import Actuator
-from stint.kube.client import Api
-from stint.kube.groups import look_group
+from stint.kube.act.apply import Actuator
+from stint.kube.client.api import Api
+from stint.kube.observe.groups import look_group
 from tests.unit.kube.objects import a_plan
 from tests.unit.kube.theirs import group, let_go, workload
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from stint.errors import StintError
-from stint.kube.client import Api, FencedError, connect
+from stint.kube.client.api import Api, FencedError, connect
 
 KUBECONFIG = """apiVersion: v1
 kind: Config

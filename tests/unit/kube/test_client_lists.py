@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from stint.kube.client import Api
+from stint.kube.client.api import Api
 
 
 class Answers(Api):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stint.kube import events
-from stint.kube.client import Api
-from stint.kube.events import About, Recorder
+from stint.kube.client import events
+from stint.kube.client.api import Api
+from stint.kube.client.events import About, Recorder
 
 ABOUT = About("stint.dev/v1alpha1", "TrainingJob", "team", "unet", "u")
 

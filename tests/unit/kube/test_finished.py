@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from stint.feeds import bundled
-from stint.kube.finished import rows_of
+from stint.kube.observe.finished import rows_of
 from stint.sim.trace import Models
 from stint.sim.workload import SPEEDS
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stint.kube.gang import GangState, look
+from stint.kube.observe.gang import GangState, look
 from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan
 
 NONE: frozenset[str] = frozenset()
@@ -80,11 +80,11 @@ def test_a_pod_that_is_being_deleted_is_no_worker_any_more():
     assert not gang.released
 
 
-def test_released_workers_that_a_scheduler_found_no_room_for_are_stuck_and_others_unheeded():
+def test_released_workers_that_a_scheduler_found_no_room_for_are_stuck_and_others_ignored_by_schedulers():
     pods = [a_gang_pod(0, gated=False), a_gang_pod(1, gated=False, unschedulable=True)]
     gang = look(a_batch_job(), pods, lost_nodes=NONE)
     assert [p.gang.index for p in gang.stuck() if p.gang] == [1]
-    assert [p.gang.index for p in gang.unheeded() if p.gang] == [0]
+    assert [p.gang.index for p in gang.ignored_by_schedulers() if p.gang] == [0]
     assert gang.released
     assert not gang.running
 

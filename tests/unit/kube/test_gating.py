@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.kube.gating import answer
+from stint.kube.act.gating import answer
 from stint.kube.steered import GATE
 
 LABEL = {"stint.dev/managed": "true"}

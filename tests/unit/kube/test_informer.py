@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from stint.kube.client import Api
-from stint.kube.informer import Informer
+from stint.kube.client.api import Api
+from stint.kube.client.informer import Informer
 
 
 class Thing(msgspec.Struct):
@@ -37,27 +37,27 @@ def answer(uid: str, version: str, value: int) -> bytes:
 
 def test_the_answer_to_a_write_counts_until_the_watch_knows_better():
     cache = an_informer()
-    cache._heed(told("ADDED", "a", "5", 1))
+    cache._on_event(told("ADDED", "a", "5", 1))
     cache.absorb(answer("a", "7", 2))
-    cache._heed(told("MODIFIED", "a", "6", 9))
+    cache._on_event(told("MODIFIED", "a", "6", 9))
     assert cache.records == {"a": 2}
-    cache._heed(told("MODIFIED", "a", "8", 3))
+    cache._on_event(told("MODIFIED", "a", "8", 3))
     assert cache.records == {"a": 3}
 
 
 def test_an_answer_after_the_news_of_the_end_brings_nothing_back():
     cache = an_informer()
-    cache._heed(told("ADDED", "a", "5", 1))
-    cache._heed(told("DELETED", "a", "8"))
+    cache._on_event(told("ADDED", "a", "5", 1))
+    cache._on_event(told("DELETED", "a", "8"))
     cache.absorb(answer("a", "7", 2))
-    cache._heed(told("MODIFIED", "a", "6", 1))
+    cache._on_event(told("MODIFIED", "a", "6", 1))
     assert cache.records == {}
 
 
 def test_an_object_that_cannot_be_read_hides_no_other(caplog):
     cache = an_informer()
-    cache._heed(told("ADDED", "bad", "5", -1))
-    cache._heed(told("ADDED", "good", "6", 1))
+    cache._on_event(told("ADDED", "bad", "5", -1))
+    cache._on_event(told("ADDED", "good", "6", 1))
     assert cache.records == {"good": 1}
     assert "left out" in caplog.text
 
@@ -80,8 +80,8 @@ async def test_a_list_drops_what_vanished_and_keeps_what_came_while_it_was_read(
     gaps: list[str] = []
     api = Pages([{"uid": "stays", "version": "9", "value": 2}], "10")
     cache = api.cache = an_informer(api=api, on_gap=lambda: gaps.append("gap"))
-    cache._heed(told("ADDED", "vanished", "5", 1))
-    cache._heed(told("ADDED", "stays", "6", 1))
+    cache._on_event(told("ADDED", "vanished", "5", 1))
+    cache._on_event(told("ADDED", "stays", "6", 1))
     await cache._list()
     assert cache.records == {"stays": 2, "new": 7}
     assert gaps == []

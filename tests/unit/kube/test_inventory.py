@@ -8,7 +8,7 @@ import pytest
 from stint.api.gpupool import GPUPool
 from stint.catalogue.quote import FreshnessLimits
 from stint.feeds import bundled
-from stint.kube.inventory import capacity_type, region_of, take_inventory
+from stint.kube.observe.inventory import capacity_type, region_of, take_inventory
 from stint.model.market import Taint
 from stint.model.offering import CapacityType
 from stint.testing.builders import NOW

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stint.kube import lease as leases
-from stint.kube.client import Api, ApiError
-from stint.kube.lease import GIVE_UP_AFTER_S, LASTS_S, Leadership
+from stint.kube.client import lease as leases
+from stint.kube.client.api import Api, ApiError
+from stint.kube.client.lease import GIVE_UP_AFTER_S, LASTS_S, Leadership
 
 
 class FakeApi(Api):

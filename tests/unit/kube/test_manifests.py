@@ -6,16 +6,8 @@ import msgspec
 import pytest
 
 from stint.api.trainingjob import Spec
-from stint.kube.manifests import (
-    PlanNote,
-    indexed_job,
-    longest_name,
-    made_from,
-    note,
-    read_note,
-    release_patch,
-    service,
-)
+from stint.kube.act.manifests import indexed_job, longest_name, release_patch, service
+from stint.kube.plan_note import PlanNote, made_from, note, read_note
 from stint.testing.builders import NOW
 
 GPU = "nvidia.com/gpu"

@@ -11,9 +11,9 @@ from stint.api.meta import Meta
 from stint.api.pricebook import PriceBook
 from stint.decide import decide
 from stint.feeds import bundled
-from stint.kube import manifests
-from stint.kube.gang import GangState
-from stint.kube.observe import ORDERED_AT, Caches, Observation, observe
+from stint.kube.act import manifests
+from stint.kube.observe.gang import GangState
+from stint.kube.observe.snapshot import ORDERED_AT, Caches, Observation, observe
 from stint.kube.records import PodRecord
 from stint.model.job import Phase, job_id
 from stint.model.market import Taint

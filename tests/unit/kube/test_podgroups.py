@@ -11,14 +11,15 @@ import msgspec
 import pytest
 
 from stint.api.ledger import Ledger
-from stint.kube import podgroups
-from stint.kube.apply import Actuator
-from stint.kube.client import Api, ApiError
-from stint.kube.gang import Gang, GangState, look
-from stint.kube.informer import Informer
-from stint.kube.manifests import PlanNote, group_name, indexed_job, pod_group
-from stint.kube.observe import Seen, Spending
-from stint.kube.podgroups import VERSION_PATH, PodGroups
+from stint.kube.act import podgroups
+from stint.kube.act.apply import Actuator
+from stint.kube.act.manifests import group_name, indexed_job, pod_group
+from stint.kube.act.podgroups import VERSION_PATH, PodGroups
+from stint.kube.client.api import Api, ApiError
+from stint.kube.client.informer import Informer
+from stint.kube.observe.gang import Gang, GangState, look
+from stint.kube.observe.snapshot import Seen, Spending
+from stint.kube.plan_note import PlanNote
 from stint.kube.records import WireJob, WirePod, WireService, reduce_job, reduce_pod, reduce_service
 from stint.model.job import job_id
 from stint.testing.builders import NOW

@@ -8,8 +8,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from stint.kube.observe import Seen
-from stint.kube.progress import Told, kept, tell
+from stint.kube.observe.progress import Told, kept, tell
+from stint.kube.observe.snapshot import Seen
 from stint.kube.records import UNITS_DONE, PodRecord
 from stint.model.cluster import Utilisation
 from stint.model.job import Phase

@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from stint.kube.client.versions import newer
 from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
-from stint.kube.versions import newer
 from stint.model.resources import Resources
 from tests.unit.kube.theirs import let_go
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from stint.kube.groups import Group, Workloads, gather
+from stint.kube.observe.groups import Group, Workloads, gather
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 from stint.kube.steered import GATE
 from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer

@@ -15,7 +15,7 @@ from stint.api.ledger import Components, DaySpec, Line, NodeRow, Row, Uses
 from stint.cli.main import main
 from stint.cli.top import moment
 from stint.feeds import bundled
-from stint.kube.observe import Caches, observe
+from stint.kube.observe.snapshot import Caches, observe
 from stint.ledger.report import FOCUS, KEYS, NOBODY, entries, focus_rows, report
 from stint.model.situation import Settings
 from stint.testing.builders import NOW

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stint.api.snapshot import encode_plan
-from stint.controllers.planner import Planner
+from stint.controllers.planner_client import Planner
 from stint.decide import decide
 from stint.metrics.exporter import Metrics
 from stint.model.figure import Figure

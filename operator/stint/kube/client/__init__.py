@@ -1,0 +1,1 @@
+"""Speaking to the API server: requests, caches that follow it, the leader lease, events."""

@@ -1,0 +1,193 @@
+"""What the cluster shows of one TrainingJob: its batch Job and its pods, read as one state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from stint.kube.plan_note import PlanNote, read_note
+from stint.kube.records import JobRecord, PodRecord
+from stint.kube.workloads import KINDS, WorkloadRecord
+from stint.model.job import Assignment, NodeName, Toleration
+from stint.model.offering import OfferingId
+from stint.model.resources import Resources
+
+_TERMINAL = ("Succeeded", "Failed")
+
+
+class GangState(StrEnum):
+    """Where the gang's objects stand."""
+
+    ABSENT = "absent"  # no Job
+    LEAVING = "leaving"  # pods of an earlier place are still there, or the Job is being deleted
+    PARKED = "parked"  # a suspended Job without pods
+    PLACED = "placed"  # a Job with a plan
+    TAKEN_BACK = "taken-back"  # the same, but status says already that this place is no more: the Job has to follow
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theirs:
+    """What else is known of a gang whose pods somebody else makes."""
+
+    what: str  # for messages: "PyTorchJob mnist"
+    size: int  # pods that ask for GPUs; 0: nobody says how many there are to be
+    lacking: str = ""  # what has to happen before it can be placed
+    per_worker: Resources | None = None  # None: no pod is there
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    chain: tuple[WorkloadRecord, ...] = ()  # what makes its pods, and what made that, up to what a person made
+    progress: float | None = None  # 0 to 1, as it tells itself
+
+    @property
+    def suspends(self) -> WorkloadRecord | None:
+        """What is suspended and resumed to get all its pods anew; None: its pods are deleted one by one."""
+        return who_suspends(self.chain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gang:
+    """One TrainingJob's objects."""
+
+    state: GangState
+    job: JobRecord | None = None
+    plan: PlanNote | None = None
+    pods: tuple[PodRecord, ...] = ()  # alive, by rank
+    lost: tuple[PodRecord, ...] = ()  # on nodes that are gone or not ready: nobody will hear of them again
+    done: int = 0  # workers that have finished what they had to do
+    failure: str = ""
+    disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
+    gone: tuple[int, ...] = ()  # ranks that are neither there nor ended by themselves: evicted, or deleted by somebody
+    ended: datetime | None = None
+    theirs: Theirs | None = None  # None: its pods are made by a Job of ours
+
+    @property
+    def released(self) -> bool:
+        """Every worker is there and none is gated."""
+        return self._complete and not any(p.gang.gated for p in self.pods if p.gang)
+
+    @property
+    def running(self) -> bool:
+        """Every worker runs, or has finished what it had to do."""
+        if self.plan is None or (self.job is None and self.theirs is None):
+            return False
+        done = max(self.done, self.job.succeeded if self.job else 0)
+        return self.ready_workers + done >= len(self.plan.nodes)
+
+    @property
+    def ready_workers(self) -> int:
+        """Workers that run."""
+        return sum(1 for p in self.pods if p.phase == "Running")
+
+    @property
+    def _complete(self) -> bool:
+        return self.plan is not None and len(self.pods) + self.done >= len(self.plan.nodes)
+
+    def to_release(self) -> tuple[PodRecord, ...]:
+        """Gated pods, once all of the gang are there: it is let go whole or not at all.
+
+        What somebody else puts in place of a worker of his follows the others, who are let go already.
+        """
+        begun = self.theirs is not None and any(p.gang and not p.gang.gated for p in self.pods)
+        if self.state is not GangState.PLACED or not (self._complete or begun):
+            return ()
+        return tuple(p for p in self.pods if p.gang and p.gang.gated)
+
+    def stuck(self) -> tuple[PodRecord, ...]:
+        """Released workers that a scheduler found no room for.
+
+        Of a PodGroup all are refused for the sake of one: only that one's node is to blame, where it is told apart.
+        """
+        refused = tuple(p for p in self._unscheduled() if p.gang and p.gang.unschedulable)
+        return tuple(p for p in refused if p.gang and not p.gang.for_its_group) or refused
+
+    def ignored_by_schedulers(self) -> tuple[PodRecord, ...]:
+        """Released workers that no scheduler has looked at: their nodes are not to blame."""
+        return tuple(p for p in self._unscheduled() if p.gang and not p.gang.unschedulable)
+
+    def _unscheduled(self) -> tuple[PodRecord, ...]:
+        return tuple(p for p in self.pods if p.gang and not p.gang.gated and not p.gang.scheduled)
+
+    def assignment(self) -> Assignment | None:
+        """The gang's place, as its Job's annotation has it."""
+        if self.state is not GangState.PLACED or self.plan is None:
+            return None
+        return Assignment(
+            offering=OfferingId(self.plan.offering),
+            nodes=tuple(NodeName(n) for n in self.plan.nodes),
+            since=self.plan.since,
+            released=self.released,
+            running=self.running,
+            usd_per_hour=self.plan.usd_per_hour,
+            finish=self.plan.finish,
+        )
+
+
+def who_suspends(chain: Sequence[WorkloadRecord]) -> WorkloadRecord | None:
+    """The one that a person made, as those below do as it does; but not what Kueue suspends and resumes."""
+    if not chain or chain[-1].owner or any(w.queued for w in chain) or not KINDS[chain[-1].kind].suspend:
+        return None
+    return chain[-1]
+
+
+def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
+    """Read one gang's state.
+
+    Pods on nodes that are gone or not ready are told apart: waiting for the garbage collector to see to them would
+    take a minute.
+    """
+    there = sorted(
+        (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
+    )
+    gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
+    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes), disrupted=disrupted(gang.state, there))
+
+
+def disrupted(state: GangState, there: Sequence[PodRecord]) -> str:
+    """Which worker is preempted or evicted, and why.
+
+    Said of pods that are still there only: one that was evicted earlier is history.
+    """
+    if state not in (GangState.PLACED, GangState.FAILED):
+        return ""
+    found = next((p for p in there if p.gang and p.gang.disrupted), None)
+    return f"{found.gang.name} on {found.node} is taken away ({found.gang.disrupted})" if found and found.gang else ""
+
+
+def _read(
+    job: JobRecord | None, alive: Sequence[PodRecord], there: Sequence[PodRecord], pods: Sequence[PodRecord]
+) -> Gang:
+    if job is None:
+        return Gang(state=GangState.LEAVING if there else GangState.ABSENT, pods=tuple(alive))
+    plan = read_note(job.plan)
+    if job.complete:
+        return Gang(state=GangState.SUCCEEDED, job=job, plan=plan, ended=job.ended)
+    if job.failed_message is not None:
+        return Gang(
+            state=GangState.FAILED, job=job, plan=plan, pods=tuple(alive), failure=job.failed_message, ended=job.ended
+        )
+    if job.deleting:
+        return Gang(state=GangState.LEAVING, job=job, plan=plan, pods=tuple(alive))
+    if job.suspended or plan is None:
+        return Gang(state=GangState.LEAVING if there else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
+    # Somebody may have raised its completions.
+    pods, alive = ([p for p in some if p.gang and p.gang.index < len(plan.nodes)] for some in (pods, alive))
+    staying = tuple(p for p in alive if p.gang and not p.gang.deleting)
+    done = sum(1 for p in pods if p.phase == "Succeeded")
+    gone = _gone(job, plan, staying, pods)
+    return Gang(state=GangState.PLACED, job=job, plan=plan, pods=staying, done=done, gone=gone)
+
+
+def _gone(job: JobRecord, plan: PlanNote, staying: Sequence[PodRecord], pods: Sequence[PodRecord]) -> tuple[int, ...]:
+    """A worker that failed by itself is not meant: it fails its Job, which will say so."""
+    if any(p.phase == "Failed" and p.gang and not (p.gang.disrupted or p.gang.deleting) for p in pods):
+        return ()
+    accounted = {p.gang.index for p in (*staying, *(p for p in pods if p.phase == "Succeeded")) if p.gang}
+    # A pod that waits behind our gate while the others run is what its Job puts in place of one that is gone.
+    accounted -= {p.gang.index for p in staying if p.gang and p.gang.gated}
+    found = tuple(rank for rank in range(len(plan.nodes)) if rank not in accounted)
+    cleared = job.succeeded - sum(1 for p in pods if p.phase == "Succeeded")  # done, and the pod is no more
+    return found if len(found) > max(cleared, 0) else ()

@@ -1,0 +1,356 @@
+"""What nodes are, from what their labels say: which offering each is, and which pool it belongs to.
+
+Nodes whose labels tell instance type, zone and capacity type form inferred pools, so that no pool object is needed
+to start. A GPUPool takes the nodes that its selector matches and says what new ones would be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
+from stint.catalogue.catalogue import Catalogue
+from stint.catalogue.commitments import with_commitments
+from stint.catalogue.quote import FreshnessLimits, Machine, quote
+from stint.kube.observe import gpu_sharing
+from stint.kube.records import NodeRecord
+from stint.model.cluster import HOSTNAME, ZONE
+from stint.model.job import NodeName
+from stint.model.market import Offering, Pool, PoolName, Slices, Taint
+from stint.model.offering import CapacityType, OfferingId
+from stint.model.resources import Resources
+
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+REGION = "topology.kubernetes.io/region"
+PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
+GPU_PRODUCT, GPU_MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
+POOL = "stint.dev/pool"
+KWOK_NODE = "kwok.x-k8s.io/node"
+
+_PROVIDER_OF_ID = {"aws": "aws", "gce": "gcp", "azure": "azure", "oci": "oci"}
+_POOL_LABELS = (
+    POOL,
+    "karpenter.sh/nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "cloud.google.com/gke-nodepool",
+    "kubernetes.azure.com/agentpool",
+)
+GPU_HINTS = (GPU_PRODUCT, "karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
+_CAPACITY_LABELS = (
+    CAPACITY,
+    "karpenter.sh/capacity-type",
+    "eks.amazonaws.com/capacityType",
+    "cloud.google.com/gke-provisioning",
+)
+_CAPACITY_WORDS = {
+    "on-demand": CapacityType.ON_DEMAND,
+    "standard": CapacityType.ON_DEMAND,
+    "spot": CapacityType.SPOT,
+    "preemptible": CapacityType.SPOT,
+    "reserved": CapacityType.RESERVED,
+    "capacity-block": CapacityType.RESERVED,
+    "owned": CapacityType.OWNED,
+}
+_SPOT_FLAGS = (
+    ("cloud.google.com/gke-spot", "true"),
+    ("cloud.google.com/gke-preemptible", "true"),
+    ("kubernetes.azure.com/scalesetpriority", "spot"),
+)
+# Such nodes are going or not quite there: nothing is placed on them.
+LEAVING_TAINTS = frozenset({"karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler"})
+UNREADY_TAINTS = frozenset({"karpenter.sh/unregistered", "node.cloudprovider.kubernetes.io/uninitialized"})
+INTERRUPTED_TAINTS = frozenset(
+    {"stint.dev/interrupted", "aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination"}
+)
+# What a node carries only while it changes state does not describe the offering.
+_PASSING_TAINTS = LEAVING_TAINTS | UNREADY_TAINTS | INTERRUPTED_TAINTS
+_PASSING_PREFIX = "node.kubernetes.io/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeIssue:
+    """Something about a node or a pool that a person should mend."""
+
+    about: str  # "node gpu-17", "GPUPool a100"
+    reason: str
+    message: str
+    pools: tuple[str, ...] = ()  # GPUPools that are concerned
+    node: NodeRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Every offering there is or could be, every pool, and which offering each node is."""
+
+    offerings: Mapping[OfferingId, Offering] = field(default_factory=dict)
+    pools: Mapping[PoolName, Pool] = field(default_factory=dict)
+    offering_of: Mapping[NodeName, OfferingId] = field(default_factory=dict)
+    problems: tuple[NodeIssue, ...] = ()
+
+
+def take_inventory(
+    nodes: Iterable[NodeRecord],
+    gpu_pools: Iterable[GPUPool],
+    catalogue: Catalogue,
+    *,
+    today: date,
+    limits: FreshnessLimits,
+    now: datetime | None = None,
+) -> Inventory:
+    """Pure: the same records give the same inventory.
+
+    Args:
+        now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
+    """
+    own = sorted(gpu_pools, key=lambda p: p.metadata.name)
+    problems: list[NodeIssue] = []
+    offerings: dict[OfferingId, Offering] = {}
+    offering_of: dict[NodeName, OfferingId] = {}
+    members: dict[PoolName, dict[OfferingId, None]] = {PoolName(p.metadata.name): {} for p in own}
+    for pool in own:
+        for i, described in enumerate(pool.spec.offerings):
+            machine = _described(pool, described, catalogue)
+            if isinstance(machine, NodeIssue):
+                about = f"GPUPool {pool.metadata.name} spec.offerings[{i}]"
+                problems.append(replace(machine, about=about, pools=(pool.metadata.name,)))
+                continue
+            offering = quote(machine, catalogue, today=today, limits=limits)
+            offerings[offering.id] = offering
+            members[offering.pool][offering.id] = None
+    for node in sorted(nodes, key=lambda n: n.name):
+        if node.allocatable.gpus == 0 and not node.slices and not _hints_at_gpus(node):
+            continue
+        claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
+        if len(claims) > 1:
+            names = " and ".join(p.metadata.name for p in claims)
+            text = f"GPUPools {names} both select it, so nothing is placed on it; make their nodeSelectors disjoint"
+            pools_of = tuple(p.metadata.name for p in claims)
+            about = f"node {node.name}"
+            problems.append(NodeIssue(about=about, reason="ClaimedTwice", message=text, pools=pools_of, node=node))
+            continue
+        known = [offerings[o] for o in members[PoolName(claims[0].metadata.name)]] if claims else []
+        fact = _observed(node, claims[0] if claims else None, known, catalogue)
+        if isinstance(fact, NodeIssue):
+            problems.append(fact)
+            continue
+        if isinstance(fact, Machine):
+            offering = quote(fact, catalogue, today=today, limits=limits)
+            if offering.id not in offerings:
+                offerings[offering.id] = offering
+            members.setdefault(offering.pool, {})[offering.id] = None
+            offering_of[NodeName(node.name)] = offering.id
+        else:
+            offering_of[NodeName(node.name)] = fact.id
+    if now is not None and catalogue.commitments:
+        there = Counter(offering_of.values())
+        offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
+    pools = {PoolName(p.metadata.name): _pool(p, tuple(members[PoolName(p.metadata.name)])) for p in own}
+    for name, ids in members.items():
+        if name not in pools:
+            pools[name] = Pool(name=name, offerings=tuple(ids), inferred=True)
+    return Inventory(offerings=offerings, pools=pools, offering_of=offering_of, problems=tuple(problems))
+
+
+def _room(
+    pools: Iterable[GPUPool], members: Mapping[PoolName, Iterable[OfferingId]], there: Mapping[OfferingId, int]
+) -> dict[OfferingId, int]:
+    """How many nodes may still be bought of each offering."""
+    room: dict[OfferingId, int] = {}
+    for pool in pools:
+        mine = tuple(members[PoolName(pool.metadata.name)])
+        if pool.spec.scaler is not None and pool.spec.limits is not None:
+            most = pool.spec.limits.max_nodes - sum(there.get(o, 0) for o in mine)
+            room |= {o: max(0, most) for o in mine}
+    return room
+
+
+def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(k) == v for k, v in selector.items())
+
+
+def _hints_at_gpus(node: NodeRecord) -> bool:
+    """A GPU node whose device plugin is not there yet: it is under way, not CPU-only."""
+    return any(label in node.labels for label in GPU_HINTS)
+
+
+def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
+    spec, scaler, limits = pool.spec, pool.spec.scaler, pool.spec.limits
+    return Pool(
+        name=PoolName(pool.metadata.name),
+        offerings=offerings,
+        scaler=scaler.adapter.value if scaler else None,
+        advise_only=scaler is None or scaler.mode is Mode.ADVISE,
+        min_nodes=limits.min_nodes if limits else 0,
+        max_nodes=limits.max_nodes if limits else 0,
+        wanted_nodes=pool.status.wanted_nodes or 0,
+        cold_start_seconds=spec.cold_start_seconds,
+        give_back_after_seconds=spec.give_back_after_seconds,
+    )
+
+
+def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine | NodeIssue:
+    """An offering as a GPUPool describes it, filled up from the catalogue."""
+    known = catalogue.instance_type(o.provider, o.instance_type)
+    model = catalogue.canonical_gpu(o.gpu_model) if o.gpu_model else (known.gpu_model if known else None)
+    if model is None:
+        wrong = (
+            f"gpuModel {o.gpu_model!r} is no GPU" if o.gpu_model else f"{o.provider}/{o.instance_type} is no machine"
+        )
+        text = f"{wrong} that the catalogue knows; give gpuModel, gpus, cpu and memoryGiB, with a model it knows"
+        return NodeIssue(about="", reason="UnknownMachine", message=text)
+    facts = catalogue.gpu(model)
+    gpus = o.gpus or int(known.gpu_count if known else 0)
+    cpu = o.cpu or (known.vcpu or 0.0 if known else 0.0) * 0.97
+    memory = o.memory_gib or (known.memory_gib or 0.0 if known else 0.0) * 0.94
+    gpu_memory = o.gpu_memory_gib or (known.gpu_memory_gib if known else None) or _memory(facts)
+    if gpus == 0 or cpu == 0 or memory == 0:
+        text = f"nothing is known of {o.instance_type}'s size; give gpus, cpu and memoryGiB"
+        return NodeIssue(about="", reason="UnknownMachine", message=text)
+    gpu_resource_taint = Taint(key="nvidia.com/gpu", value="present", effect="NoSchedule")
+    region = o.region or region_of(o.provider, o.zone)
+    return Machine(
+        pool=PoolName(pool.metadata.name),
+        provider=o.provider,
+        region=region,
+        zone=o.zone,
+        instance_type=o.instance_type,
+        capacity_type=o.capacity_type,
+        gpu_model=model,
+        gpu_memory_gib=gpu_memory,
+        per_node=Resources(gpus=gpus, cpu=cpu, memory_gib=memory, pods=110),
+        labels={
+            **pool.spec.node_selector,
+            INSTANCE_TYPE: o.instance_type,
+            CAPACITY: o.capacity_type.value,
+            PROVIDER: o.provider,
+            **({ZONE: o.zone} if o.zone else {}),
+            **({REGION: region} if region else {}),
+            GPU_PRODUCT: catalogue.gfd_product(model),
+        },
+        taints=(gpu_resource_taint,),
+    )
+
+
+def _memory(facts: object) -> float:
+    memory = getattr(facts, "memory_gib", None)
+    return float(memory.value) if memory is not None else 0.0
+
+
+def _observed(
+    node: NodeRecord, pool: GPUPool | None, known: Sequence[Offering], catalogue: Catalogue
+) -> Machine | Offering | NodeIssue:
+    """What a node is: the one offering of its pool that it matches, or what its labels say."""
+    labels = gpu_sharing.whole_product(node.labels)
+    capacity = capacity_type(labels)
+    parted = labels != node.labels or bool(node.slices) or labels.get(gpu_sharing.REPLICAS, "1") != "1"
+    like = [
+        o
+        for o in known
+        if not parted
+        and o.slices is None
+        and (INSTANCE_TYPE not in labels or labels[INSTANCE_TYPE] == o.instance_type)
+        and (ZONE not in labels or not o.zone or labels[ZONE] == o.zone)
+        and (capacity is None or capacity is o.capacity_type)
+    ]
+    if len(like) == 1:
+        return like[0]
+    instance = labels.get(INSTANCE_TYPE, "")
+    provider = provider_of(node, instance, catalogue)
+    model = _gpu_model(labels, catalogue)
+    machine = catalogue.instance_type(provider, instance)
+    if model is None and machine is not None:
+        model = machine.gpu_model
+    pools = (pool.metadata.name,) if pool else ()
+    if model is None:
+        text = (
+            f"neither {GPU_PRODUCT}={labels.get(GPU_PRODUCT, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
+            "has; run GPU feature discovery, or describe the nodes in a GPUPool"
+        )
+        return NodeIssue(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
+    facts = catalogue.gpu(model)
+    gpu_memory = float(labels[GPU_MEMORY]) / 1024 if labels.get(GPU_MEMORY, "").isdigit() else _memory(facts)
+    try:
+        parts = gpu_sharing.read(node.labels, node.slices, whole=node.allocatable.gpus, gpu_memory_gib=gpu_memory)
+    except ValueError as error:
+        text = f"{error}; nothing is placed on it"
+        return NodeIssue(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
+    zone = labels.get(ZONE, "")
+    capacity = capacity or CapacityType.ON_DEMAND
+    name = pool.metadata.name if pool else next((labels[k] for k in _POOL_LABELS if k in labels), "")
+    return Machine(
+        pool=PoolName(name or _inferred_name(instance or model, zone, capacity)),
+        provider=provider,
+        region=labels.get(REGION) or region_of(provider, zone),
+        zone=zone,
+        zone_id=labels.get("topology.k8s.aws/zone-id", ""),
+        instance_type=instance or model,
+        capacity_type=capacity,
+        gpu_model=model,
+        gpu_memory_gib=parts.memory_gib if parts else gpu_memory,
+        per_node=allocatable(node, parts),
+        labels={k: v for k, v in node.labels.items() if k != HOSTNAME},
+        taints=tuple(t for t in node.taints if not passing(t)),
+        slices=parts,
+    )
+
+
+def allocatable(node: NodeRecord, parts: Slices | None) -> Resources:
+    """What a node has, its GPUs counted in parts if it gives them out so."""
+    if parts is None or parts.resource not in node.slices:
+        return node.allocatable
+    return replace(node.allocatable, gpus=node.slices[parts.resource])
+
+
+def passing(taint: Taint) -> bool:
+    """Whether a taint tells a node's state of the moment."""
+    return taint.key in _PASSING_TAINTS or taint.key.startswith(_PASSING_PREFIX)
+
+
+def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:
+    return "-".join(part for part in (what, zone, capacity.value) if part).lower().replace("_", "-")
+
+
+def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue) -> str | None:
+    memory = labels.get(GPU_MEMORY, "")
+    gib = float(memory) / 1024 if memory.isdigit() else None
+    for key in GPU_HINTS:
+        if key in labels and (model := catalogue.canonical_gpu(labels[key], gib)):
+            return model
+    return None
+
+
+def capacity_type(labels: Mapping[str, str]) -> CapacityType | None:
+    """The first label that says under which terms a node runs; None: none does."""
+    for key in _CAPACITY_LABELS:
+        word = labels.get(key, "").lower().replace("_", "-")
+        if word in _CAPACITY_WORDS:
+            return _CAPACITY_WORDS[word]
+    if any(labels.get(key) == value for key, value in _SPOT_FLAGS):
+        return CapacityType.SPOT
+    return None
+
+
+def provider_of(node: NodeRecord, instance: str, catalogue: Catalogue) -> str:
+    """By our own label, by the providerID, or because only one provider sells such a machine."""
+    if PROVIDER in node.labels:
+        return node.labels[PROVIDER]
+    scheme = node.provider_id.partition("://")[0]
+    if scheme in _PROVIDER_OF_ID:
+        return _PROVIDER_OF_ID[scheme]
+    sellers = {t.provider for t in catalogue.instance_types() if t.name == instance}
+    return sellers.pop() if len(sellers) == 1 else ""
+
+
+def region_of(provider: str, zone: str) -> str:
+    """us-east-1a is in us-east-1 (AWS), us-central1-a in us-central1 (GCP); elsewhere the zone says nothing."""
+    if provider == "gcp":
+        return zone.rpartition("-")[0]
+    return zone.rstrip("abcdef") if provider == "aws" else ""
+
+
+def adapter_of(pool: GPUPool) -> Adapter | None:
+    """How it is resized."""
+    return pool.spec.scaler.adapter if pool.spec.scaler else None

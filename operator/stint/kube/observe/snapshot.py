@@ -1,0 +1,477 @@
+"""From caches to one frozen Situation. Reads, decides nothing, writes nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from stint.api.gpupool import Adapter, GPUPool
+from stint.api.ledger import Ledger
+from stint.api.parse import Known, Pods, freshness, to_job, with_books
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import Progress, Status, TrainingJob
+from stint.catalogue.catalogue import Catalogue
+from stint.errors import InvalidInputError, Mistake
+from stint.estimate.calibration import with_speeds
+from stint.kube.observe.gang import Gang, GangState, look
+from stint.kube.observe.groups import Group, Workloads, gather, look_group
+from stint.kube.observe.idleness import Idleness, look_idle
+from stint.kube.observe.inventory import (
+    INTERRUPTED_TAINTS,
+    LEAVING_TAINTS,
+    UNREADY_TAINTS,
+    Inventory,
+    allocatable,
+    passing,
+    take_inventory,
+)
+from stint.kube.observe.progress import Told, progress, tell
+from stint.kube.plan_note import read_note
+from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
+from stint.kube.workloads import WorkloadRecord
+from stint.model.cluster import ZONE, Node
+from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
+from stint.model.market import EgressRate, Offering, PoolName
+from stint.model.measured import Measured, Speed
+from stint.model.offering import OfferingId
+from stint.model.resources import Resources
+from stint.model.situation import Rates, Settings, Situation
+
+ORDERED_AT = "stint.dev/ordered-at"
+BOUGHT_BY = "stint.dev/bought-by"
+_TERMINAL = ("Succeeded", "Failed")
+_BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
+_STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
+_GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What one job has spent."""
+
+    ledger: Ledger
+    through: datetime | None  # until when it is booked
+    settled_usd: float  # that far
+    usd: float  # at this moment
+    pressing: bool = False  # what was booked last may not be known any more if it is not written down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Everything known about one TrainingJob."""
+
+    resource: TrainingJob
+    created: datetime  # on the deciding clock
+    gang: Gang
+    job: Job | None  # None: it has ended, or its spec is unusable
+    last: Job | None = None  # the same, also where it has just ended
+    invalid: InvalidInputError | None = None
+    phase: Phase | None = None  # where the cluster alone tells it: ended, invalid
+    spending: Spending
+    progress: Progress = field(default_factory=Progress)
+    told: Told = field(default_factory=Told)  # what it says of its progress
+    idle: Idleness = field(default_factory=Idleness)
+    idle_held: bool = False  # taken back as idle, and not edited since
+
+    @property
+    def spent_usd(self) -> float:
+        """At this moment, in USD."""
+        return self.spending.usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A situation, and what the writers need to know besides."""
+
+    situation: Situation
+    seen: Mapping[JobId, Seen]
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """What the informers and the stores hold at one moment."""
+
+    trainingjobs: Sequence[TrainingJob]
+    gpu_pools: Sequence[GPUPool]
+    price_books: Sequence[PriceBook]
+    nodes: Sequence[NodeRecord]
+    pods: Sequence[PodRecord]
+    jobs: Sequence[JobRecord]
+    workloads: Sequence[WorkloadRecord] = ()  # of others, that are labelled for Stint
+
+
+def observe(
+    caches: Caches,
+    catalogue: Catalogue,
+    settings: Settings,
+    *,
+    now: datetime,
+    created: Mapping[str, datetime],
+    empty_since: Mapping[str, datetime],
+    notes: tuple[str, ...] = (),
+    measured: Measured | None = None,
+) -> Observation:
+    """Pure: the same caches at the same time give the same observation.
+
+    Args:
+        created: when each TrainingJob was submitted on the deciding clock, by uid.
+        empty_since: since when each node has had no GPU pod, by name.
+        measured: what Prometheus and earlier runs say; None: nothing.
+    """
+    measured = measured or Measured()
+    books = caches.price_books
+    catalogue = with_books(catalogue, books)
+    inventory = take_inventory(
+        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=freshness(books), now=now
+    )
+    lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
+    gangs = _gangs(caches, lost)
+    seen = {}
+    for resource in caches.trainingjobs:
+        key = job_id(resource.metadata.namespace, resource.metadata.name)
+        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
+    nodes = _nodes(caches, inventory, seen, now=now, empty_since=empty_since)
+    jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
+    return Observation(
+        situation=Situation(
+            now=now,
+            jobs=jobs,
+            nodes=tuple(nodes),
+            offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
+            pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
+            rates=rates_of(jobs, inventory.offerings.values(), catalogue),
+            settings=settings,
+            notes=notes,
+        ),
+        seen=seen,
+        inventory=inventory,
+    )
+
+
+def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) -> Observation:
+    """The same observation with what jobs have spent until now, instead of what their statuses say."""
+    seen = dict(observation.seen)
+    for key, spent in spending.items():
+        old = seen[key]
+        job = None if old.job is None else replace(old.job, spent_usd=spent.usd)
+        seen[key] = replace(old, spending=spent, job=job)
+    jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
+    return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+
+
+def _gone(caches: Caches) -> frozenset[str]:
+    """Nodes that pods still name and that are no more."""
+    there = {n.name for n in caches.nodes}
+    return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
+
+
+def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
+    pods: dict[JobId, list[PodRecord]] = defaultdict(list)
+    for pod in caches.pods:
+        if pod.gang and pod.gang.steered is None:
+            pods[job_id(pod.gang.namespace, pod.gang.job)].append(pod)
+    jobs = {job_id(j.namespace, j.job): j for j in caches.jobs if j.job}
+    workloads = Workloads(caches.workloads)
+    groups = gather(caches.pods, workloads)
+    gangs = {}
+    for resource in caches.trainingjobs:
+        key = job_id(resource.metadata.namespace, resource.metadata.name)
+        if resource.spec.steers is None:
+            gangs[key] = look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
+        else:
+            gangs[key] = _look_theirs(resource, groups.get(key), workloads, lost)
+    return gangs
+
+
+def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workloads, lost: frozenset[str]) -> Gang:
+    steers, meta = resource.spec.steers, resource.metadata
+    assert steers is not None
+    if group is None or (group.kind, group.name) != (steers.kind, steers.name):
+        group = Group(
+            job=job_id(meta.namespace, meta.name),
+            namespace=meta.namespace,
+            kind=steers.kind,
+            name=steers.name,
+            pods=(),
+            chain=workloads.chain(steers.kind, meta.namespace, steers.name),
+        )
+    plan = read_note(meta.annotations.get(PLAN_ANNOTATION, ""))
+    group = replace(group, known_size=resource.spec.workers)
+    return look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
+
+
+def _see_alone(
+    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+) -> Seen:
+    """What fails in a way that was not foreseen is still no reason to let everybody wait."""
+    try:
+        return _see(resource, gang, catalogue, created, now, measured)
+    except Exception as error:
+        remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
+        about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
+        unread = InvalidInputError(about, [Mistake("spec", repr(error)[:500], remedy)])
+        return Seen(
+            resource=resource,
+            created=created,
+            gang=gang,
+            job=None,
+            invalid=unread,
+            phase=Phase.INVALID,
+            spending=_as_told(resource.status),
+            progress=resource.status.progress,
+        )
+
+
+def _see(
+    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+) -> Seen:
+    """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
+    status = resource.status
+    told_back = gang.plan is not None and status.taken_back is not None and gang.plan.since <= status.taken_back
+    if told_back and gang.state in (GangState.PLACED, GangState.FAILED):
+        # The operator ended between telling that the gang was taken back and doing it.
+        gang = replace(gang, state=GangState.TAKEN_BACK)
+    seen = Seen(
+        resource=resource,
+        created=created,
+        gang=gang,
+        job=None,
+        spending=_as_told(status),
+        progress=status.progress,
+    )
+    ended = Phase(status.phase) if status.phase in ENDED else None
+    if ended and status.ledger.closed:
+        return replace(seen, phase=ended)
+    blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before
+    known = Known(
+        assignment=gang.assignment(),
+        units_done=status.progress.units_done,
+        moved_at=status.moved,
+        spent_usd=seen.spent_usd,
+        not_before=_not_before(gang, status.not_before, now),
+        avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
+        pods=_their_pods(gang),
+    )
+    try:
+        job = to_job(resource, catalogue, known, created=created)
+    except InvalidInputError as error:
+        return replace(seen, phase=ended) if ended else replace(seen, invalid=error, phase=Phase.INVALID)
+    if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
+        job = replace(job, per_worker=gang.plan.per_worker)
+    seen = replace(seen, last=job, phase=ended)
+    if ended:
+        return seen
+    if gang.state is GangState.SUCCEEDED:
+        done = Progress(units_done=job.work.units, estimate=job.work.units)
+        return replace(seen, phase=Phase.SUCCEEDED, progress=done)
+    spent = gang.plan is not None and gang.plan.attempt >= resource.spec.retries
+    if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
+        return replace(seen, phase=Phase.FAILED)
+    if measured.use_speeds:
+        job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
+    told = tell(resource, gang, measured)
+    done = progress(job, gang, status.progress, told, now)
+    used, holds = measured.usage.get(job.id), job.per_worker.gpus * len(gang.pods)
+    idle = look_idle(gang, status, done, resource.spec.idle_policy, used, now, holds=holds)
+    held = status.idle_held > 0 and status.idle_held == resource.metadata.generation
+    if held and resource.spec.idle_policy.action is OnIdle.STOP and gang.state in (GangState.ABSENT, GangState.PARKED):
+        return replace(seen, phase=Phase.FAILED, idle_held=True)
+    job = replace(
+        job,
+        work=replace(job.work, units_done=done.estimate),
+        suspended=job.suspended or held or idle.acts(resource.spec.idle_policy),
+    )
+    return replace(seen, job=job, progress=done, told=told, idle=idle, idle_held=held)
+
+
+def _last_used(status: Status) -> dict[str, Speed]:
+    """The speeds that decisions went by last, for who has no book: the command line, an operator that starts."""
+    return {
+        c.gpu_model: Speed(units_per_second=c.measured, spread=c.spread, runs=c.runs, trusted=True)
+        for c in status.calibration
+        if c.used
+    }
+
+
+def _as_told(status: Status) -> Spending:
+    return Spending(
+        ledger=status.ledger,
+        through=status.spent_through,
+        settled_usd=status.spent_exactly,
+        usd=status.spent_exactly,
+    )
+
+
+def _their_pods(gang: Gang) -> Pods | None:
+    """What is known of pods that somebody else makes; None: they are ours."""
+    theirs = gang.theirs
+    if theirs is None:
+        return None
+    return Pods(
+        per_worker=theirs.per_worker,
+        node_selector=dict(theirs.node_selector),
+        tolerations=theirs.tolerations,
+        lacking=theirs.lacking if gang.state is GangState.ABSENT else "",
+    )
+
+
+def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> datetime | None:
+    """While pods of an earlier place are leaving, a job does not compete for a new one."""
+    if gang.state in (GangState.LEAVING, GangState.FAILED, GangState.TAKEN_BACK):
+        return max(backing_off or now, now + timedelta(seconds=1))
+    return backing_off
+
+
+def _nodes(
+    caches: Caches,
+    inventory: Inventory,
+    seen: Mapping[JobId, Seen],
+    *,
+    now: datetime,
+    empty_since: Mapping[str, datetime],
+) -> list[Node]:
+    """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
+    used: dict[str, Resources] = defaultdict(Resources)
+    parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
+    placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
+    for pod in caches.pods:
+        mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
+        where = pod.node or pod.nominated
+        if where and pod.phase not in _TERMINAL and not mine:
+            used[where] += pod.requests
+            parts[where] += pod.slices
+    for job in placed.values():
+        if job.assignment is not None:
+            for node_name in job.assignment.nodes:
+                used[node_name] += job.per_worker
+    selected = {key for s in seen.values() if s.job for key in s.job.node_selector}
+    within = {s.job.topology.key for s in seen.values() if s.job and s.job.topology}
+    pools = {p.metadata.name: p for p in caches.gpu_pools}
+    nodes = []
+    for record in caches.nodes:
+        offering_id = inventory.offering_of.get(NodeName(record.name))
+        if offering_id is None:
+            continue
+        offering = inventory.offerings[offering_id]
+        taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
+        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now))
+    present: dict[OfferingId, int] = defaultdict(int)
+    for node in nodes:
+        present[node.offering] += not node.interrupted
+    for pool in caches.gpu_pools:
+        # Which zone a node will be in is known beforehand; which host or rack, is not.
+        nodes += _ordered(pool, inventory, present, selected | (within & {ZONE}), now)
+    return _removable_together(nodes, pools, inventory)
+
+
+def _node(
+    record: NodeRecord,
+    offering: Offering,
+    pool: GPUPool | None,
+    used: Resources,
+    selected: set[str],
+    empty_since: Mapping[str, datetime],
+    now: datetime,
+) -> Node:
+    taints = {t.key for t in record.taints}
+    has = allocatable(record, offering.slices)
+    coming = _coming(record, pool, now) if not record.ready or taints & UNREADY_TAINTS else None
+    return Node(
+        name=NodeName(record.name),
+        offering=offering.id,
+        allocatable=has if has.gpus else offering.per_node,
+        used=used,
+        ready=record.ready and not taints & UNREADY_TAINTS,
+        schedulable=not record.unschedulable and not taints & LEAVING_TAINTS and not record.deleting,
+        interrupted=bool(taints & INTERRUPTED_TAINTS),
+        ready_at=coming,
+        empty_since=empty_since.get(record.name) if used.gpus == 0 else None,
+        removable=BOUGHT_BY in record.annotations,
+        labels={k: v for k, v in record.labels.items() if k in selected},
+        taints=tuple(t for t in record.taints if not passing(t)),
+    )
+
+
+def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime | None:
+    """When a node that is not ready is expected: None for one that was ready before, or never will be."""
+    text = record.annotations.get(ORDERED_AT)
+    if text is None or pool is None:
+        return None
+    try:
+        ordered = datetime.fromisoformat(text)
+    except ValueError:
+        return None  # somebody else wrote it
+    return _expected(ordered, pool.spec.cold_start_seconds, now)
+
+
+def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime | None:
+    if ordered.tzinfo is None:
+        return None
+    ordered = min(ordered, now)  # nobody orders in the future
+    if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
+        return None
+    earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)
+    return max(ordered + timedelta(seconds=cold_start_s), earliest)
+
+
+def _ordered(
+    pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, int], selected: set[str], now: datetime
+) -> list[Node]:
+    """Nodes that a scale target was asked for and that have no Node object yet: they will be as their offering says."""
+    status = pool.status
+    own = inventory.pools[PoolName(pool.metadata.name)].offerings
+    if pool.spec.scaler is None or pool.spec.scaler.adapter is not Adapter.SCALE or len(own) != 1:
+        return []
+    lacking = (status.wanted_nodes or 0) - present.get(own[0], 0)
+    expected = _expected(status.ordered_at, pool.spec.cold_start_seconds, now) if status.ordered_at else None
+    if lacking <= 0 or expected is None:
+        return []
+    offering = inventory.offerings[own[0]]
+    return [
+        Node(
+            name=NodeName(f"{pool.metadata.name}/ordered-{i}"),
+            offering=offering.id,
+            allocatable=offering.per_node,
+            ready=False,
+            ready_at=expected,
+            labels={k: v for k, v in offering.labels.items() if k in selected},
+            taints=offering.taints,
+        )
+        for i in range(lacking)
+    ]
+
+
+def _removable_together(nodes: list[Node], pools: Mapping[str, GPUPool], inventory: Inventory) -> list[Node]:
+    """A scale target chooses itself which nodes go: its nodes can be given back only when all of them are empty."""
+    scaled = {name for name, p in pools.items() if p.spec.scaler is not None and p.spec.scaler.adapter is Adapter.SCALE}
+    busy = {inventory.offerings[n.offering].pool for n in nodes if n.used.gpus or n.ready_at is not None}
+    return [
+        replace(n, removable=inventory.offerings[n.offering].pool not in busy)
+        if inventory.offerings[n.offering].pool in scaled
+        else n
+        for n in nodes
+    ]
+
+
+def rates_of(jobs: Iterable[Job], offerings: Iterable[Offering], catalogue: Catalogue) -> Rates:
+    """The rates that these jobs on these offerings can meet."""
+    jobs = tuple(jobs)
+    homes = {(j.data.provider, j.data.region) for j in jobs if j.data.gib and j.data.provider}
+    places = {(o.provider, o.region) for o in offerings}
+    egress = [
+        EgressRate(from_provider=a[0], from_region=a[1], to_provider=b[0], to_region=b[1], usd_per_gb=figure)
+        for a in sorted(homes)
+        for b in sorted(places)
+        if a != b and (figure := catalogue.egress_usd_per_gb(*a, *b)) is not None
+    ]
+    names = sorted({name for j in jobs for name in j.licences})
+    licences = {n: f for n in names if (f := catalogue.licence_usd_per_gpu_hour(n)) is not None}
+    return Rates(
+        egress=tuple(egress),
+        licence_usd_per_gpu_hour=licences,
+        labour_usd_per_job_hour=catalogue.labour_usd_per_job_hour(),
+        carbon_usd_per_tonne=catalogue.carbon_usd_per_tonne(),
+    )
