@@ -6,6 +6,7 @@ Gangs compete for the same nodes, so a decision is made for all of them together
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from stint.autoscale import sizing
 from stint.autoscale.moves import worth_moving
 from stint.autoscale.rescue import make_room
 from stint.errors import UnsoundAssignmentError
-from stint.model.job import Job, OnMiss
+from stint.lifecycle.requeue import requeues
+from stint.model.job import Job, JobId, OnMiss
 from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
 from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
@@ -22,7 +24,7 @@ from stint.placement.bound import certify
 from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem, build_problem
 from stint.placement.quota import beyond_quota
-from stint.placement.running import look_after
+from stint.placement.running import stays as price_stays
 from stint.placement.solver import Assignment, Solver
 from stint.placement.solvers import SOLVERS
 from stint.placement.verify import violations
@@ -44,8 +46,10 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
 
     if (plan := _about_newcomers(situation)) is not None:
         return plan
-    stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
-    aside, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
+    recalls = requeues(situation)  # 1. which gangs cannot go on; what the others will still cost
+    gone = {r.job for r in recalls}
+    stays = price_stays(situation, besides=gone)
+    aside, waiting = _split(situation, queue.in_order(situation), besides=gone)  # 2. which jobs wait, in what order
     while True:
         problem = build_problem(situation, waiting)  # 3. what each would cost where
         answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
@@ -74,9 +78,9 @@ def _about_newcomers(situation: Situation) -> Plan | None:
     new = newcomers.whats_new(situation)
     if before is None or new is None:
         return None
-    stays, recalls = look_after(situation)
-    if recalls:
+    if requeues(situation):
         return None
+    stays = price_stays(situation)
     others = tuple(j for j in situation.jobs if j.assignment is not None)
     aside, waiting = _split(situation, queue.in_order(replace(situation, jobs=(*others, *new))))
     plan = Plan(decided_at=situation.now, holds=tuple(sorted(aside, key=lambda h: h.job)), stays=stays)
@@ -92,10 +96,14 @@ def _about_newcomers(situation: Situation) -> Plan | None:
     return replace(plan, standing=newcomers.still_stands(situation, served, plan))
 
 
-def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:
+def _split(
+    situation: Situation, waiting: tuple[Job, ...], *, besides: Collection[JobId] = ()
+) -> tuple[list[Hold], list[Job]]:
     """Jobs that back off after a failure or a roll-back, or that are not whole yet, do not compete."""
     holds, rest = [], []
     for job in waiting:
+        if job.id in besides:
+            continue
         if job.lacking:
             holds.append(Hold(job=job.id, reason=Reason.INCOMPLETE, message=job.lacking))
         elif job.not_before is not None and job.not_before > situation.now:

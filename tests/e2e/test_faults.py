@@ -203,7 +203,7 @@ class TestPeople:
             ),
             what="the gang to run again",
         )
-        assert "deleted or suspended by somebody" in world.events()["Disrupted"]
+        assert "deleted or suspended by something else" in world.events()["Disrupted"]
 
     def test_a_deleted_service_is_created_again(self, world):
         world.node("a")

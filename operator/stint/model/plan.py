@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
     IDLE = "Idle"  # its GPUs did nothing for as long as its idlePolicy allows
+    SUSPENDED = "Suspended"  # spec.suspend is true
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
     NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
 
@@ -140,12 +141,15 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """Take this whole gang back: its pods go, it waits again."""
+    """Requeue this whole gang: its pods go, and it waits again from its last checkpoint."""
 
     job: JobId
     reason: Reason
     message: str
     avoid: tuple[NodeName, ...] = ()  # nodes that it is not to come back to for a while
+    retries: int | None = None  # that are used now; None: as many as before
+    failed_starts: int | None = None  # in a row; None: as many as before
+    not_before: datetime | None = None  # back-off; None: it competes again at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,8 +259,7 @@ def test_what_has_ended_never_comes_back():
     context = job_status.Context(now=NOW, offerings={})
     assert job_status.build(seen, None, context).phase == "Succeeded"
     wrong = dataclasses.replace(seen, phase=Phase.RUNNING)
-    with pytest.raises(AssertionError, match="no step leads from Succeeded to Running"):
-        job_status.build(wrong, None, context)
+    assert job_status.build(wrong, None, context).phase == "Succeeded"
 
 
 def test_unknown_utilisation_is_absent_and_not_zero():
