@@ -42,7 +42,7 @@ check: setup ## linters, types, the contracts between floors
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 unit: setup ## the tests that need no cluster
-	$(PY) -m pytest -q tests/unit tests/property tests/golden
+	$(PY) -m pytest -q tests/unit tests/property tests/golden tests/shell
 
 e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3; POD_GROUPS=1 with 1.37.2
 	$(PY) -m pytest -q tests/e2e

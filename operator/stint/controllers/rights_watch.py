@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -37,12 +36,13 @@ class RightsWatch:
         """Until cancelled."""
         asked: tuple[rbac.Right, ...] = ()
         forbidden, at = 0, float("-inf")
+        loop = asyncio.get_running_loop()
         while True:
             needed = self.needed()
             refusals = sum(n for (_, status), n in self.api.requests.items() if status == 403)
-            again = refusals != forbidden and time.monotonic() - at > ASK_AGAIN_S  # quotas refuse with 403, too
+            again = refusals != forbidden and loop.time() - at > ASK_AGAIN_S  # quotas refuse with 403, too
             if self.missing or needed != asked or again:
-                at = time.monotonic()
+                at = loop.time()
                 try:
                     found = await rbac.missing(self.api, needed, namespace=self.namespace)
                     asked, forbidden = needed, refusals

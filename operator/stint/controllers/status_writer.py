@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class _Untold:
     """A status that waits to be written, in the hope that the next one makes it needless."""
 
     status: Status
-    since: float  # monotonic seconds
+    since: float  # seconds, on the loop's clock
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ class StatusWriter:
     absorb: Callable[[dict[str, Any]], object]  # a TrainingJob as the API server answered a write of ours
     more_news: Callable[[], bool]  # a cycle is wanted
     _untold: dict[str, _Untold] = field(default_factory=dict)  # by uid: placed a moment ago, and not told yet
-    _written: dict[str, float] = field(default_factory=dict)  # uid -> when its status was written, monotonic
+    _written: dict[str, float] = field(default_factory=dict)  # uid -> when its status was written, on the loop's clock
 
     @property
     def waits(self) -> bool:
@@ -78,7 +78,7 @@ class StatusWriter:
         Where many have changed and there is news, the rest is left to the next cycle, which sees that it differs:
         gangs whose pods have all appeared do not wait until all jobs have been told of everything.
         """
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             old = seen.resource.status
@@ -87,7 +87,7 @@ class StatusWriter:
             if len(writes) >= TELL_AT_ONCE:
                 await together("telling", writes)
                 writes = {}
-                if self.more_news() and time.monotonic() - began > TELL_FOR_S:
+                if self.more_news() and asyncio.get_running_loop().time() - began > TELL_FOR_S:
                     return
             writes[key] = self.write(seen, outcomes.get(key), observation, measured)
         await together("telling", writes)
@@ -111,8 +111,9 @@ class StatusWriter:
         new = job_status.build(seen, outcome, context)
         if new.phase == Phase.STARTING and (untold or old.phase != Phase.STARTING):
             # Most gangs run within a second: one word for both. One that takes longer is told of meanwhile.
-            since = untold.since if untold else time.monotonic()
-            if time.monotonic() - since < min(STARTS_AT_ONCE_S * (1 + len(self._untold) / 50), MOST_UNTOLD_S):
+            now = asyncio.get_running_loop().time()
+            since = untold.since if untold else now
+            if now - since < min(STARTS_AT_ONCE_S * (1 + len(self._untold) / 50), MOST_UNTOLD_S):
                 self._untold[uid] = _Untold(new, since)
                 return
         self._untold.pop(uid, None)
@@ -127,7 +128,7 @@ class StatusWriter:
             if error.status == 404:
                 return
             raise
-        self._written[uid] = time.monotonic()
+        self._written[uid] = asyncio.get_running_loop().time()
         await self._announce(resource, old, new, anew=untold is not None)
 
     async def _announce(self, resource: TrainingJob, old: Status, new: Status, *, anew: bool) -> None:
@@ -149,7 +150,7 @@ class StatusWriter:
         a start each gets its turn at a time of its own.
         """
         every = max(ROLLING_EVERY_S, jobs * 60 / ROLLING_PER_MINUTE)
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         written = self._written.setdefault(uid, now - every * (zlib.crc32(uid.encode()) % 1000) / 1000)
         return now - written < every
 

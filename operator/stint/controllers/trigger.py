@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 
 QUIET_S = 0.03  # without a trigger, before a cycle begins
@@ -27,8 +26,8 @@ class Trigger:
             await asyncio.wait_for(self.event.wait(), tick_s)
         except TimeoutError:
             return
-        first = time.monotonic()
-        while self.event.is_set() and time.monotonic() - first < PATIENCE_S:
+        first = asyncio.get_running_loop().time()
+        while self.event.is_set() and asyncio.get_running_loop().time() - first < PATIENCE_S:
             self.event.clear()
             await asyncio.sleep(QUIET_S)
         self.event.clear()
