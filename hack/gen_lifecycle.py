@@ -33,9 +33,9 @@ stateDiagram-v2
 
 ## Why a gang is requeued
 
-A gang runs whole or not at all. When one of these reasons applies, Stint first writes to the status what survives of the
-work, then lets go of all the nodes of the gang; the job waits again and goes on from its last checkpoint. The reasons
-are asked in this order, and the first that applies is reported, as `status.reason` and as an event.
+A gang runs whole or not at all. When one of these reasons applies, Stint first writes to the status what survives of
+the work, then lets go of all the nodes of the gang; the job waits again and goes on from its last checkpoint. The
+reasons are asked in this order, and the first that applies is reported, as `status.reason` and as an event.
 
 | Reason | When |
 |---|---|

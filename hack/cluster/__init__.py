@@ -21,6 +21,7 @@ from hack.cluster.embedded import Embedded
 from hack.cluster.kind import Kind
 from hack.cluster.operators import Operator, PodOperator, ProcessOperator, get
 from hack.cluster.provider import Provider, chosen_name, provider
+from hack.cluster.reader import Reader
 from hack.processes import Process, eventually, free_port, listens
 
 __all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "kubeconfigs", "provider", "running_cluster"]
@@ -45,6 +46,7 @@ class Cluster:
         self.state = state
         self.kubeconfig = source.kubeconfig
         self._kubectl = str(find_kubectl(source))
+        self._reader = Reader(source.kubeconfig)
         self._metrics_port = free_port()  # known beforehand, so that Prometheus can be started first
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -53,6 +55,8 @@ class Cluster:
         Raises:
             RuntimeError: with what it said.
         """
+        if stdin is None and (answer := self._reader.answer(arguments)) is not None:
+            return answer
         return _run([self._kubectl, *arguments], self.kubeconfig, stdin)
 
     def get(self, *arguments: str) -> Any:
