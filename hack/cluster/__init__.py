@@ -154,8 +154,13 @@ class Cluster:
 
         return ProcessOperator(self.provider.processes, launch, record_dir=record_dir, name=name)
 
+    def close(self) -> None:
+        """The connection by which it is looked at; the cluster runs on."""
+        self._reader.close()
+
     def stop(self) -> None:
         """All of it."""
+        self.close()
         self.provider.stop()
 
     def start_monitoring(self, *, interval_s: int = 1, honor_labels: bool = False) -> str:
@@ -288,7 +293,11 @@ def running_cluster(
     claims.claim(state, chosen_name(name))
     try:
         source.start()
-        yield Cluster(source, state)
+        cluster = Cluster(source, state)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
     finally:
         source.stop()
         claims.release(state)

@@ -81,19 +81,27 @@ class Reader:
 
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
-        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: tuple[http.client.HTTPSConnection, dict[str, str]] | None = None
         self._kinds: dict[str, _Kind] = {}
+
+    def close(self) -> None:
+        """The next question opens a new connection."""
+        if self._open is not None:
+            self._open[0].close()
+            self._open = None
 
     def answer(self, arguments: Sequence[str]) -> str | None:
         """What kubectl would print; None: ask kubectl."""
         question = understood(arguments)
         if question is None:
             return None
-        try:
-            return self._answer(question)
-        except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
-            self._local.__dict__.clear()  # the server was restarted, or its kubeconfig written anew
-            return None
+        with self._lock:
+            try:
+                return self._answer(question)
+            except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
+                self.close()  # the server was restarted, or its kubeconfig written anew
+                return None
 
     def _answer(self, question: _Question) -> str | None:
         kind = self._kind(question.resource)
@@ -137,20 +145,17 @@ class Reader:
         return found
 
     def _get(self, path: str) -> tuple[int, Any]:
-        for attempt in (1, 2):
-            fresh = not hasattr(self._local, "connection")
+        fresh = self._open is None
+        connection, headers = self._open = self._open or _connect(self._kubeconfig)
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        except (OSError, http.client.HTTPException):
+            self.close()
             if fresh:
-                self._local.connection, self._local.headers = _connect(self._kubeconfig)
-            connection: http.client.HTTPSConnection = self._local.connection
-            try:
-                connection.request("GET", path, headers=self._local.headers)
-                response = connection.getresponse()
-                return response.status, json.loads(response.read())
-            except (OSError, http.client.HTTPException):
-                del self._local.connection  # it was idle for too long, and the server closed it
-                if fresh or attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
+                raise
+            return self._get(path)  # it was idle for too long, and the server closed it
 
 
 def _connect(kubeconfig: Path) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
