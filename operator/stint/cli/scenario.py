@@ -85,6 +85,9 @@ class Read:
                 notice_s=s.world.notice_seconds,
                 start_sigma=s.world.start_sigma,
                 out_of_stock=s.world.out_of_stock,
+                worker_failures_per_hour=s.world.worker_failures_per_hour,
+                evictions_per_hour=s.world.evictions_per_hour,
+                hung_starts=s.world.hung_starts,
                 stock={o: p.stock for p in s.fleet if p.stock is not None for o in by_pool[p.name]},
                 interruptions_per_hour={
                     o: r for p in s.fleet if (r := p.interruptions_per_hour) is not None for o in by_pool[p.name]

@@ -134,6 +134,9 @@ class _Run:
         self.digest.update(said.encode())
         if plan.recalls:
             self._look_at(now_s + world.stage.every_s)
+            for recall in plan.recalls:
+                if recall.not_before is not None:
+                    self._look_at((recall.not_before - world.stage.start) / timedelta(seconds=1))
         if later := [s for h in plan.holds if (s := _starts(h)) is not None and s > situation.now]:
             at_s = (min(later) - world.stage.start) / timedelta(seconds=1)
             self._look_at(max(at_s, now_s + max(AGAIN_S, world.stage.every_s)))

@@ -35,6 +35,8 @@ class Life:
     first_start_s: float | None = None
     ended_s: float | None = None
     spent_usd: float = 0.0
+    retries: int = 0  # used
+    failed_starts: int = 0  # in a row
 
 
 @dataclass(slots=True)
