@@ -132,8 +132,13 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
     return meta.uid, meta.resource_version, record
 
 
+class _Named(msgspec.Struct):
+    name: str
+
+
 class _Resources(msgspec.Struct):
     requests: dict[str, str] = {}
+    claims: list[_Named] = []  # of spec.resourceClaims
 
 
 class _Container(msgspec.Struct, rename="camel"):
@@ -141,16 +146,13 @@ class _Container(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
-class _Gate(msgspec.Struct):
-    name: str
-
-
 class _PodSpec(msgspec.Struct, rename="camel"):
     containers: list[_Container] = []
     init_containers: list[_Container] = []
     overhead: dict[str, str] = {}
     node_name: str = ""
-    scheduling_gates: list[_Gate] = []
+    scheduling_gates: list[_Named] = []
+    resource_claims: list[_Named] = []
     affinity: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: msgspec.Raw = msgspec.Raw(b"null")
     tolerations: msgspec.Raw = msgspec.Raw(b"null")
@@ -175,12 +177,17 @@ class _ContainerStatus(msgspec.Struct):
     state: _ContainerState = msgspec.field(default_factory=_ContainerState)
 
 
+class _Claim(msgspec.Struct):
+    """That there is one is all there is to know."""
+
+
 class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
     reason: str = ""
     nominated_node_name: str = ""
     conditions: list[WireCondition] = []
     container_statuses: list[_ContainerStatus] = []
+    extended_resource_claim_status: _Claim | None = None
 
 
 class WirePod(msgspec.Struct):
@@ -201,6 +208,17 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     requests: Resources
     gang: GangPod | None
     slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
+    claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
+
+    @property
+    def where(self) -> str:
+        """The node whose room it has or is promised; empty: none, or the pod has ended."""
+        return "" if self.phase in _OVER else self.node or self.nominated
+
+    @property
+    def takes_devices(self) -> bool:
+        """Whether a node with this pod is not empty."""
+        return bool(self.requests.gpus or self.slices or self.claims)
 
 
 class Times(msgspec.Struct, frozen=True, gc=False):
@@ -237,6 +255,7 @@ class GangPod(msgspec.Struct, frozen=True):
 
 _NO_REQUESTS = Resources(pods=1)
 _OVER = ("Succeeded", "Failed")
+_BY_CLASS = "deviceclass.resource.kubernetes.io/"  # an extended resource that names a DeviceClass
 
 
 @functools.lru_cache(maxsize=4096)
@@ -264,6 +283,18 @@ def pod_requests(spec: _PodSpec) -> Resources:
 def _slices(spec: _PodSpec) -> int:
     """No init container is counted: one that asks for a part alone is a thing nobody does."""
     return sum(sum(slices(c.resources.requests).values()) for c in spec.containers)
+
+
+def _claims(spec: _PodSpec, status: _PodStatus, requests: Resources) -> bool:
+    """Whether devices are allocated to a pod that no extended resource of its requests counts.
+
+    A claim does not say here which devices it is for: that takes the claim, its class and the slices of the node. So
+    every claim may be for the node's GPUs.
+    """
+    if spec.resource_claims or (status.extended_resource_claim_status and not requests.gpus):
+        return True
+    asked = [c.resources for c in (*spec.containers, *spec.init_containers)]
+    return any(r.claims or any(name.startswith(_BY_CLASS) for name in r.requests) for r in asked)
 
 
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
@@ -322,6 +353,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         requests=requests,
         gang=gang,
         slices=_slices(spec),
+        claims=_claims(spec, status, requests),
     )
     return meta.uid, meta.resource_version, record
 

@@ -11,7 +11,7 @@ from stint.api.meta import Meta
 from stint.api.pricebook import PriceBook
 from stint.decide import decide
 from stint.feeds import bundled
-from stint.kube.act import manifests
+from stint.kube import plan_note
 from stint.kube.observe.gang import GangState
 from stint.kube.observe.snapshot import ORDERED_AT, Caches, Observation, observe
 from stint.kube.records import PodRecord
@@ -254,9 +254,9 @@ def test_a_status_that_somebody_else_wrote_stops_nobody(status):
     "note", [{"since": "2026-01-01T00:00:00"}, {"usdPerHour": -1}, {"nodes": []}, {"attempt": -1}, {"finish": "soon"}]
 )
 def test_a_plan_that_is_none_is_not_read(note):
-    whole = msgspec.json.decode(manifests.note(a_plan()))
-    assert manifests.read_note(json.dumps(whole)) == a_plan()
-    assert manifests.read_note(json.dumps(whole | note)) is None
+    whole = msgspec.json.decode(plan_note.note(a_plan()))
+    assert plan_note.read_note(json.dumps(whole)) == a_plan()
+    assert plan_note.read_note(json.dumps(whole | note)) is None
 
 
 def test_parts_of_gpus_count_where_a_node_gives_out_parts_and_nowhere_else():

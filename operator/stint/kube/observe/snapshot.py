@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -149,6 +149,13 @@ def observe(
         seen=seen,
         inventory=inventory,
     )
+
+
+def since_empty(caches: Caches, before: Mapping[str, datetime], *, now: datetime) -> dict[str, datetime]:
+    """Since when each ready node has had no pod with devices, by name: as it was, or from now on."""
+    busy = {p.where for p in caches.pods if p.takes_devices}
+    empty = (n.name for n in caches.nodes if n.ready and n.name not in busy)
+    return {name: before.get(name, now) for name in empty}
 
 
 def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) -> Observation:
@@ -334,15 +341,20 @@ def _nodes(
     empty_since: Mapping[str, datetime],
 ) -> list[Node]:
     """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
+    claimed: set[str] = set()  # nodes whose devices pods have by claims: which ones and how many, no request tells
     used: dict[str, Resources] = defaultdict(Resources)
     parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
     placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
     for pod in caches.pods:
-        mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
-        where = pod.node or pod.nominated
-        if where and pod.phase not in _TERMINAL and not mine:
+        where = pod.where
+        job = placed.get(job_id(pod.gang.namespace, pod.gang.job)) if pod.gang is not None else None
+        if where and job is None:
             used[where] += pod.requests
             parts[where] += pod.slices
+        if pod.claims and where:
+            claimed.add(where)
+        elif pod.claims and job is not None and job.assignment is not None and pod.phase not in _TERMINAL:
+            claimed.update(job.assignment.nodes)  # those that it was given and is not bound to yet
     for job in placed.values():
         if job.assignment is not None:
             for node_name in job.assignment.nodes:
@@ -357,14 +369,21 @@ def _nodes(
             continue
         offering = inventory.offerings[offering_id]
         taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
-        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now))
+        node = _node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now)
+        nodes.append(_all_taken(node) if record.name in claimed else node)
     present: dict[OfferingId, int] = defaultdict(int)
     for node in nodes:
         present[node.offering] += not node.interrupted
     for pool in caches.gpu_pools:
         # Which zone a node will be in is known beforehand; which host or rack, is not.
         nodes += _ordered(pool, inventory, present, selected | (within & {ZONE}), now)
-    return _removable_together(nodes, pools, inventory)
+    return _removable_together(nodes, pools, inventory, claimed)
+
+
+def _all_taken(node: Node) -> Node:
+    """A node with claimed devices: no GPU of it counts as free, and it is neither empty nor to be removed."""
+    gpus = max(node.used.gpus, node.allocatable.gpus)
+    return replace(node, used=replace(node.used, gpus=gpus), empty_since=None, removable=False)
 
 
 def _node(
@@ -444,10 +463,16 @@ def _ordered(
     ]
 
 
-def _removable_together(nodes: list[Node], pools: Mapping[str, GPUPool], inventory: Inventory) -> list[Node]:
+def _removable_together(
+    nodes: list[Node], pools: Mapping[str, GPUPool], inventory: Inventory, claimed: Set[str]
+) -> list[Node]:
     """A scale target chooses itself which nodes go: its nodes can be given back only when all of them are empty."""
     scaled = {name for name, p in pools.items() if p.spec.scaler is not None and p.spec.scaler.adapter is Adapter.SCALE}
-    busy = {inventory.offerings[n.offering].pool for n in nodes if n.used.gpus or n.ready_at is not None}
+    busy = {
+        inventory.offerings[n.offering].pool
+        for n in nodes
+        if n.used.gpus or n.ready_at is not None or n.name in claimed
+    }
     return [
         replace(n, removable=inventory.offerings[n.offering].pool not in busy)
         if inventory.offerings[n.offering].pool in scaled
