@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from stint.api.quantity import resources
+from stint.api.pod_requests import pod_requests
+from stint.api.quantity import GPU_RESOURCES, amounts, as_resources
 from stint.kube.records import OwnedMeta
 from stint.kube.steered import MANAGED
 
@@ -202,17 +203,20 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
 
 
 def asks_for_gpus(pod: Any) -> bool:
-    """Whether a pod made of this spec is one that Stint places."""
-    return gpus_of(pod) > 0
+    """Whether a pod made of this spec is one that Stint places: what the chart's admission policy asks, too."""
+    return any(_gpus(container) for container in _of(pod, "containers") or ())
 
 
 def gpus_of(pod: Any) -> int:
     """The whole GPUs that a pod made of this spec asks for."""
-    gpus = 0
-    for container in _of(pod, "containers") or ():
-        asked = {**(_of(container, "resources", "requests") or {}), **(_of(container, "resources", "limits") or {})}
-        gpus += resources({k: str(v) for k, v in asked.items()}).gpus
-    return gpus
+    first = [(_gpus(c), _of(c, "restartPolicy") == "Always") for c in _of(pod, "initContainers") or ()]
+    return as_resources(pod_requests(map(_gpus, _of(pod, "containers") or ()), first)).gpus
+
+
+def _gpus(container: Any) -> dict[str, float]:
+    both = {**(_of(container, "resources", "requests") or {}), **(_of(container, "resources", "limits") or {})}
+    found = amounts({name: str(amount) for name, amount in both.items() if name in GPU_RESOURCES})
+    return {name: amount for name, amount in found.items() if amount > 0}
 
 
 def _progress(status: _ANY) -> float | None:

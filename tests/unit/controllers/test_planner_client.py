@@ -241,7 +241,7 @@ PARENT = """
     import asyncio, sys
     from stint.controllers.planner_client import Planner
     from stint.metrics.exporter import Metrics
-    from tests.unit.controllers.test_planner import WITH_BAD, situation
+    from tests.unit.controllers.test_planner_client import WITH_BAD, situation
 
     async def main():
         await Planner(Metrics(), print, timeout_s=600, command=WITH_BAD).plan(situation(sys.argv[1]))
