@@ -21,12 +21,13 @@ import aiohttp
 import msgspec
 
 import stint
-from stint.api.gpupool import Adapter, GPUPool
+from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.controllers.calibrator import Calibrator
+from stint.controllers.capacity_watch import watch_capacity
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle, Trigger
 from stint.controllers.daily_spend import EVERY_S, KEEP_DAYS, DailySpends
@@ -74,8 +75,6 @@ from stint.model.cluster import Utilisation
 from stint.model.job import JobId, job_id
 from stint.model.measured import Measured, Selector, Wanted
 from stint.model.situation import Settings
-from stint.pools.kwok import KwokAdapter
-from stint.pools.scale import ScaleAdapter
 
 log = logging.getLogger(__name__)
 
@@ -260,14 +259,11 @@ class Operator:
             pools=PoolWriter(
                 api,
                 events,
-                {
-                    Adapter.SCALE: ScaleAdapter(api),
-                    Adapter.KWOK: KwokAdapter(api, seconds_per_second=options.pace),
-                },
                 lambda: tuple(self.gpu_pools.items.values()),
                 lambda: tuple(self.price_books.items.values()),
                 {"gpupools": self.gpu_pools.put, "pricebooks": self.price_books.put},
                 self.feeds,
+                pace=options.pace,
             ),
             events=events,
             metrics=self.metrics,
@@ -567,6 +563,7 @@ async def run(options: Options) -> None:
             "pod groups": operator.pod_groups.run(),
             "leadership": operator.leadership.run(),
             "rights": operator.check_rights(),
+            "capacity": watch_capacity(api, operator.gpu_pools.items.values, operator.trigger.fire),
             "cycle": operator.cycle.run(),
             "relist": operator.relist(),
             "utilisation": operator.watch_usage(),

@@ -215,9 +215,14 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended, and so takes nothing."""
+        return self.phase in _OVER
+
+    @property
     def where(self) -> str:
         """The node whose room it has or is promised; empty: none, or the pod has ended."""
-        return "" if self.phase in _OVER else self.node or self.nominated
+        return "" if self.over else self.node or self.nominated
 
     @property
     def takes_devices(self) -> bool:

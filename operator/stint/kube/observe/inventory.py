@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
+from stint.api.gpupool import GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
 from stint.kube.observe import gpu_sharing
 from stint.kube.records import NodeRecord
-from stint.model.cluster import HOSTNAME, ZONE
+from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE
 from stint.model.job import NodeName
 from stint.model.market import Offering, Pool, PoolName, Slices, Taint
 from stint.model.offering import CapacityType, OfferingId
@@ -28,7 +28,6 @@ REGION = "topology.kubernetes.io/region"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
 GPU_PRODUCT, GPU_MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 POOL = "stint.dev/pool"
-KWOK_NODE = "kwok.x-k8s.io/node"
 
 _PROVIDER_OF_ID = {"aws": "aws", "gce": "gcp", "azure": "azure", "oci": "oci"}
 _POOL_LABELS = (
@@ -62,9 +61,6 @@ _SPOT_FLAGS = (
 # Such nodes are going or not quite there: nothing is placed on them.
 LEAVING_TAINTS = frozenset({"karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler"})
 UNREADY_TAINTS = frozenset({"karpenter.sh/unregistered", "node.cloudprovider.kubernetes.io/uninitialized"})
-INTERRUPTED_TAINTS = frozenset(
-    {"stint.dev/interrupted", "aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination"}
-)
 # What a node carries only while it changes state does not describe the offering.
 _PASSING_TAINTS = LEAVING_TAINTS | UNREADY_TAINTS | INTERRUPTED_TAINTS
 _PASSING_PREFIX = "node.kubernetes.io/"
@@ -88,6 +84,8 @@ class Inventory:
     offerings: Mapping[OfferingId, Offering] = field(default_factory=dict)
     pools: Mapping[PoolName, Pool] = field(default_factory=dict)
     offering_of: Mapping[NodeName, OfferingId] = field(default_factory=dict)
+    described: Mapping[PoolName, tuple[OfferingId, ...]] = field(default_factory=dict)  # what new nodes are
+    members: Mapping[PoolName, frozenset[NodeName]] = field(default_factory=dict)  # also nodes that are no offering
     problems: tuple[NodeIssue, ...] = ()
 
 
@@ -120,10 +118,15 @@ def take_inventory(
             offering = quote(machine, catalogue, today=today, limits=limits)
             offerings[offering.id] = offering
             members[offering.pool][offering.id] = None
-    for node in sorted(nodes, key=lambda n: n.name):
+    records = sorted(nodes, key=lambda n: n.name)
+    new_ones = {name: tuple(ids) for name, ids in members.items()}
+    of_pool: dict[PoolName, set[NodeName]] = {name: set() for name in members}
+    for node in records:
+        claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
+        for pool in claims:
+            of_pool[PoolName(pool.metadata.name)].add(NodeName(node.name))
         if node.allocatable.gpus == 0 and not node.slices and not _hints_at_gpus(node):
             continue
-        claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
         if len(claims) > 1:
             names = " and ".join(p.metadata.name for p in claims)
             text = f"GPUPools {names} both select it, so nothing is placed on it; make their nodeSelectors disjoint"
@@ -151,7 +154,14 @@ def take_inventory(
     for name, ids in members.items():
         if name not in pools:
             pools[name] = Pool(name=name, offerings=tuple(ids), inferred=True)
-    return Inventory(offerings=offerings, pools=pools, offering_of=offering_of, problems=tuple(problems))
+    return Inventory(
+        offerings=offerings,
+        pools=pools,
+        offering_of=offering_of,
+        described=new_ones,
+        members={name: frozenset(found) for name, found in of_pool.items()},
+        problems=tuple(problems),
+    )
 
 
 def _room(
@@ -181,7 +191,7 @@ def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
     return Pool(
         name=PoolName(pool.metadata.name),
         offerings=offerings,
-        scaler=scaler.adapter.value if scaler else None,
+        scaler=scaler.adapter if scaler else None,
         advise_only=scaler is None or scaler.mode is Mode.ADVISE,
         min_nodes=limits.min_nodes if limits else 0,
         max_nodes=limits.max_nodes if limits else 0,
@@ -349,8 +359,3 @@ def region_of(provider: str, zone: str) -> str:
     if provider == "gcp":
         return zone.rpartition("-")[0]
     return zone.rstrip("abcdef") if provider == "aws" else ""
-
-
-def adapter_of(pool: GPUPool) -> Adapter | None:
-    """How it is resized."""
-    return pool.spec.scaler.adapter if pool.spec.scaler else None
