@@ -46,7 +46,6 @@ LONGEST_HOURS = 5e7  # nearly six thousand years: what ends later than that ends
 SHORTEST_CHECKPOINT = timedelta(seconds=1)
 MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
 _Key = TypeVar("_Key", bound=Hashable)
-GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 

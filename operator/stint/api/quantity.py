@@ -9,12 +9,11 @@ from datetime import timedelta
 
 from kubernetes.utils.quantity import parse_quantity
 
+from stint.accelerators import registry
 from stint.model.resources import Resources
 
 GIB = 2**30
-GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
-SHARED_RESOURCE, MIG_PREFIX = "nvidia.com/gpu.shared", "nvidia.com/mig-"  # parts of a GPU
-_COUNTED = frozenset({*GPU_RESOURCES, "cpu", "memory", "pods"})
+_COUNTED = frozenset({*registry.RESOURCES, "cpu", "memory", "pods"})
 # As k8s.io/apimachinery/pkg/api/resource reads them: no NaN, no infinity, no underscores, no other alphabet's digits.
 _QUANTITY = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", re.ASCII)
 _MOST = 2.0**63  # the scheduler counts no further either
@@ -47,7 +46,7 @@ def amounts(texts: Mapping[str, str]) -> dict[str, float]:
 def as_resources(found: Mapping[str, float]) -> Resources:
     """Those amounts that are counted."""
     return Resources(
-        gpus=_things(sum(found[name] for name in GPU_RESOURCES if name in found)),
+        gpus=_things(sum(found[name] for name in registry.RESOURCES if name in found)),
         cpu=found.get("cpu", 0.0),
         memory_gib=found.get("memory", 0.0) / GIB,
         pods=_things(found.get("pods", 0.0)),
@@ -56,7 +55,7 @@ def as_resources(found: Mapping[str, float]) -> Resources:
 
 def as_slices(found: Mapping[str, float]) -> dict[str, int]:
     """The resources that are parts of a GPU, and how many."""
-    parts = {name: _things(amount) for name, amount in found.items() if _is_part(name)}
+    parts = {name: _things(amount) for name, amount in found.items() if registry.is_part(name)}
     return {resource: count for resource, count in parts.items() if count > 0}
 
 
@@ -71,11 +70,7 @@ def resources(texts: Mapping[str, str]) -> Resources:
 
 def slices(texts: Mapping[str, str]) -> dict[str, int]:
     """The same, of resources that are parts of a GPU."""
-    return as_slices(amounts({name: text for name, text in texts.items() if _is_part(name)}))
-
-
-def _is_part(name: str) -> bool:
-    return name == SHARED_RESOURCE or name.startswith(MIG_PREFIX)
+    return as_slices(amounts({name: text for name, text in texts.items() if registry.is_part(name)}))
 
 
 def _things(amount: float) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from stint.accelerators import registry
 from stint.capacity.adapter import BOUGHT_BY, ORDERED_AT, Change, Client, Order, Outcome, Target, Traits
 from stint.errors import ApiError
 from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS
@@ -71,11 +72,13 @@ async def _grow(change: Change, order: Order, client: Client) -> None:
 
 
 def _node(name: str, order: Order, o: Offering) -> dict[str, Any]:
+    vendor = registry.on_node(o.labels, (t.key for t in o.taints))
+    described = registry.labels_of(vendor)
     amounts = {
         "cpu": str(round(o.per_node.cpu, 3)),
         "memory": f"{int(o.per_node.memory_gib * 1024)}Mi",
         "pods": str(o.per_node.pods),
-        "nvidia.com/gpu": str(o.per_node.gpus),
+        vendor.resource: str(o.per_node.gpus),
     }
     return {
         "apiVersion": "v1",
@@ -86,8 +89,8 @@ def _node(name: str, order: Order, o: Offering) -> dict[str, Any]:
                 **o.labels,
                 _POOL: order.pool,
                 HOSTNAME: name,
-                "nvidia.com/gpu.count": str(o.per_node.gpus),
-                "nvidia.com/gpu.memory": str(int(o.gpu_memory_gib * 1024)),
+                described.count: str(o.per_node.gpus),
+                described.memory_mib: str(int(o.gpu_memory_gib * 1024)),
             },
             "annotations": {
                 KWOK_NODE: "fake",

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from stint.accelerators import registry
 from stint.api.pod_requests import pod_requests
-from stint.api.quantity import GPU_RESOURCES, amounts, as_resources
+from stint.api.quantity import amounts, as_resources
 from stint.kube.records import OwnedMeta
 from stint.kube.steered import MANAGED
 
@@ -215,7 +216,7 @@ def gpus_of(pod: Any) -> int:
 
 def _gpus(container: Any) -> dict[str, float]:
     both = {**(_of(container, "resources", "requests") or {}), **(_of(container, "resources", "limits") or {})}
-    found = amounts({name: str(amount) for name, amount in both.items() if name in GPU_RESOURCES})
+    found = amounts({name: str(amount) for name, amount in both.items() if name in registry.RESOURCES})
     return {name: amount for name, amount in found.items() if amount > 0}
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stint.kube.observe.inventory import GPU_HINTS
+from stint.accelerators import registry
 from stint.kube.records import JOB_LABEL
 from stint.kube.workloads import KINDS, gpus_of
 from stint.sim.trace import Models, Row
@@ -71,7 +71,7 @@ def _row(kind: str, thing: _ANY, models: Models) -> tuple[datetime, Row]:
         each = gpus_of(pod)
         gpus, workers = gpus + count * each, workers + count * (each > 0)
         chosen = (pod or {}).get("nodeSelector") or {}
-        hints |= {chosen[label] for label in GPU_HINTS if each and label in chosen}
+        hints |= {chosen[label] for label in registry.MODEL_LABELS if each and label in chosen}
     if gpus < 1:
         raise _UnusableError("ask for no whole GPU")
     model = ""

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from stint.accelerators import registry
 from stint.api.gpupool import GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
-from stint.kube.observe import gpu_sharing
 from stint.kube.records import NodeRecord
 from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE
 from stint.model.job import NodeName
@@ -26,7 +26,6 @@ from stint.model.resources import Resources
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 REGION = "topology.kubernetes.io/region"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
-GPU_PRODUCT, GPU_MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 POOL = "stint.dev/pool"
 
 _PROVIDER_OF_ID = {"aws": "aws", "gce": "gcp", "azure": "azure", "oci": "oci"}
@@ -37,7 +36,6 @@ _POOL_LABELS = (
     "cloud.google.com/gke-nodepool",
     "kubernetes.azure.com/agentpool",
 )
-GPU_HINTS = (GPU_PRODUCT, "karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
 _CAPACITY_LABELS = (
     CAPACITY,
     "karpenter.sh/capacity-type",
@@ -183,7 +181,7 @@ def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 def _hints_at_gpus(node: NodeRecord) -> bool:
     """A GPU node whose device plugin is not there yet: it is under way, not CPU-only."""
-    return any(label in node.labels for label in GPU_HINTS)
+    return any(label in node.labels for label in registry.MODEL_LABELS)
 
 
 def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
@@ -219,7 +217,7 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
     if gpus == 0 or cpu == 0 or memory == 0:
         text = f"nothing is known of {o.instance_type}'s size; give gpus, cpu and memoryGiB"
         return NodeIssue(about="", reason="UnknownMachine", message=text)
-    gpu_resource_taint = Taint(key="nvidia.com/gpu", value="present", effect="NoSchedule")
+    vendor = registry.named(facts.vendor if facts else "")
     region = o.region or region_of(o.provider, o.zone)
     return Machine(
         pool=PoolName(pool.metadata.name),
@@ -238,9 +236,9 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
             PROVIDER: o.provider,
             **({ZONE: o.zone} if o.zone else {}),
             **({REGION: region} if region else {}),
-            GPU_PRODUCT: catalogue.gfd_product(model),
+            registry.labels_of(vendor).product: catalogue.gfd_product(model),
         },
-        taints=(gpu_resource_taint,),
+        taints=(vendor.taint,),
     )
 
 
@@ -253,9 +251,9 @@ def _observed(
     node: NodeRecord, pool: GPUPool | None, known: Sequence[Offering], catalogue: Catalogue
 ) -> Machine | Offering | NodeIssue:
     """What a node is: the one offering of its pool that it matches, or what its labels say."""
-    labels = gpu_sharing.whole_product(node.labels)
+    labels = registry.whole(node.labels)
     capacity = capacity_type(labels)
-    parted = labels != node.labels or bool(node.slices) or labels.get(gpu_sharing.REPLICAS, "1") != "1"
+    parted = registry.shared(node.labels) or bool(node.slices)
     like = [
         o
         for o in known
@@ -275,15 +273,17 @@ def _observed(
         model = machine.gpu_model
     pools = (pool.metadata.name,) if pool else ()
     if model is None:
+        product = registry.labels_of(registry.on_node(labels, (t.key for t in node.taints))).product
         text = (
-            f"neither {GPU_PRODUCT}={labels.get(GPU_PRODUCT, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
+            f"neither {product}={labels.get(product, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
             "has; run GPU feature discovery, or describe the nodes in a GPUPool"
         )
         return NodeIssue(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
     facts = catalogue.gpu(model)
-    gpu_memory = float(labels[GPU_MEMORY]) / 1024 if labels.get(GPU_MEMORY, "").isdigit() else _memory(facts)
+    told = registry.memory_gib(labels)
+    gpu_memory = told if told is not None else _memory(facts)
     try:
-        parts = gpu_sharing.read(node.labels, node.slices, whole=node.allocatable.gpus, gpu_memory_gib=gpu_memory)
+        parts = registry.sharing_of(node.labels, node.slices, whole=node.allocatable.gpus, memory_gib=gpu_memory)
     except ValueError as error:
         text = f"{error}; nothing is placed on it"
         return NodeIssue(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
@@ -324,9 +324,8 @@ def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:
 
 
 def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue) -> str | None:
-    memory = labels.get(GPU_MEMORY, "")
-    gib = float(memory) / 1024 if memory.isdigit() else None
-    for key in GPU_HINTS:
+    gib = registry.memory_gib(labels)
+    for key in registry.MODEL_LABELS:
         if key in labels and (model := catalogue.canonical_gpu(labels[key], gib)):
             return model
     return None
