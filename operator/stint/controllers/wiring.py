@@ -68,13 +68,14 @@ from stint.kube.records import (
     reduce_service,
 )
 from stint.kube.steered import MANAGED
-from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
+from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
 from stint.model.cluster import Utilisation
 from stint.model.job import JobId, job_id
 from stint.model.measured import Measured, Selector, Wanted
 from stint.model.situation import Settings
+from stint.workloads.registry import KINDS
 
 log = logging.getLogger(__name__)
 

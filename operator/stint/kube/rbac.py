@@ -13,9 +13,9 @@ from typing import Any
 from stint.api.gpupool import GPUPool, Mode, target_of
 from stint.capacity.registry import rights_of
 from stint.kube.client.api import Api
-from stint.kube.workloads import KINDS
 from stint.model.right import Right as Right
 from stint.model.right import rights
+from stint.workloads.registry import KINDS
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from stint.accelerators import registry
 from stint.kube.records import JOB_LABEL
-from stint.kube.workloads import KINDS, gpus_of
+from stint.kube.workloads import gpus_of
 from stint.sim.trace import Models, Row
+from stint.workloads.job import pods_of_job
 
 _ANY = Mapping[str, Any]
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:([0-9.]+)s)?", re.ASCII)  # as Go writes one
@@ -148,4 +149,4 @@ def _tasks(spec: _ANY) -> Iterator[tuple[int, Any]]:
 
 
 _HOW = {"Job": _job, "VolcanoJob": _volcano, "Workload": _workload}
-_PODS = {"Job": KINDS["Job"].templates, "VolcanoJob": _tasks, "Workload": _pod_sets}
+_PODS = {"Job": pods_of_job, "VolcanoJob": _tasks, "Workload": _pod_sets}

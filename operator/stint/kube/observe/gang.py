@@ -9,10 +9,11 @@ from enum import StrEnum
 
 from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
-from stint.kube.workloads import KINDS, WorkloadRecord
+from stint.kube.workloads import WorkloadRecord
 from stint.model.job import Assignment, NodeName, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
+from stint.workloads.registry import KINDS
 
 _TERMINAL = ("Succeeded", "Failed")
 
