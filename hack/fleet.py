@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from stint.accelerators import nvidia, registry
 from stint.feeds import bundled
 from stint.kube.observe.inventory import region_of
 
@@ -90,21 +91,21 @@ def _size(g: Group) -> tuple[str, int, float, float, float]:
 
 A100 = "NVIDIA-A100-SXM4-80GB"
 FOUR_SHARE = {  # as NVIDIA's plug-ins label a node whose GPUs are each shared by four
-    "nvidia.com/gpu.product": f"{A100}-SHARED",
-    "nvidia.com/gpu.replicas": "4",
-    "nvidia.com/gpu.sharing-strategy": "time-slicing",
+    nvidia.LABELS.product: f"{A100}-SHARED",
+    nvidia.REPLICAS: "4",
+    nvidia.STRATEGY: "time-slicing",
 }
 
 
 def a100(name: str, *, gpus: int = 8, labels: dict[str, str] | None = None) -> dict[str, Any]:
     """An on-demand node of eight A100, shared or not, as benchmarks and the harness of kills have many of them."""
-    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    amounts = {"cpu": "96", "memory": "1000Gi", "pods": "110", nvidia.GPU: str(gpus)}
     described = {
         "kubernetes.io/hostname": name,
         "node.kubernetes.io/instance-type": "p4de.24xlarge",
         "topology.kubernetes.io/zone": "us-east-1a",
         "karpenter.sh/capacity-type": "on-demand",
-        "nvidia.com/gpu.product": A100,
+        nvidia.LABELS.product: A100,
         **(labels or {}),
     }
     return {
@@ -120,6 +121,8 @@ def node(g: Group, index: int) -> dict[str, Any]:
     model, gpus, memory, cores, gib = _size(g)
     region = region_of(g.provider, g.zone) or g.zone
     name = f"{g.pool}-{index}"
+    vendor = registry.named(_CATALOGUE.gpus[model].vendor)
+    described = registry.labels_of(vendor)
     labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/arch": "amd64",
@@ -130,16 +133,16 @@ def node(g: Group, index: int) -> dict[str, Any]:
         "stint.dev/pool": g.pool,
         "stint.dev/provider": g.provider,
         "stint.dev/capacity-type": g.capacity,
-        "nvidia.com/gpu.product": _CATALOGUE.gfd_product(model),
-        "nvidia.com/gpu.count": str(gpus),
-        "nvidia.com/gpu.memory": str(int(memory * 1024)),
+        described.product: _CATALOGUE.gfd_product(model),
+        described.count: str(gpus),
+        described.memory_mib: str(int(memory * 1024)),
     }
     if g.provider == "aws":
         labels["karpenter.sh/capacity-type"] = g.capacity
     if g.provider == "gcp":
         labels |= {"cloud.google.com/gke-nodepool": g.pool}
         labels |= {"cloud.google.com/gke-spot": "true"} if g.capacity == "spot" else {}
-    amounts = {"cpu": f"{cores:.2f}", "memory": f"{int(gib * 1024)}Mi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+    amounts = {"cpu": f"{cores:.2f}", "memory": f"{int(gib * 1024)}Mi", "pods": "110", vendor.resource: str(gpus)}
     scheme = {"aws": "aws", "gcp": "gce", "azure": "azure"}.get(g.provider, "kwok")
     return {
         "apiVersion": "v1",
@@ -147,7 +150,7 @@ def node(g: Group, index: int) -> dict[str, Any]:
         "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
         "spec": {
             "providerID": f"{scheme}:///{g.zone}/{name}",
-            "taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}],
+            "taints": [{"key": vendor.taint.key, "value": vendor.taint.value, "effect": vendor.taint.effect}],
         },
         "status": {"capacity": amounts, "allocatable": amounts},
     }

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from hack.cluster import CHART
+from stint.capacity.adapter import Target
+from stint.capacity.registry import ADAPTERS, rights_of
 from stint.kube.rbac import (
     ALWAYS,
-    WITH_KWOK,
     WITH_NODE_OVERLAYS,
     WITH_POD_GROUPS,
     WITH_STEERING,
     table,
     with_config_map,
-    with_scale_target,
 )
 
+EXAMPLE = Target(api_version="cluster.x-k8s.io/v1beta2", resource="machinedeployments")
 TARGET = CHART / "RIGHTS.md"
+
+
+def _of_adapters(*, with_target: bool) -> str:
+    """A section for each capacity adapter that has rights of its own, and that acts on a target or does not."""
+    sections = []
+    for name, adapter in ADAPTERS.items():
+        if adapter.traits.needs_target is with_target and (found := rights_of(name, EXAMPLE if with_target else None)):
+            such = f"; for `{{apiGroup: {EXAMPLE.group}, resource: {EXAMPLE.resource}}}`" if with_target else ""
+            sections.append(f"{adapter.traits.granted}{such}:\n\n{table(found)}")
+    return "\n".join(sections)
 
 
 def text() -> str:
@@ -27,18 +38,14 @@ readiness probe fail (`kubectl describe pod` shows it), and stands in the condit
 that has not ended.
 
 {table(ALWAYS)}
-Only with `pools.kwok.enabled=true`, for pools of fake nodes:
-
-{table(WITH_KWOK)}
+{_of_adapters(with_target=False)}
 Only with `steering.enabled=true`, for other people's workloads (their Jobs are among the first table's):
 
 {table(WITH_STEERING)}
 Only with `podGroups.enabled=true`, and asked for only where the cluster serves them:
 
 {table(WITH_POD_GROUPS)}
-Only for what you list in `pools.scaleTargets`; for `{{apiGroup: cluster.x-k8s.io, resource: machinedeployments}}`:
-
-{table(with_scale_target("cluster.x-k8s.io", "machinedeployments"))}
+{_of_adapters(with_target=True)}
 Only for what you list in `feeds.configMaps`; for `rates`:
 
 {table(with_config_map("rates"))}

@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-GPU, SHARED, MIG = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-"
+from stint.accelerators import nvidia
+
+GPU, SHARED, MIG = nvidia.GPU, nvidia.SHARED_GPU, nvidia.MIG_PREFIX
 DEFAULT_UTIL = 85.0
 IDLE_SHARE = 0.15  # of the peak, the usual rule
 DRIVER = "580.95.05"
@@ -123,7 +125,7 @@ def _gpus(
     """Labels and values of each GPU, MIG instance, or sharer of one."""
     meta = node["metadata"]
     name, allocatable = meta["name"], node["status"].get("allocatable", {})
-    replicas = int(meta.get("labels", {}).get("nvidia.com/gpu.replicas", "1"))
+    replicas = int(meta.get("labels", {}).get(nvidia.REPLICAS, "1"))
     for resource in (GPU, SHARED):
         held = owners.get((name, resource), [])
         for i in range(int(allocatable.get(resource, 0)) // replicas):
@@ -167,8 +169,8 @@ def _series(
     instance: dict[str, str] | None = None,
 ) -> tuple[str, dict[str, float]]:
     meta = node["metadata"]
-    product = meta.get("labels", {}).get("nvidia.com/gpu.product", "NVIDIA GPU")
-    memory = float(meta.get("labels", {}).get("nvidia.com/gpu.memory", 80 * 1024))
+    product = meta.get("labels", {}).get(nvidia.LABELS.product, "NVIDIA GPU")
+    memory = float(meta.get("labels", {}).get(nvidia.LABELS.memory_mib, 80 * 1024))
     peak = _peak_watts(meta, product)
     labels = {
         "gpu": str(i),

@@ -3,6 +3,7 @@
     StintError
      +- InvalidInputError       a person's object or file is wrong; lists every mistake with its path
      +- UnsoundAssignmentError  a solver broke a rule; caught by the verifier, never acted on
+     +- ApiError                the API server refused a request
 
 "No" is not an error: a gang that must wait is a `Hold` (see `stint.model.plan`).
 """
@@ -37,6 +38,17 @@ class InvalidInputError(StintError):
         self.mistakes = tuple(mistakes)
         count = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
         super().__init__(f"{what} has {count}:\n" + "\n".join(f"  {m}" for m in self.mistakes))
+
+
+class ApiError(StintError):
+    """The API server said no, in its own words."""
+
+    def __init__(self, status: int, reason: str, message: str, *, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{status} {reason}: {message}")
 
 
 class UnsoundAssignmentError(StintError):

@@ -7,16 +7,18 @@ import json
 import pytest
 
 from hack.cluster import Cluster, eventually
+from stint.capacity.adapter import Target
+from stint.capacity.registry import rights_of
 from stint.kube.rbac import (
     ALWAYS,
-    WITH_KWOK,
     WITH_POD_GROUPS,
     WITH_STEERING,
     Right,
     with_config_map,
-    with_scale_target,
 )
 from tests.e2e import others
+
+DEPLOYMENTS = Target(api_version="apps/v1", resource="deployments")
 
 pytestmark = pytest.mark.e2e
 
@@ -119,7 +121,7 @@ def test_each_right_is_used_and_no_other_is_asked_for(world):
     world.pool("scaled", most=2, scaler={"adapter": "Scale", "mode": "Act", "target": target}, coldStartSeconds=60)
     world.apply(world.job("scaled", workers=1, gpus=4))
     world.until("Provisioning", "scaled")
-    granted = {key(r) for r in (*ALWAYS, *WITH_KWOK, *WITH_STEERING, *with_scale_target("apps", "deployments"))}
+    granted = {key(r) for r in (*ALWAYS, *WITH_STEERING, *rights_of("Kwok", None), *rights_of("Scale", DEPLOYMENTS))}
     granted |= {key(r) for r in WITH_POD_GROUPS if world.cluster.provider.pod_groups}
 
     def unused() -> set[tuple[str, str, str]]:

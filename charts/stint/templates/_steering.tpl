@@ -17,17 +17,7 @@ webhook
 {{- define "stint.serves-gate" -}}
 {{- if and .Values.steering.enabled (eq (include "stint.gate" .) "webhook") -}}yes{{- end -}}
 {{- end }}
-{{- /* CEL: the JSON patch that labels one template. Given its value and its path, both as CEL. */ -}}
-{{- define "stint.labels-template" -}}
-{{- $t := index . 0 -}}{{- $p := index . 1 -}}
-!has({{ $t }}.metadata) ?
-  JSONPatch{op: "add", path: {{ $p }} + "/metadata", value: {"labels": {"stint.dev/managed": "true"}}} :
-!has({{ $t }}.metadata.labels) ?
-  JSONPatch{op: "add", path: {{ $p }} + "/metadata/labels", value: {"stint.dev/managed": "true"}} :
-  JSONPatch{op: "add", path: {{ $p }} + "/metadata/labels/stint.dev~1managed",
-    value: "stint.dev/managed" in {{ $t }}.metadata.labels ? {{ $t }}.metadata.labels["stint.dev/managed"] : "true"}
-{{- end }}
-{{- /* One kind whose templates are labelled as it is itself. Given: the root, name, group, version, plural, expression. */ -}}
+{{- /* One kind whose templates are labelled as it is itself. Given: the root, the API's version, an entry of gate.yaml. */ -}}
 {{- define "stint.label-policy" -}}
 {{- $root := .root }}
 ---
@@ -43,7 +33,7 @@ spec:
     namespaceSelector: {matchLabels: {stint.dev/managed: "true"}}
     objectSelector: {matchLabels: {stint.dev/managed: "true"}}
     resourceRules:
-      - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version }}], operations: {{ .operations }}, resources: [{{ .plural }}]}
+      - {apiGroups: [{{ .group | quote }}], apiVersions: [{{ .version }}], operations: [{{ join ", " .operations }}], resources: [{{ .plural }}]}
   {{- with .condition }}
   matchConditions:
     - name: applies
@@ -62,11 +52,4 @@ metadata:
   labels: {{- include "stint.labels" $root | nindent 4 }}
 spec:
   policyName: {{ include "stint.fullname" $root }}-labels-{{ .plural }}
-{{- end }}
-{{- /* A TrainJob has no templates: it hands a label to the JobSet that is made for it by a patch of its runtime. */ -}}
-{{- define "stint.labels-trainjob" -}}
-{{- $patch := "{\"manager\": dyn(\"stint.dev/steering\"), \"trainingRuntimeSpec\": dyn({\"template\": {\"metadata\": {\"labels\": {\"stint.dev/managed\": \"true\"}}}})}" -}}
-has(object.spec.runtimePatches) ?
-  [JSONPatch{op: "add", path: "/spec/runtimePatches/-", value: {{ $patch }}}] :
-  [JSONPatch{op: "add", path: "/spec/runtimePatches", value: [{{ $patch }}]}]
 {{- end }}

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import doc
+from stint.capacity.adapter import Target, Traits
+from stint.capacity.registry import ADAPTERS
 from stint.model.offering import CapacityType
 
+if TYPE_CHECKING:
+    AdapterName = str
+else:
+    AdapterName = Literal[tuple(ADAPTERS)]  # so that an adapter that does not exist is refused
+
 _NAME = Annotated[str, msgspec.Meta(max_length=128)]
-
-
-class Adapter(StrEnum):
-    """How a pool is resized."""
-
-    SCALE = "Scale"  # any object with a scale subresource
-    KWOK = "Kwok"  # fake nodes, for tests and demos
 
 
 class Mode(StrEnum):
@@ -50,7 +51,7 @@ class PoolOffering(Camel, kw_only=True):
     )
 
 
-class ScaleRef(Camel, kw_only=True):
+class TargetRef(Camel, kw_only=True):
     """spec.scaler.target"""
 
     api_version: Annotated[str, doc("As cluster.x-k8s.io/v1beta2.", min_length=1, max_length=128)]
@@ -62,9 +63,20 @@ class ScaleRef(Camel, kw_only=True):
 class Scaler(Camel, kw_only=True):
     """spec.scaler"""
 
-    adapter: Annotated[Adapter, doc("Scale: the target's scale subresource. Kwok: fake nodes.")]
+    adapter: Annotated[
+        AdapterName,
+        doc(" ".join(f"{name}: {a.traits.about}." for name, a in ADAPTERS.items()), extra={"enum": list(ADAPTERS)}),
+    ]
     mode: Annotated[Mode, doc("Advise: write recommendations into status, change nothing. Act: do it.")] = Mode.ADVISE
-    target: Annotated[ScaleRef | None, doc("What the Scale adapter scales.")] = None
+    target: Annotated[TargetRef | None, doc("What the Scale adapter scales.")] = None
+
+
+def target_of(scaler: Scaler) -> Target | None:
+    """As adapters take it."""
+    t = scaler.target
+    if t is None:
+        return None
+    return Target(api_version=t.api_version, resource=t.resource, namespace=t.namespace, name=t.name)
 
 
 class Limits(Camel, kw_only=True):
@@ -92,17 +104,29 @@ class Spec(Camel, kw_only=True):
     ] = 600.0
 
 
+def _rules_of(traits: Traits) -> Iterator[tuple[str, str]]:
+    """What a pool with this adapter must say."""
+    needs = {
+        "has(self.scaler.target)": ("spec.scaler.target", traits.needs_target),
+        "has(self.offerings) && size(self.offerings) == 1": (
+            "exactly one offering because the target has one kind of node",
+            traits.one_offering,
+        ),
+    }
+    if wanted := {rule: text for rule, (text, needed) in needs.items() if needed}:
+        yield (
+            f"!has(self.scaler) || self.scaler.adapter != '{traits.name}' || ({' && '.join(wanted)})",
+            f"the {traits.name} adapter needs {', and '.join(wanted.values())}",
+        )
+
+
 SPEC_RULES = (
     ("!has(self.scaler) || has(self.limits)", "spec.scaler without spec.limits: say how many nodes there may be"),
     (
         "!has(self.scaler) || (has(self.offerings) && size(self.offerings) > 0)",
         "spec.scaler without spec.offerings: say what a new node is",
     ),
-    (
-        "!has(self.scaler) || self.scaler.adapter != 'Scale' || "
-        "(has(self.scaler.target) && has(self.offerings) && size(self.offerings) == 1)",
-        "the Scale adapter needs spec.scaler.target, and exactly one offering because the target has one kind of node",
-    ),
+    *(rule for adapter in ADAPTERS.values() for rule in _rules_of(adapter.traits)),
     (
         "!has(self.limits) || self.limits.minNodes <= self.limits.maxNodes",
         "spec.limits.minNodes must not be larger than maxNodes",

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from stint.api.pod_requests import pod_requests
 from stint.api.pricebook import PriceBook, as_of
-from stint.api.quantity import duration, quantity, resources
+from stint.api.quantity import amounts, as_resources, duration
 from stint.api.trainingjob import Spec, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import Commitment, OwnedMachine, in_order
@@ -45,7 +46,6 @@ LONGEST_HOURS = 5e7  # nearly six thousand years: what ends later than that ends
 SHORTEST_CHECKPOINT = timedelta(seconds=1)
 MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
 _Key = TypeVar("_Key", bound=Hashable)
-GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -280,6 +280,8 @@ class _RawContainer(msgspec.Struct):
 class _RawPodSpec(msgspec.Struct, rename="camel"):
     containers: list[_RawContainer]
     init_containers: list[_RawContainer] | None = None
+    resources: _RawResources | None = None
+    overhead: dict[str, str | int | float] | None = None
     node_selector: dict[str, str] | None = None
     tolerations: list[_RawToleration] | None = None
     affinity: dict[str, Any] | None = None
@@ -336,55 +338,55 @@ def _models(spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> tuple[
 
 
 def _per_worker(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> Resources:
+    """What the scheduler will count for a worker; its GPUs are those of spec.gpu, which the first container gets."""
     where, pod = f"{_where(spec)}.spec", template.get("spec") or {}
     containers = pod.get("containers") or []
-    gpus = Resources(gpus=spec.gpu.per_worker, pods=1)
     if not containers:
         mistakes.append(Mistake(f"{where}.containers", str(containers), "needs at least one container"))
-        return gpus
-    total, first = gpus, Resources()
-    for i, container in enumerate(containers):
-        most = spec.gpu.per_worker if i == 0 else 0
-        total += _asked(container, f"{where}.containers[{i}].resources", spec, mistakes, most_gpus=most)
-    # As the scheduler counts: sidecars run beside the containers, other init containers before them and one by one.
-    for i, container in enumerate(pod.get("initContainers") or []):
-        sidecar = container.get("restartPolicy") == "Always"
-        most = 0 if sidecar else spec.gpu.per_worker
-        mine = _asked(container, f"{where}.initContainers[{i}].resources", spec, mistakes, most_gpus=most)
-        if sidecar:
-            total += mine
-        else:
-            first = Resources(cpu=max(first.cpu, mine.cpu), memory_gib=max(first.memory_gib, mine.memory_gib))
-    return Resources(
-        gpus=total.gpus,
-        cpu=max(total.cpu, first.cpu),
-        memory_gib=max(total.memory_gib, first.memory_gib),
-        pods=total.pods,
+        return Resources(gpus=spec.gpu.per_worker, pods=1)
+
+    def asked(field: str, i: int, container: Mapping[str, Any], most_gpus: int) -> dict[str, float]:
+        path = f"{where}.{field}[{i}].resources"
+        return _asked(container.get("resources") or {}, path, spec, mistakes, most_gpus=most_gpus)
+
+    total = pod_requests(
+        [asked("containers", i, c, 0 if i else spec.gpu.per_worker) for i, c in enumerate(containers)],
+        [
+            (asked("initContainers", i, c, 0 if is_sidecar else spec.gpu.per_worker), is_sidecar)
+            for i, c in enumerate(pod.get("initContainers") or [])
+            for is_sidecar in [c.get("restartPolicy") == "Always"]
+        ],
+        pod_level=_read((pod.get("resources") or {}).get("requests") or {}, f"{where}.resources.requests", mistakes),
+        pod_limits=_read((pod.get("resources") or {}).get("limits") or {}, f"{where}.resources.limits", mistakes),
+        overhead=_read(pod.get("overhead") or {}, f"{where}.overhead", mistakes),
     )
+    return replace(as_resources(total), gpus=spec.gpu.per_worker, pods=1)
 
 
 def _asked(
-    container: Mapping[str, Any], path: str, spec: Spec, mistakes: list[Mistake], *, most_gpus: int
-) -> Resources:
-    """CPU and memory of one container. Its GPUs are only compared with what the worker has: none, or all of them."""
-    asked = container.get("resources") or {}
-    amounts = {k: str(v) for k, v in {**(asked.get("limits") or {}), **(asked.get("requests") or {})}.items()}
-    try:
-        mine = resources(amounts)
-        for amount in amounts.values():
-            quantity(amount)
-        gpus = quantity(amounts.get(spec.gpu.resource, "0"))
-    except ValueError as error:
-        mistakes.append(Mistake(path, str(amounts), f"is no quantity ({error}); write 500m, 4 or 64Gi"))
-        return Resources()
+    resources: Mapping[str, Any], path: str, spec: Spec, mistakes: list[Mistake], *, most_gpus: int
+) -> dict[str, float]:
+    """What one container asks for. Its GPUs are only compared with what the worker has: none, or all of them."""
+    found = _read({**(resources.get("limits") or {}), **(resources.get("requests") or {})}, path, mistakes)
+    gpus = found.get(spec.gpu.resource, 0)
     if gpus not in (0, most_gpus):
         text = f"contradicts spec.gpu.perWorker {spec.gpu.per_worker}; leave {spec.gpu.resource} out here"
         if most_gpus == 0:
             text = f"would come on top of spec.gpu.perWorker, which the first container gets; {text.partition('; ')[2]}"
         mistakes.append(Mistake(path, f"{gpus:g} GPUs", text))
-    if mine.cpu < 0 or mine.memory_gib < 0:
-        mistakes.append(Mistake(path, str(amounts), "must not be negative"))
-    return Resources(cpu=mine.cpu, memory_gib=mine.memory_gib)
+    return found
+
+
+def _read(written: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> dict[str, float]:
+    texts = {name: str(amount) for name, amount in written.items()}
+    try:
+        found = amounts(texts)
+    except ValueError as error:
+        mistakes.append(Mistake(path, str(texts), f"is no quantity ({error}); write 500m, 4 or 64Gi"))
+        return {}
+    if any(amount < 0 for amount in found.values()):
+        mistakes.append(Mistake(path, str(texts), "must not be negative"))
+    return found
 
 
 def _check_length(job: Job, spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> None:

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from kubernetes.utils.quantity import parse_quantity
 
+from stint.accelerators import registry
 from stint.model.resources import Resources
 
 GIB = 2**30
-GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi")
-SHARED_RESOURCE, MIG_PREFIX = "nvidia.com/gpu.shared", "nvidia.com/mig-"  # parts of a GPU
+_COUNTED = frozenset({*registry.RESOURCES, "cpu", "memory", "pods"})
 # As k8s.io/apimachinery/pkg/api/resource reads them: no NaN, no infinity, no underscores, no other alphabet's digits.
 _QUANTITY = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", re.ASCII)
 _MOST = 2.0**63  # the scheduler counts no further either
@@ -34,28 +34,43 @@ def quantity(text: str) -> float:
     return max(-_MOST, min(value, _MOST))
 
 
-def resources(amounts: Mapping[str, str], *, gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> Resources:
-    """Of a container's requests or a node's allocatable.
+def amounts(texts: Mapping[str, str]) -> dict[str, float]:
+    """Of every resource, in base units.
 
     Raises:
         ValueError: one of them is no quantity.
     """
+    return {name: quantity(text) for name, text in texts.items()}
+
+
+def as_resources(found: Mapping[str, float]) -> Resources:
+    """Those amounts that are counted."""
     return Resources(
-        gpus=_things(sum(quantity(amounts[name]) for name in gpu_resources if name in amounts)),
-        cpu=quantity(amounts["cpu"]) if "cpu" in amounts else 0.0,
-        memory_gib=quantity(amounts["memory"]) / GIB if "memory" in amounts else 0.0,
-        pods=_things(quantity(amounts["pods"])) if "pods" in amounts else 0,
+        gpus=_things(sum(found[name] for name in registry.RESOURCES if name in found)),
+        cpu=found.get("cpu", 0.0),
+        memory_gib=found.get("memory", 0.0) / GIB,
+        pods=_things(found.get("pods", 0.0)),
     )
 
 
-def slices(amounts: Mapping[str, str]) -> dict[str, int]:
-    """The resources that are parts of a GPU, and how many.
+def as_slices(found: Mapping[str, float]) -> dict[str, int]:
+    """The resources that are parts of a GPU, and how many."""
+    parts = {name: _things(amount) for name, amount in found.items() if registry.is_part(name)}
+    return {resource: count for resource, count in parts.items() if count > 0}
+
+
+def resources(texts: Mapping[str, str]) -> Resources:
+    """Of a container's requests or a node's allocatable.
 
     Raises:
-        ValueError: one of them is no quantity.
+        ValueError: one of those that are counted is no quantity.
     """
-    found = {k: _things(quantity(v)) for k, v in amounts.items() if k == SHARED_RESOURCE or k.startswith(MIG_PREFIX)}
-    return {resource: count for resource, count in found.items() if count > 0}
+    return as_resources(amounts({name: text for name, text in texts.items() if name in _COUNTED}))
+
+
+def slices(texts: Mapping[str, str]) -> dict[str, int]:
+    """The same, of resources that are parts of a GPU."""
+    return as_slices(amounts({name: text for name, text in texts.items() if registry.is_part(name)}))
 
 
 def _things(amount: float) -> int:

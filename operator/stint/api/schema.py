@@ -47,6 +47,8 @@ def _schema(info: inspect.Type) -> dict[str, Any]:
         return _object(info)
     if isinstance(info, inspect.EnumType):
         return {"type": "string", "enum": [member.value for member in info.cls]}
+    if isinstance(info, inspect.LiteralType):
+        return {"type": "string", "enum": list(info.values)}
     if isinstance(info, inspect.StrType):
         return _bounded(
             {"type": "string"}, info, ("min_length", "minLength"), ("max_length", "maxLength"), ("pattern", "pattern")

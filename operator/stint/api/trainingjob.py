@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from stint.accelerators import registry
 from stint.api.ledger import Ledger
 from stint.api.meta import Camel, Conditions, Meta
 from stint.api.schema import PRESERVE, doc
@@ -58,7 +59,7 @@ class Gpu(Camel, kw_only=True):
     resource: Annotated[
         str,
         doc("The extended resource that a worker asks for.", max_length=128, pattern="^[a-z0-9.-]+/[A-Za-z0-9._-]+$"),
-    ] = "nvidia.com/gpu"
+    ] = registry.DEFAULT.resource
 
 
 class Work(Camel, kw_only=True):

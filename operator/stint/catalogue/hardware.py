@@ -13,7 +13,7 @@ class GpuFacts:
 
     model: str  # canonical: how all of Stint calls it
     vendor: str
-    product: str  # what the node label says: `nvidia.com/gpu.product` and its like
+    product: str  # what the node label says: see `stint.accelerators.vendor.NodeLabels`
     memory_gib: Figure | None
     tdp_watts: Figure | None
     idle_watts: Figure | None

@@ -1,7 +1,7 @@
 """The many names of one GPU.
 
-A node label says `NVIDIA-A100-SXM4-80GB` (GPU feature discovery), `a100` (Karpenter) or `nvidia-a100-80gb` (GKE).
-People write `A100 80GB`. All of them become one canonical model, or None: a wrong guess would price the wrong GPU.
+A node label says `BRAND-A100-SXM4-80GB` (feature discovery), `a100` (Karpenter) or `brand-a100-80gb` (GKE). People
+write `A100 80GB`. All of them become one canonical model, or None: a wrong guess would price the wrong GPU.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from stint.accelerators import registry
 from stint.catalogue.hardware import GpuFacts
 
 _NOT_WHOLE = re.compile(r"-shared$|-mig-")  # a time slice or a MIG slice of a GPU is not that GPU
-_BRANDS = re.compile(r"^(nvidia|tesla|amd|instinct|intel|habana|google|aws)-")
+_BRANDS = re.compile(rf"^({'|'.join(registry.BRANDS)})-")
 
 
 def spell(text: str) -> str:

@@ -14,12 +14,13 @@ import numpy as np
 import yaml
 
 from stint.api import reading
-from stint.api.gpupool import Adapter, GPUPool, Limits, Mode, Scaler
+from stint.api.gpupool import GPUPool, Limits, Mode, Scaler
 from stint.api.gpupool import Spec as PoolSpec
 from stint.api.meta import Meta
 from stint.api.parse import Known, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
 from stint.api.scenario import FORMAT, FleetPool, JobsPart, Scenario
+from stint.capacity.kwok import KwokAdapter
 from stint.catalogue.catalogue import Catalogue
 from stint.cli import manifests
 from stint.errors import InvalidInputError, Mistake
@@ -243,7 +244,7 @@ def _pool(p: FleetPool) -> GPUPool:
             node_selector={"stint.dev/pool": p.name},
             offerings=p.offerings,
             limits=Limits(min_nodes=p.min_nodes, max_nodes=p.max_nodes) if grows else None,
-            scaler=Scaler(adapter=Adapter.KWOK, mode=Mode.ACT) if grows else None,
+            scaler=Scaler(adapter=KwokAdapter.traits.name, mode=Mode.ACT) if grows else None,
             cold_start_seconds=p.cold_start_seconds,
             give_back_after_seconds=p.give_back_after_seconds,
         ),

@@ -25,8 +25,10 @@ from stint.kube.client.api import Api, ApiError, connect
 from stint.kube.observe.snapshot import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
-from stint.kube.workloads import KINDS, Kind, WireWorkload, WorkloadRecord, reducer
+from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.model.situation import Settings, Situation
+from stint.workloads.kind import Kind
+from stint.workloads.registry import KINDS
 
 BROKEN_PROMISE = 3  # exit code: a deadline or a budget does not hold
 

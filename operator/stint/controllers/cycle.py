@@ -27,7 +27,7 @@ from stint.controllers.status_writer import STARTS_AT_ONCE_S, StatusWriter
 from stint.controllers.trigger import TICK_S, Trigger
 from stint.kube.act.apply import Actuator
 from stint.kube.client.api import ApiError, FencedError
-from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, with_spending
+from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, since_empty, with_spending
 from stint.kube.plan_note import PlanNote, made_from
 from stint.lifecycle.phases import Outcome
 from stint.lifecycle.retries import next_try
@@ -143,13 +143,7 @@ class Cycle:
             t.metadata.uid: self.clock.of(t.metadata.creation_timestamp) if t.metadata.creation_timestamp else now
             for t in caches.trainingjobs
         }
-        takes = (p for p in caches.pods if p.requests.gpus or p.slices)
-        busy = {p.node for p in takes if p.phase not in ("Succeeded", "Failed")}
-        for node in caches.nodes:
-            if node.name in busy or not node.ready:
-                self._empty_since.pop(node.name, None)
-            else:
-                self._empty_since.setdefault(node.name, now)
+        self._empty_since = since_empty(caches, self._empty_since, now=now)
         return observe(
             caches,
             self.catalogue,

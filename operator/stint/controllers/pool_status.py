@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 
 from stint.api import gpupool, pricebook
-from stint.api.gpupool import Adapter, GPUPool, Mode, Recommendation, Scaler
+from stint.api.gpupool import GPUPool, Mode, Recommendation, Scaler, target_of
 from stint.api.meta import Condition, condition
 from stint.api.parse import carbon_signal, to_overrides
 from stint.api.pricebook import PriceBook
+from stint.capacity.adapter import Change, Order
+from stint.capacity.registry import ADAPTERS
 from stint.catalogue.layer import CarbonSignal
 from stint.controllers.fan_out import together
 from stint.controllers.feeds import Feeds
@@ -27,7 +29,6 @@ from stint.model.cluster import Node
 from stint.model.market import Offering, PoolName
 from stint.model.offering import OfferingId
 from stint.model.plan import Plan, Resize
-from stint.pools.adapter import PoolAdapter
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +42,23 @@ class PoolWriter:
         self,
         api: Api,
         events: Recorder,
-        adapters: Mapping[Adapter, PoolAdapter],
         pools: Callable[[], Sequence[GPUPool]],
         books: Callable[[], Sequence[PriceBook]],
         absorb: Mapping[str, Callable[[dict[str, Any]], object]],
         feeds: Feeds,
+        *,
+        pace: float = 1.0,
     ) -> None:
-        """`absorb`: by plural name, takes in an object as the API server answered a write of ours."""
+        """With all that it reads and writes.
+
+        Args:
+            absorb: by plural name, takes in an object as the API server answered a write of ours.
+            pace: how much faster than the wall clock the deciding clock runs.
+        """
         self._feeds = feeds
         self._api = api
         self._events = events
-        self._adapters = adapters
+        self._pace = pace
         self._pools = pools
         self._books = books
         self._absorb = absorb
@@ -60,29 +67,34 @@ class PoolWriter:
     async def act(self, observation: Observation, plan: Plan, *, now: datetime) -> None:
         """Every resize that is more than advice."""
         pools = {PoolName(p.metadata.name): p for p in self._pools()}
+        resizes: dict[PoolName, list[Resize]] = {}
         for resize in plan.resizes:
-            pool = pools.get(resize.pool)
-            if resize.advise_only or pool is None or pool.spec.scaler is None:
-                continue
-            # One by one: two offerings of a pool share its status.
-            await together("resizing", {resize.pool: self._resize(pool, pool.spec.scaler, observation, resize, now)})
+            if not resize.advise_only and resize.pool in pools:
+                resizes.setdefault(resize.pool, []).append(resize)
+        orders = {
+            str(name): self._resize(pools[name], scaler, observation, found, now)
+            for name, found in resizes.items()
+            if (scaler := pools[name].spec.scaler) is not None
+        }
+        await together("resizing", orders)
 
     async def _resize(
-        self, pool: GPUPool, scaler: Scaler, observation: Observation, resize: Resize, now: datetime
+        self, pool: GPUPool, scaler: Scaler, observation: Observation, resizes: Sequence[Resize], now: datetime
     ) -> None:
-        """The order is noted first: a restart must not order again."""
-        total = _wanted(pool, observation, resize)
-        status = msgspec.structs.replace(pool.status, wanted_nodes=total, ordered_at=now)
+        """All changes of one pool at once. The order is noted first: a restart must not order again."""
+        order = order_of(pool, scaler, observation, resizes, now=now, pace=self._pace)
+        status = msgspec.structs.replace(pool.status, wanted_nodes=order.to_nodes, ordered_at=now)
         await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
-        offering = observation.inventory.offerings[resize.offering]
-        try:
-            await self._adapters[scaler.adapter].resize(pool, offering, resize, now=now)
-        except ApiError as error:
-            await self._event(pool, "ResizeRefused", f"{resize.message}, but: {error}", warning=True)
-            return
-        reason = "GivenBack" if resize.give_back else "Ordered"
-        await self._event(pool, reason, f"{resize.message} ({resize.usd_per_hour:+.2f} USD/h)")
-        log.info("pool %s: %s", pool.metadata.name, resize.message)
+        outcome = await ADAPTERS[scaler.adapter].carry_out(order, self._api)
+        for resize in resizes:
+            if outcome.refused:
+                text = f"{resize.message}, but: {outcome.refused}"
+                await self._event(pool, "ResizeRefused", text, warning=True)
+                continue
+            note = f"; {outcome.note}" if outcome.note else ""
+            reason = "GivenBack" if resize.give_back else "Ordered"
+            await self._event(pool, reason, f"{resize.message} ({resize.usd_per_hour:+.2f} USD/h){note}")
+            log.info("pool %s: %s%s", pool.metadata.name, resize.message, note)
 
     async def tell(self, observation: Observation, plan: Plan) -> None:
         """Statuses that have changed."""
@@ -136,10 +148,37 @@ class PoolWriter:
         await self._events.tell(about, reason, text, action="Resize", warning=warning)
 
 
-def _wanted(pool: GPUPool, observation: Observation, resize: Resize) -> int:
-    """Nodes of the whole pool after a resize of one of its offerings, without those that the provider takes."""
-    have = sum(1 for n in _members(pool, observation) if not n.interrupted)
-    return have - resize.from_nodes + resize.to_nodes
+def order_of(
+    pool: GPUPool,
+    scaler: Scaler,
+    observation: Observation,
+    resizes: Sequence[Resize],
+    *,
+    now: datetime,
+    pace: float = 1.0,
+) -> Order:
+    """What the pool's adapter is told: all changes, and all nodes of the pool whatever their offering."""
+    members = observation.members.get(PoolName(pool.metadata.name), ())
+    there = {m.name for m in members}
+    return Order(
+        pool=PoolName(pool.metadata.name),
+        changes=tuple(
+            Change(
+                offering=observation.inventory.offerings[r.offering],
+                from_nodes=r.from_nodes,
+                to_nodes=r.to_nodes,
+                going=r.give_back,
+            )
+            for r in resizes
+        ),
+        members=members,
+        now=now,
+        target=target_of(scaler),
+        cold_start_seconds=pool.spec.cold_start_seconds,
+        coming=sum(n.name not in there for n in _members(pool, observation)),
+        asked=pool.status.wanted_nodes,
+        pace=pace,
+    )
 
 
 def _members(pool: GPUPool, observation: Observation) -> list[Node]:
@@ -162,7 +201,7 @@ def _pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool
     sources = sorted({o.usd_per_node_hour.source for o in priced if o.usd_per_node_hour})
     dates = sorted({str(o.usd_per_node_hour.as_of or "unknown") for o in priced if o.usd_per_node_hour})
     most = f"/{spec.limits.max_nodes}" if spec.limits else ""
-    scaler = f"{spec.scaler.adapter.value}/{spec.scaler.mode.value}" if spec.scaler else "none"
+    scaler = f"{spec.scaler.adapter}/{spec.scaler.mode.value}" if spec.scaler else "none"
     return msgspec.structs.replace(
         pool.status,
         observed_generation=pool.metadata.generation,

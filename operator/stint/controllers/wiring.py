@@ -21,11 +21,11 @@ import aiohttp
 import msgspec
 
 import stint
-from stint.api.gpupool import Adapter
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.controllers.calibrator import Calibrator
+from stint.controllers.capacity_watch import watch_capacity
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle
 from stint.controllers.daily_spend import EVERY_S, KEEP_DAYS, DailySpends
@@ -69,13 +69,12 @@ from stint.kube.records import (
     reduce_service,
 )
 from stint.kube.steered import MANAGED
-from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
+from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
 from stint.model.measured import Measured
 from stint.model.situation import Settings
-from stint.pools.kwok import KwokAdapter
-from stint.pools.scale import ScaleAdapter
+from stint.workloads.registry import KINDS
 
 log = logging.getLogger(__name__)
 
@@ -244,14 +243,11 @@ class Operator:
             pools=PoolWriter(
                 api,
                 events,
-                {
-                    Adapter.SCALE: ScaleAdapter(api),
-                    Adapter.KWOK: KwokAdapter(api, seconds_per_second=options.pace),
-                },
                 lambda: tuple(self.own.gpu_pools.items.values()),
                 lambda: tuple(self.own.price_books.items.values()),
                 {"gpupools": self.own.gpu_pools.put, "pricebooks": self.own.price_books.put},
                 self.feeds,
+                pace=options.pace,
             ),
             statuses=statuses,
             metrics=self.metrics,
@@ -435,6 +431,7 @@ async def run(options: Options) -> None:
             "pod groups": operator.pod_groups.run(),
             "leadership": operator.leadership.run(),
             "rights": operator.rights.run(),
+            "capacity": watch_capacity(api, operator.own.gpu_pools.items.values, operator.trigger.fire),
             "cycle": operator.cycle.run(),
             "relist": operator.own.keep_listed(),
             "utilisation": operator.usage.run(),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import msgspec
 
-from stint.api.quantity import resources, slices
+from stint.api.pod_requests import pod_requests
+from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
 from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
 from stint.model.market import Taint
 from stint.model.resources import Resources
@@ -132,8 +135,13 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
     return meta.uid, meta.resource_version, record
 
 
+class _Named(msgspec.Struct):
+    name: str
+
+
 class _Resources(msgspec.Struct):
     requests: dict[str, str] = {}
+    claims: list[_Named] = []  # of spec.resourceClaims
 
 
 class _Container(msgspec.Struct, rename="camel"):
@@ -141,16 +149,14 @@ class _Container(msgspec.Struct, rename="camel"):
     restart_policy: str = ""
 
 
-class _Gate(msgspec.Struct):
-    name: str
-
-
 class _PodSpec(msgspec.Struct, rename="camel"):
     containers: list[_Container] = []
     init_containers: list[_Container] = []
+    resources: _Resources | None = None
     overhead: dict[str, str] = {}
     node_name: str = ""
-    scheduling_gates: list[_Gate] = []
+    scheduling_gates: list[_Named] = []
+    resource_claims: list[_Named] = []
     affinity: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: msgspec.Raw = msgspec.Raw(b"null")
     tolerations: msgspec.Raw = msgspec.Raw(b"null")
@@ -175,12 +181,17 @@ class _ContainerStatus(msgspec.Struct):
     state: _ContainerState = msgspec.field(default_factory=_ContainerState)
 
 
+class _Claim(msgspec.Struct):
+    """That there is one is all there is to know."""
+
+
 class _PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
     reason: str = ""
     nominated_node_name: str = ""
     conditions: list[WireCondition] = []
     container_statuses: list[_ContainerStatus] = []
+    extended_resource_claim_status: _Claim | None = None
 
 
 class WirePod(msgspec.Struct):
@@ -201,6 +212,22 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     requests: Resources
     gang: GangPod | None
     slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
+    claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and so takes nothing."""
+        return self.phase in _OVER
+
+    @property
+    def where(self) -> str:
+        """The node whose room it has or is promised; empty: none, or the pod has ended."""
+        return "" if self.over else self.node or self.nominated
+
+    @property
+    def takes_devices(self) -> bool:
+        """Whether a node with this pod is not empty."""
+        return bool(self.requests.gpus or self.slices or self.claims)
 
 
 class Times(msgspec.Struct, frozen=True, gc=False):
@@ -235,41 +262,56 @@ class GangPod(msgspec.Struct, frozen=True):
     units_done: str = ""  # as its annotation says
 
 
-_NO_REQUESTS = Resources(pods=1)
 _OVER = ("Succeeded", "Failed")
+_BY_CLASS = "deviceclass.resource.kubernetes.io/"  # an extended resource that names a DeviceClass
+
+
+_Texts = tuple[tuple[str, str], ...]
+
+
+def _texts(amounts_as_written: Mapping[str, str]) -> _Texts:
+    return tuple(sorted(amounts_as_written.items()))
 
 
 @functools.lru_cache(maxsize=4096)
-def _requests(key: tuple[tuple[tuple[str, str], ...], ...]) -> Resources:
-    return functools.reduce(lambda a, b: a + b, (resources(dict(items)) for items in key), _NO_REQUESTS)
+def _counted(
+    containers: tuple[_Texts, ...], first: tuple[tuple[_Texts, bool], ...], pod_level: _Texts, overhead: _Texts
+) -> tuple[Resources, int]:
+    found = pod_requests(
+        [amounts(dict(c)) for c in containers],
+        [(amounts(dict(c)), is_sidecar) for c, is_sidecar in first],
+        pod_level=amounts(dict(pod_level)),
+        overhead=amounts(dict(overhead)),
+    )
+    return replace(as_resources(found), pods=1), sum(as_slices(found).values())
 
 
-def pod_requests(spec: _PodSpec) -> Resources:
-    """What the scheduler counts: containers and sidecars, or the largest init container, plus overhead."""
-    sidecars = [c for c in spec.init_containers if c.restart_policy == "Always"]
-    parts = [c.resources.requests for c in [*spec.containers, *sidecars]] + [spec.overhead]
-    total = _requests(tuple(tuple(sorted(p.items())) for p in parts if p))
-    for container in spec.init_containers:
-        if container.restart_policy != "Always" and container.resources.requests:
-            first = resources(container.resources.requests)
-            total = Resources(
-                gpus=max(total.gpus, first.gpus),
-                cpu=max(total.cpu, first.cpu),
-                memory_gib=max(total.memory_gib, first.memory_gib),
-                pods=1,
-            )
-    return total
+def _requests(spec: _PodSpec) -> tuple[Resources, int]:
+    """What the scheduler counts, and how many parts of GPUs. Limits are no matter: the API server fills in requests."""
+    return _counted(
+        tuple(_texts(c.resources.requests) for c in spec.containers if c.resources.requests),
+        tuple((_texts(c.resources.requests), c.restart_policy == "Always") for c in spec.init_containers),
+        _texts(spec.resources.requests) if spec.resources else (),
+        _texts(spec.overhead),
+    )
 
 
-def _slices(spec: _PodSpec) -> int:
-    """No init container is counted: one that asks for a part alone is a thing nobody does."""
-    return sum(sum(slices(c.resources.requests).values()) for c in spec.containers)
+def _claims(spec: _PodSpec, status: _PodStatus, requests: Resources) -> bool:
+    """Whether devices are allocated to a pod that no extended resource of its requests counts.
+
+    A claim does not say here which devices it is for: that takes the claim, its class and the slices of the node. So
+    every claim may be for the node's GPUs.
+    """
+    if spec.resource_claims or (status.extended_resource_claim_status and not requests.gpus):
+        return True
+    asked = [c.resources for c in (*spec.containers, *spec.init_containers)]
+    return any(r.claims or any(name.startswith(_BY_CLASS) for name in r.requests) for r in asked)
 
 
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     """For `Informer`."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
-    requests = pod_requests(spec)
+    requests, parts = _requests(spec)
     job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
     steered = None
     # Anybody can give a pod our label; only the Job controller makes workers.
@@ -321,7 +363,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         phase=status.phase,
         requests=requests,
         gang=gang,
-        slices=_slices(spec),
+        slices=parts,
+        claims=_claims(spec, status, requests),
     )
     return meta.uid, meta.resource_version, record
 

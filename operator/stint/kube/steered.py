@@ -1,7 +1,6 @@
 """Which pods of others Stint is to place, and what they belong to: told by what is written on them alone.
 
-What a pod belongs to is said by labels that its controller puts there anyway. Those used here are of JobSet
-(`jobset_types.go`), Kubeflow's training-operator (`common_types.go`), KubeRay (`constant.go`) and the Job controller.
+What a pod belongs to is said by labels that its controller puts there anyway; `stint.workloads` has them.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from stint.model.job import Toleration
+from stint.workloads.job import INDEX_ANNOTATION as INDEX_ANNOTATION
+from stint.workloads.job import JOB_NAME_LABEL as JOB_NAME_LABEL
+from stint.workloads.kind import Belonging
+from stint.workloads.label import MANAGED as MANAGED
+from stint.workloads.registry import belongings
 
 GATE = "stint.dev/placement"
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-# What people write on what they have Stint place for them.
-MANAGED = "stint.dev/managed"
+# What people write on what they have Stint place for them, beside `MANAGED`.
 GROUP_LABEL = "stint.dev/group"
 GROUP_SIZE = "stint.dev/group-size"
 RELEASE = "stint.dev/release"
@@ -25,24 +26,7 @@ SPEC_ANNOTATION = "stint.dev/spec"
 RANK = "stint.dev/rank"  # what Stint writes on a pod of theirs when it lets it go
 GROUP = "Group"  # the kind of a group of plain pods
 _LONGEST_NAME = 58  # as the CRD has it
-
-# Kind, the label with its name, and the labels or annotations that order its pods. A Job's own label is on the pods of
-# all that work through Jobs, so it comes last.
-_BELONGING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (GROUP, GROUP_LABEL, ()),
-    (
-        "JobSet",
-        "jobset.sigs.k8s.io/jobset-name",
-        ("jobset.sigs.k8s.io/job-global-index", INDEX_ANNOTATION),
-    ),
-    (
-        "PyTorchJob",
-        "training.kubeflow.org/job-name",
-        ("training.kubeflow.org/replica-type", "training.kubeflow.org/replica-index"),
-    ),
-    ("RayCluster", "ray.io/cluster", ("ray.io/group",)),
-    ("Job", JOB_NAME_LABEL, (INDEX_ANNOTATION,)),
-)
+_GROUPED = Belonging(label=GROUP_LABEL, order=())
 
 
 class Steered(msgspec.Struct, frozen=True):
@@ -84,16 +68,19 @@ def find(
     """
     if labels.get(MANAGED) != "true" or (GATE not in gates and RANK not in annotations):
         return None  # not asked to; or there before there was a gate, or let go without a place
-    found = next((b for b in _BELONGING if labels.get(b[1])), None)
-    if found is None:
-        return None
-    kind, label, ordering = found
-    order = [labels.get(key) or annotations.get(key, "") for key in ordering]
+    if labels.get(GROUP_LABEL):
+        kind, belonging = GROUP, _GROUPED
+    else:
+        found = next((k for k in belongings() if k.belonging is not None and labels.get(k.belonging.label)), None)
+        if found is None or found.belonging is None:
+            return None
+        kind, belonging = found.kind, found.belonging
+    order = [labels.get(key) or annotations.get(key, "") for key in belonging.order]
     selector = msgspec.json.decode(node_selector, type=dict[str, str] | None) or {}
     tolerated = msgspec.json.decode(tolerations, type=list[_WireToleration] | None) or []
     return Steered(
-        kind=maker if kind == "PyTorchJob" and maker else kind,  # MPIJob, XGBoostJob, ... have the same labels
-        group=labels[label],
+        kind=maker if belonging.of_a_family and maker else kind,
+        group=labels[belonging.label],
         order=(*((_number(text), text) for text in order), (0, name)),
         size=_number(annotations.get(GROUP_SIZE, "")),
         spec=annotations.get(SPEC_ANNOTATION, ""),
@@ -112,8 +99,11 @@ def _number(text: str) -> int:
 
 def selector(kind: str, name: str) -> str:
     """By which the pods of something of somebody else's are found."""
-    label = next((label for known, label, _ in _BELONGING if known == kind), _BELONGING[2][1])
-    return f"{label}={name}"
+    if kind == GROUP:
+        return f"{GROUP_LABEL}={name}"
+    known = {k.kind: k.belonging for k in belongings() if k.belonging is not None}
+    family = next(b for b in known.values() if b.of_a_family)
+    return f"{known.get(kind, family).label}={name}"
 
 
 def steered_name(kind: str, name: str) -> str:

@@ -11,6 +11,10 @@ from stint.model.market import Taint
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 
+# The provider has said that it takes a node with such a taint.
+INTERRUPTED_TAINTS = frozenset(
+    {"stint.dev/interrupted", "aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination"}
+)
 HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"  # labels
 
 

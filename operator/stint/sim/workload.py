@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from stint.model.job import Checkpoint, Job, Objective, Toleration, Work, job_id
+from stint.accelerators import registry
+from stint.model.job import Checkpoint, Job, Objective, Work, job_id
 from stint.model.offering import CapacityType
 from stint.model.resources import Resources
 from stint.sim.trace import Row
@@ -27,7 +28,6 @@ SPEEDS: Mapping[str, float] = {
     "B200": 4.2,
 }  # training on one GPU, A100-40GB = 1: rounded from public benchmarks; an assumption, not a measurement
 _CHECKPOINT = Checkpoint(every=timedelta(minutes=20), takes=timedelta(seconds=30), restart=timedelta(minutes=3))
-_GPU_TAINT = Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,5 +110,5 @@ def _job(row: Row, habits: Habits, start: datetime, draws: np.ndarray) -> Job:
         capacity_types=tuple(c for c in CapacityType if c in allowed),
         objective=Objective(usd_per_hour=habits.usd_per_hour),
         deadline=created + due if draws[2] < habits.deadlines else None,
-        tolerations=(_GPU_TAINT,),
+        tolerations=registry.TOLERATIONS,
     )

@@ -1,15 +1,27 @@
-"""What every solver must pass: `check_sound`, whatever the problem, and where it can be known the best there is."""
+"""What every solver must pass: `check_sound`, whatever the problem, and where it can be known the best there is.
+
+What every capacity adapter must pass: all of `CAPACITY_CHECKS`, each in a fresh world.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from stint.capacity.adapter import CapacityAdapter, Change, Member, Order, Target
+from stint.errors import ApiError
+from stint.model.job import NodeName
+from stint.model.market import Offering, PoolName
+from stint.model.right import Right
 from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice, Solver, objective_usd
 from stint.placement.verify import violations
+from stint.testing.builders import NOW, an_offering
+from stint.testing.fake_api import FakeApi
 
 
 def solve(solver: Solver, problem: Problem, *, seed: int = 0) -> Assignment:
@@ -81,3 +93,135 @@ def _ways(problem: Problem, job: int) -> list[Choice | None]:
                 if not violations(problem, Assignment(choices=tuple(alone))):
                     found.append(choice)
     return found
+
+
+@runtime_checkable
+class CapacityWorld(Protocol):
+    """A pool that an adapter resizes, over an API server in memory."""
+
+    @property
+    def api(self) -> FakeApi:
+        """What the adapter speaks to."""
+        ...
+
+    @property
+    def target(self) -> Target | None:
+        """The pool's spec.scaler.target."""
+        ...
+
+    def nodes(self) -> tuple[NodeName, ...]:
+        """The nodes that there will be once all orders have arrived."""
+        ...
+
+
+CapacityCheck = Callable[[CapacityAdapter, CapacityWorld], Awaitable[None]]
+POOL = PoolName("pool")
+_ONE, _OTHER = an_offering(zone="a", pool=POOL), an_offering(zone="b", pool=POOL)
+
+
+def _order(
+    world: CapacityWorld,
+    *changes: tuple[Offering, int, int],
+    going: Sequence[NodeName] = (),
+    busy: Sequence[NodeName] = (),
+    asked: int | None = None,
+) -> Order:
+    return Order(
+        pool=POOL,
+        changes=tuple(Change(offering=o, from_nodes=a, to_nodes=b, going=tuple(going)) for o, a, b in changes),
+        members=tuple(Member(name=n, busy=n in busy) for n in world.nodes()),
+        now=NOW,
+        target=world.target,
+        asked=asked,
+    )
+
+
+async def _filled(adapter: CapacityAdapter, world: CapacityWorld, nodes: int) -> None:
+    assert (await adapter.carry_out(_order(world, (_ONE, 0, nodes)), world.api)).refused == ""
+    assert len(world.nodes()) == nodes
+
+
+async def grows_and_asks_for_nothing_twice(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """A restart repeats an order that was carried out already."""
+    order = _order(world, (_ONE, 0, 3))
+    for _ in range(2):
+        assert (await adapter.carry_out(order, world.api)).refused == ""
+        assert len(world.nodes()) == 3
+    await adapter.carry_out(_order(world, (_ONE, 3, 5), asked=3), world.api)
+    assert len(world.nodes()) == 5
+
+
+async def two_changes_of_one_pool_add_up(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """The last one must not win."""
+    await adapter.carry_out(_order(world, (_ONE, 0, 2), (_OTHER, 0, 1)), world.api)
+    assert len(world.nodes()) == 3
+
+
+async def gives_empty_nodes_back(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """Also where the order is repeated."""
+    await _filled(adapter, world, 4)
+    order = _order(world, (_ONE, 4, 2), going=world.nodes()[:2], asked=4)
+    for _ in range(2):
+        assert (await adapter.carry_out(order, world.api)).refused == ""
+        assert len(world.nodes()) == 2
+
+
+async def keeps_busy_nodes(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """Whatever the order says."""
+    await _filled(adapter, world, 3)
+    nodes = world.nodes()
+    outcome = await adapter.carry_out(_order(world, (_ONE, 3, 0), going=nodes, busy=nodes[:2], asked=3), world.api)
+    assert len(world.nodes()) == 2
+    if not adapter.traits.chooses_nodes:
+        assert world.nodes() == nodes[:2]
+    assert outcome.note, "people are told why nodes stay"
+
+
+async def counts_nodes_of_other_offerings(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """A pool may have nodes that are not what it describes, as in another zone: they are not traded for the new one."""
+    await _filled(adapter, world, 3)
+    nodes = world.nodes()
+    await adapter.carry_out(_order(world, (_OTHER, 0, 1), busy=nodes, asked=3), world.api)
+    assert len(world.nodes()) == 4
+    assert set(nodes) <= set(world.nodes())
+
+
+async def answers_a_refusal_with_a_value(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """Others' pools are resized all the same."""
+    for status in (403, 404, 422, 500):
+        error = ApiError(status, "Refused", f"refused with {status}")
+        world.api.refuses = error
+        outcome = await adapter.carry_out(_order(world, (_ONE, 0, 1)), world.api)
+        assert str(status) in outcome.refused
+    assert world.nodes() == ()
+
+
+async def does_what_its_rights_allow(adapter: CapacityAdapter, world: CapacityWorld) -> None:
+    """Every request is covered by a right that it declares, or by one that Stint has anyway."""
+    await _filled(adapter, world, 2)
+    await adapter.carry_out(_order(world, (_ONE, 2, 1), going=world.nodes()[:1], asked=2), world.api)
+    rights = (*adapter.rights(world.target), Right("list", "", "nodes", "GPUs are found"))
+    granted = {(r.verb, r.group, r.resource) for r in rights}
+    assert {_asked_for(verb, path) for verb, path in world.api.requests} <= granted
+    assert all(len(r.why.split()) >= 4 for r in rights[:-1]), "a right says what it is for"
+
+
+def _asked_for(verb: str, path: str) -> tuple[str, str, str]:
+    """Verb, group and resource of a request, as a Role names them."""
+    root, *rest = path.strip("/").split("/")
+    group = rest.pop(0) if root == "apis" else ""
+    rest = rest[1:]  # without the version
+    if rest[0] == "namespaces" and len(rest) > 2:
+        rest = rest[2:]
+    return verb, group, "/".join(rest[::2])
+
+
+CAPACITY_CHECKS: Sequence[CapacityCheck] = (
+    grows_and_asks_for_nothing_twice,
+    two_changes_of_one_pool_add_up,
+    gives_empty_nodes_back,
+    keeps_busy_nodes,
+    counts_nodes_of_other_offerings,
+    answers_a_refusal_with_a_value,
+    does_what_its_rights_allow,
+)

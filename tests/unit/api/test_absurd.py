@@ -13,10 +13,11 @@ from stint.api.parse import to_overrides, worker_template
 from stint.api.pricebook import PriceBook
 from stint.api.quantity import quantity
 from stint.api.trainingjob import TrainingJob
+from stint.capacity.adapter import BOUGHT_BY, ORDERED_AT
 from stint.decide import decide
 from stint.errors import InvalidInputError
 from stint.kube.act.manifests import indexed_job
-from stint.kube.observe.snapshot import BOUGHT_BY, ORDERED_AT, Observation
+from stint.kube.observe.snapshot import Observation
 from stint.kube.plan_note import made_from, note
 from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
 from stint.lifecycle.retries import MOST_BACKOFF_S, next_try

@@ -14,6 +14,7 @@ import yaml
 from cryptography import x509
 
 from hack import build, gen_crds, gen_dashboard
+from stint.accelerators import registry
 from stint.api.sharing import fair_share_of, quotas_of
 from stint.cli.main import parser
 from stint.controllers.planner_client import MOST_TIMEOUT_S, TIMEOUT_S
@@ -309,3 +310,13 @@ def test_quotas_shares_and_moves_reach_the_program_as_it_reads_them(helm):
     assert quota == Quota(namespace="imaging", usd_per_hour=120.0, gpus={"H100-SXM": 16})
     assert fair_share_of(options.fair_share) == FairShare(weights={"driving": 2.0}, patience_hours=24.0)
     assert (options.moves_per_hour, options.payback, options.deadline_reserve) == (6, 1.5, 300)
+
+
+def test_the_gate_knows_every_vendors_resource(helm):
+    (policy,) = [
+        o
+        for o in _template(helm, "steering.enabled=true", serves="v1/MutatingAdmissionPolicy")
+        if o["kind"] == "MutatingAdmissionPolicy" and o["metadata"]["name"].endswith("gates-pods")
+    ]
+    (asks,) = [c["expression"] for c in policy["spec"]["matchConditions"] if c["name"] == "asks-for-gpus"]
+    assert json.dumps(list(registry.RESOURCES), separators=(",", ":")) in asks

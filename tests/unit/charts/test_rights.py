@@ -9,21 +9,27 @@ from typing import Any
 import pytest
 
 from hack import build, gen_rights
+from stint.capacity.registry import ADAPTERS, rights_of
 from stint.kube.rbac import (
     ALWAYS,
-    WITH_KWOK,
     WITH_NODE_OVERLAYS,
     WITH_POD_GROUPS,
     WITH_STEERING,
     Right,
     needed,
     with_config_map,
-    with_scale_target,
 )
 from tests.unit.charts.test_chart import _template
 
-KWOK = "pools.kwok.enabled=true"
-SCALE = ("pools.scaleTargets[0].apiGroup=cluster.x-k8s.io", "pools.scaleTargets[0].resource=machinedeployments")
+# How the chart is told to grant what each capacity adapter needs; the next one adds its values.
+OF_ADAPTERS = {
+    "Kwok": ("pools.kwok.enabled=true",),
+    "Scale": ("pools.scaleTargets[0].apiGroup=cluster.x-k8s.io", "pools.scaleTargets[0].resource=machinedeployments"),
+}
+
+
+def rights_of_adapter(name: str) -> tuple[Right, ...]:
+    return rights_of(name, gen_rights.EXAMPLE if ADAPTERS[name].traits.needs_target else None)
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +61,22 @@ def listed(rights: tuple[Right, ...]) -> set[tuple[str, str, str, str, bool]]:
     ("values", "rights"),
     [
         ((), tuple(ALWAYS)),
-        ((KWOK,), (*ALWAYS, *WITH_KWOK)),
         (("steering.enabled=true",), (*ALWAYS, *WITH_STEERING)),
         (("podGroups.enabled=true",), (*ALWAYS, *WITH_POD_GROUPS)),
         (("feeds.configMaps[0]=rates",), (*ALWAYS, *with_config_map("rates"))),
         (("feeds.nodeOverlays=true",), (*ALWAYS, *WITH_NODE_OVERLAYS)),
-        (SCALE, (*ALWAYS, *with_scale_target("cluster.x-k8s.io", "machinedeployments"))),
+        *((OF_ADAPTERS.get(name, ()), (*ALWAYS, *rights_of_adapter(name))) for name in ADAPTERS),
     ],
 )
 def test_the_chart_grants_exactly_what_the_table_lists(helm, values, rights):
     assert granted(_template(helm, *values)) == listed(rights)
+
+
+def test_rules_of_your_own_are_added(helm):
+    rule = [
+        f"rbac.rules[0].{key}[0]={value}" for key, value in (("apiGroups", "x"), ("resources", "y"), ("verbs", "z"))
+    ]
+    assert granted(_template(helm, *rule)) - listed(tuple(ALWAYS)) == {("z", "x", "y", "", False)}
 
 
 def test_the_page_shows_the_table():
@@ -72,7 +84,7 @@ def test_the_page_shows_the_table():
 
 
 def test_each_right_says_what_it_is_for():
-    for right in (*ALWAYS, *WITH_KWOK, *WITH_POD_GROUPS):
+    for right in (*ALWAYS, *WITH_POD_GROUPS, *(r for name in ADAPTERS for r in rights_of_adapter(name))):
         assert f"| `{right}` |" in gen_rights.text()
         assert len(right.why.split()) >= 4, right
 

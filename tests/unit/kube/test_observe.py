@@ -9,10 +9,11 @@ import pytest
 from stint.api.gpupool import GPUPool
 from stint.api.meta import Meta
 from stint.api.pricebook import PriceBook
+from stint.capacity.adapter import ORDERED_AT
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube import plan_note
-from stint.kube.observe.snapshot import ORDERED_AT, Caches, Observation, observe
+from stint.kube.observe.snapshot import Caches, Observation, observe
 from stint.kube.records import PodRecord
 from stint.model.gang import GangState
 from stint.model.job import Phase, job_id

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stint.kube.workloads import KINDS
+from stint.workloads.registry import KINDS
 from tests.unit.kube.theirs import POD_SPEC, workload
 
 PODS = {"template": {"spec": POD_SPEC}}

@@ -9,7 +9,8 @@ import msgspec
 from stint.kube.observe.groups import Group, Workloads, gather
 from stint.kube.records import PodRecord, WirePod, reduce_pod
 from stint.kube.steered import GATE
-from stint.kube.workloads import KINDS, WireWorkload, WorkloadRecord, reducer
+from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
+from stint.workloads.registry import KINDS
 
 SPEC = "work: {units: 3600, unitsPerSecond: {A100-80GB: 1.0}}"
 POD_SPEC = {"containers": [{"resources": {"requests": {"nvidia.com/gpu": "2"}}}]}

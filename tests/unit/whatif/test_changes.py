@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from stint.api.parse import GPU_TAINT
+from stint.accelerators import registry
 from stint.decide import decide
 from stint.errors import InvalidInputError
 from stint.feeds import bundled
@@ -46,7 +46,7 @@ def test_nodes_that_could_be_bought_are_bought_only_where_that_pays():
 def test_owned_and_reserved_nodes_stand_there():
     after = changed(two(), add_pool="mine=aws/p5.48xlarge:2@us-east-1b:reserved")
     assert [n.name for n in after.nodes if n.offering.startswith("mine/")] == ["mine-0", "mine-1"]
-    hungry = replace(after, jobs=(a_job("big", workers=2, speeds={"H100-SXM": 1.0}, tolerations=(GPU_TAINT,)),))
+    hungry = replace(after, jobs=(a_job("big", workers=2, speeds={"H100-SXM": 1.0}, tolerations=registry.TOLERATIONS),))
     (placed,) = decide(hungry).placements
     assert placed.nodes == ("mine-0", "mine-1")
 

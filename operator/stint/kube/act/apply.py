@@ -28,9 +28,10 @@ from stint.kube.records import (
     WirePod,
     WireService,
 )
-from stint.kube.workloads import KINDS, RESUME, WorkloadRecord
+from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.gang import GangState
 from stint.model.job import JobId
+from stint.workloads.registry import KINDS
 
 log = logging.getLogger(__name__)
 

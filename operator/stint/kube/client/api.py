@@ -29,6 +29,7 @@ from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
 
 from stint import __version__
+from stint.errors import ApiError as ApiError
 from stint.errors import StintError
 
 MERGE = "application/merge-patch+json"
@@ -47,17 +48,6 @@ _READS = frozenset({"GET"})
 _DATE_LASTS_S = 60.0
 # What the library raises where a kubeconfig is broken, or is just being written.
 _UNREADABLE = (k8s_config.ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError)
-
-
-class ApiError(StintError):
-    """The API server said no, in its own words."""
-
-    def __init__(self, status: int, reason: str, message: str, *, retry_after_s: float | None = None) -> None:
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after_s = retry_after_s
-        super().__init__(f"{status} {reason}: {message}")
 
 
 class FencedError(StintError):

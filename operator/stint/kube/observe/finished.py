@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stint.kube.observe.inventory import GPU_HINTS
+from stint.accelerators import registry
 from stint.kube.records import JOB_LABEL
-from stint.kube.workloads import KINDS, gpus_of
+from stint.kube.workloads import gpus_of
 from stint.sim.trace import Models, Row
+from stint.workloads.job import pods_of_job
 
 _ANY = Mapping[str, Any]
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:([0-9.]+)s)?", re.ASCII)  # as Go writes one
@@ -71,7 +72,7 @@ def _row(kind: str, thing: _ANY, models: Models) -> tuple[datetime, Row]:
         each = gpus_of(pod)
         gpus, workers = gpus + count * each, workers + count * (each > 0)
         chosen = (pod or {}).get("nodeSelector") or {}
-        hints |= {chosen[label] for label in GPU_HINTS if each and label in chosen}
+        hints |= {chosen[label] for label in registry.MODEL_LABELS if each and label in chosen}
     if gpus < 1:
         raise _UnusableError("ask for no whole GPU")
     model = ""
@@ -148,4 +149,4 @@ def _tasks(spec: _ANY) -> Iterator[tuple[int, Any]]:
 
 
 _HOW = {"Job": _job, "VolcanoJob": _volcano, "Workload": _workload}
-_PODS = {"Job": KINDS["Job"].templates, "VolcanoJob": _tasks, "Workload": _pod_sets}
+_PODS = {"Job": pods_of_job, "VolcanoJob": _tasks, "Workload": _pod_sets}

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
-from stint.kube.workloads import KINDS, WorkloadRecord
+from stint.kube.workloads import WorkloadRecord
 from stint.model.gang import GangState
 from stint.model.job import Assignment, NodeName, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
+from stint.workloads.registry import KINDS
 
 _TERMINAL = ("Succeeded", "Failed")
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from stint.api.gpupool import Adapter, GPUPool, Mode, PoolOffering
+from stint.accelerators import registry
+from stint.api.gpupool import GPUPool, Mode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
-from stint.kube.observe import gpu_sharing
 from stint.kube.records import NodeRecord
-from stint.model.cluster import HOSTNAME, ZONE
+from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE
 from stint.model.job import NodeName
 from stint.model.market import Offering, Pool, PoolName, Slices, Taint
 from stint.model.offering import CapacityType, OfferingId
@@ -26,9 +26,7 @@ from stint.model.resources import Resources
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 REGION = "topology.kubernetes.io/region"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
-GPU_PRODUCT, GPU_MEMORY = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 POOL = "stint.dev/pool"
-KWOK_NODE = "kwok.x-k8s.io/node"
 
 _PROVIDER_OF_ID = {"aws": "aws", "gce": "gcp", "azure": "azure", "oci": "oci"}
 _POOL_LABELS = (
@@ -38,7 +36,6 @@ _POOL_LABELS = (
     "cloud.google.com/gke-nodepool",
     "kubernetes.azure.com/agentpool",
 )
-GPU_HINTS = (GPU_PRODUCT, "karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
 _CAPACITY_LABELS = (
     CAPACITY,
     "karpenter.sh/capacity-type",
@@ -62,9 +59,6 @@ _SPOT_FLAGS = (
 # Such nodes are going or not quite there: nothing is placed on them.
 LEAVING_TAINTS = frozenset({"karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler"})
 UNREADY_TAINTS = frozenset({"karpenter.sh/unregistered", "node.cloudprovider.kubernetes.io/uninitialized"})
-INTERRUPTED_TAINTS = frozenset(
-    {"stint.dev/interrupted", "aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination"}
-)
 # What a node carries only while it changes state does not describe the offering.
 _PASSING_TAINTS = LEAVING_TAINTS | UNREADY_TAINTS | INTERRUPTED_TAINTS
 _PASSING_PREFIX = "node.kubernetes.io/"
@@ -88,6 +82,8 @@ class Inventory:
     offerings: Mapping[OfferingId, Offering] = field(default_factory=dict)
     pools: Mapping[PoolName, Pool] = field(default_factory=dict)
     offering_of: Mapping[NodeName, OfferingId] = field(default_factory=dict)
+    described: Mapping[PoolName, tuple[OfferingId, ...]] = field(default_factory=dict)  # what new nodes are
+    members: Mapping[PoolName, frozenset[NodeName]] = field(default_factory=dict)  # also nodes that are no offering
     problems: tuple[NodeIssue, ...] = ()
 
 
@@ -120,10 +116,15 @@ def take_inventory(
             offering = quote(machine, catalogue, today=today, limits=limits)
             offerings[offering.id] = offering
             members[offering.pool][offering.id] = None
-    for node in sorted(nodes, key=lambda n: n.name):
+    records = sorted(nodes, key=lambda n: n.name)
+    new_ones = {name: tuple(ids) for name, ids in members.items()}
+    of_pool: dict[PoolName, set[NodeName]] = {name: set() for name in members}
+    for node in records:
+        claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
+        for pool in claims:
+            of_pool[PoolName(pool.metadata.name)].add(NodeName(node.name))
         if node.allocatable.gpus == 0 and not node.slices and not _hints_at_gpus(node):
             continue
-        claims = [p for p in own if _matches(p.spec.node_selector, node.labels)]
         if len(claims) > 1:
             names = " and ".join(p.metadata.name for p in claims)
             text = f"GPUPools {names} both select it, so nothing is placed on it; make their nodeSelectors disjoint"
@@ -151,7 +152,14 @@ def take_inventory(
     for name, ids in members.items():
         if name not in pools:
             pools[name] = Pool(name=name, offerings=tuple(ids), inferred=True)
-    return Inventory(offerings=offerings, pools=pools, offering_of=offering_of, problems=tuple(problems))
+    return Inventory(
+        offerings=offerings,
+        pools=pools,
+        offering_of=offering_of,
+        described=new_ones,
+        members={name: frozenset(found) for name, found in of_pool.items()},
+        problems=tuple(problems),
+    )
 
 
 def _room(
@@ -173,7 +181,7 @@ def _matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 def _hints_at_gpus(node: NodeRecord) -> bool:
     """A GPU node whose device plugin is not there yet: it is under way, not CPU-only."""
-    return any(label in node.labels for label in GPU_HINTS)
+    return any(label in node.labels for label in registry.MODEL_LABELS)
 
 
 def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
@@ -181,7 +189,7 @@ def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
     return Pool(
         name=PoolName(pool.metadata.name),
         offerings=offerings,
-        scaler=scaler.adapter.value if scaler else None,
+        scaler=scaler.adapter if scaler else None,
         advise_only=scaler is None or scaler.mode is Mode.ADVISE,
         min_nodes=limits.min_nodes if limits else 0,
         max_nodes=limits.max_nodes if limits else 0,
@@ -209,7 +217,7 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
     if gpus == 0 or cpu == 0 or memory == 0:
         text = f"nothing is known of {o.instance_type}'s size; give gpus, cpu and memoryGiB"
         return NodeIssue(about="", reason="UnknownMachine", message=text)
-    gpu_resource_taint = Taint(key="nvidia.com/gpu", value="present", effect="NoSchedule")
+    vendor = registry.named(facts.vendor if facts else "")
     region = o.region or region_of(o.provider, o.zone)
     return Machine(
         pool=PoolName(pool.metadata.name),
@@ -228,9 +236,9 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
             PROVIDER: o.provider,
             **({ZONE: o.zone} if o.zone else {}),
             **({REGION: region} if region else {}),
-            GPU_PRODUCT: catalogue.gfd_product(model),
+            registry.labels_of(vendor).product: catalogue.gfd_product(model),
         },
-        taints=(gpu_resource_taint,),
+        taints=(vendor.taint,),
     )
 
 
@@ -243,9 +251,9 @@ def _observed(
     node: NodeRecord, pool: GPUPool | None, known: Sequence[Offering], catalogue: Catalogue
 ) -> Machine | Offering | NodeIssue:
     """What a node is: the one offering of its pool that it matches, or what its labels say."""
-    labels = gpu_sharing.whole_product(node.labels)
+    labels = registry.whole(node.labels)
     capacity = capacity_type(labels)
-    parted = labels != node.labels or bool(node.slices) or labels.get(gpu_sharing.REPLICAS, "1") != "1"
+    parted = registry.shared(node.labels) or bool(node.slices)
     like = [
         o
         for o in known
@@ -265,15 +273,17 @@ def _observed(
         model = machine.gpu_model
     pools = (pool.metadata.name,) if pool else ()
     if model is None:
+        product = registry.labels_of(registry.on_node(labels, (t.key for t in node.taints))).product
         text = (
-            f"neither {GPU_PRODUCT}={labels.get(GPU_PRODUCT, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
+            f"neither {product}={labels.get(product, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
             "has; run GPU feature discovery, or describe the nodes in a GPUPool"
         )
         return NodeIssue(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
     facts = catalogue.gpu(model)
-    gpu_memory = float(labels[GPU_MEMORY]) / 1024 if labels.get(GPU_MEMORY, "").isdigit() else _memory(facts)
+    told = registry.memory_gib(labels)
+    gpu_memory = told if told is not None else _memory(facts)
     try:
-        parts = gpu_sharing.read(node.labels, node.slices, whole=node.allocatable.gpus, gpu_memory_gib=gpu_memory)
+        parts = registry.sharing_of(node.labels, node.slices, whole=node.allocatable.gpus, memory_gib=gpu_memory)
     except ValueError as error:
         text = f"{error}; nothing is placed on it"
         return NodeIssue(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
@@ -314,9 +324,8 @@ def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:
 
 
 def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue) -> str | None:
-    memory = labels.get(GPU_MEMORY, "")
-    gib = float(memory) / 1024 if memory.isdigit() else None
-    for key in GPU_HINTS:
+    gib = registry.memory_gib(labels)
+    for key in registry.MODEL_LABELS:
         if key in labels and (model := catalogue.canonical_gpu(labels[key], gib)):
             return model
     return None
@@ -349,8 +358,3 @@ def region_of(provider: str, zone: str) -> str:
     if provider == "gcp":
         return zone.rpartition("-")[0]
     return zone.rstrip("abcdef") if provider == "aws" else ""
-
-
-def adapter_of(pool: GPUPool) -> Adapter | None:
-    """How it is resized."""
-    return pool.spec.scaler.adapter if pool.spec.scaler else None

@@ -7,47 +7,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from stint.api.gpupool import Adapter, GPUPool
+from stint.api.gpupool import GPUPool
 from stint.api.ledger import Ledger
 from stint.api.parse import Known, Pods, freshness, to_job, with_books
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import Progress, Status, TrainingJob
+from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
-from stint.kube.observe.inventory import (
-    INTERRUPTED_TAINTS,
-    LEAVING_TAINTS,
-    UNREADY_TAINTS,
-    Inventory,
-    allocatable,
-    passing,
-    take_inventory,
-)
+from stint.kube.observe.inventory import Inventory, take_inventory
+from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.plan_note import read_note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
 from stint.lifecycle import idle as idle_rules
 from stint.lifecycle.retries import gives_up
-from stint.model.cluster import ZONE, Node
 from stint.model.gang import GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
-from stint.model.offering import OfferingId
-from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
-ORDERED_AT = "stint.dev/ordered-at"
-BOUGHT_BY = "stint.dev/bought-by"
-_TERMINAL = ("Succeeded", "Failed")
 _BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
-_STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
-_GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +78,7 @@ class Observation:
     situation: Situation
     seen: Mapping[JobId, Seen]
     inventory: Inventory
+    members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +124,22 @@ def observe(
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
         seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
-    nodes = _nodes(caches, inventory, seen, now=now, empty_since=empty_since)
+    found = look_at_nodes(
+        caches.nodes,
+        caches.pods,
+        caches.gpu_pools,
+        inventory,
+        {key: s.job for key, s in seen.items() if s.job is not None},
+        now=now,
+        empty_since=empty_since,
+    )
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
         situation=Situation(
             now=now,
             jobs=jobs,
             gangs=tuple(s.facts for _, s in sorted(seen.items()) if s.facts is not None and _matters(s.facts)),
-            nodes=tuple(nodes),
+            nodes=found.nodes,
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
             rates=rates_of(jobs, inventory.offerings.values(), catalogue),
@@ -153,7 +148,15 @@ def observe(
         ),
         seen=seen,
         inventory=inventory,
+        members=found.members,
     )
+
+
+def since_empty(caches: Caches, before: Mapping[str, datetime], *, now: datetime) -> dict[str, datetime]:
+    """Since when each ready node has had no pod with devices, by name: as it was, or from now on."""
+    busy = {p.where for p in caches.pods if p.takes_devices}
+    empty = (n.name for n in caches.nodes if n.ready and n.name not in busy)
+    return {name: before.get(name, now) for name in empty}
 
 
 def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) -> Observation:
@@ -367,137 +370,6 @@ def _not_before(gang: Gang, backing_off: datetime | None, now: datetime) -> date
     if gang.state in (GangState.LEAVING, GangState.FAILED, GangState.TAKEN_BACK):
         return max(backing_off or now, now + timedelta(seconds=1))
     return backing_off
-
-
-def _nodes(
-    caches: Caches,
-    inventory: Inventory,
-    seen: Mapping[JobId, Seen],
-    *,
-    now: datetime,
-    empty_since: Mapping[str, datetime],
-) -> list[Node]:
-    """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
-    used: dict[str, Resources] = defaultdict(Resources)
-    parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
-    placed = {k: s.job for k, s in seen.items() if s.job is not None and s.job.assignment is not None}
-    for pod in caches.pods:
-        mine = pod.gang is not None and job_id(pod.gang.namespace, pod.gang.job) in placed
-        where = pod.node or pod.nominated
-        if where and pod.phase not in _TERMINAL and not mine:
-            used[where] += pod.requests
-            parts[where] += pod.slices
-    for job in placed.values():
-        if job.assignment is not None:
-            for node_name in job.assignment.nodes:
-                used[node_name] += job.per_worker
-    selected = {key for s in seen.values() if s.job for key in s.job.node_selector}
-    within = {s.job.topology.key for s in seen.values() if s.job and s.job.topology}
-    pools = {p.metadata.name: p for p in caches.gpu_pools}
-    nodes = []
-    for record in caches.nodes:
-        offering_id = inventory.offering_of.get(NodeName(record.name))
-        if offering_id is None:
-            continue
-        offering = inventory.offerings[offering_id]
-        taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
-        nodes.append(_node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now))
-    present: dict[OfferingId, int] = defaultdict(int)
-    for node in nodes:
-        present[node.offering] += not node.interrupted
-    for pool in caches.gpu_pools:
-        # Which zone a node will be in is known beforehand; which host or rack, is not.
-        nodes += _ordered(pool, inventory, present, selected | (within & {ZONE}), now)
-    return _removable_together(nodes, pools, inventory)
-
-
-def _node(
-    record: NodeRecord,
-    offering: Offering,
-    pool: GPUPool | None,
-    used: Resources,
-    selected: set[str],
-    empty_since: Mapping[str, datetime],
-    now: datetime,
-) -> Node:
-    taints = {t.key for t in record.taints}
-    has = allocatable(record, offering.slices)
-    coming = _coming(record, pool, now) if not record.ready or taints & UNREADY_TAINTS else None
-    return Node(
-        name=NodeName(record.name),
-        offering=offering.id,
-        allocatable=has if has.gpus else offering.per_node,
-        used=used,
-        ready=record.ready and not taints & UNREADY_TAINTS,
-        schedulable=not record.unschedulable and not taints & LEAVING_TAINTS and not record.deleting,
-        interrupted=bool(taints & INTERRUPTED_TAINTS),
-        ready_at=coming,
-        empty_since=empty_since.get(record.name) if used.gpus == 0 else None,
-        removable=BOUGHT_BY in record.annotations,
-        labels={k: v for k, v in record.labels.items() if k in selected},
-        taints=tuple(t for t in record.taints if not passing(t)),
-    )
-
-
-def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime | None:
-    """When a node that is not ready is expected: None for one that was ready before, or never will be."""
-    text = record.annotations.get(ORDERED_AT)
-    if text is None or pool is None:
-        return None
-    try:
-        ordered = datetime.fromisoformat(text)
-    except ValueError:
-        return None  # somebody else wrote it
-    return _expected(ordered, pool.spec.cold_start_seconds, now)
-
-
-def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime | None:
-    if ordered.tzinfo is None:
-        return None
-    ordered = min(ordered, now)  # nobody orders in the future
-    if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
-        return None
-    earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)
-    return max(ordered + timedelta(seconds=cold_start_s), earliest)
-
-
-def _ordered(
-    pool: GPUPool, inventory: Inventory, present: Mapping[OfferingId, int], selected: set[str], now: datetime
-) -> list[Node]:
-    """Nodes that a scale target was asked for and that have no Node object yet: they will be as their offering says."""
-    status = pool.status
-    own = inventory.pools[PoolName(pool.metadata.name)].offerings
-    if pool.spec.scaler is None or pool.spec.scaler.adapter is not Adapter.SCALE or len(own) != 1:
-        return []
-    lacking = (status.wanted_nodes or 0) - present.get(own[0], 0)
-    expected = _expected(status.ordered_at, pool.spec.cold_start_seconds, now) if status.ordered_at else None
-    if lacking <= 0 or expected is None:
-        return []
-    offering = inventory.offerings[own[0]]
-    return [
-        Node(
-            name=NodeName(f"{pool.metadata.name}/ordered-{i}"),
-            offering=offering.id,
-            allocatable=offering.per_node,
-            ready=False,
-            ready_at=expected,
-            labels={k: v for k, v in offering.labels.items() if k in selected},
-            taints=offering.taints,
-        )
-        for i in range(lacking)
-    ]
-
-
-def _removable_together(nodes: list[Node], pools: Mapping[str, GPUPool], inventory: Inventory) -> list[Node]:
-    """A scale target chooses itself which nodes go: its nodes can be given back only when all of them are empty."""
-    scaled = {name for name, p in pools.items() if p.spec.scaler is not None and p.spec.scaler.adapter is Adapter.SCALE}
-    busy = {inventory.offerings[n.offering].pool for n in nodes if n.used.gpus or n.ready_at is not None}
-    return [
-        replace(n, removable=inventory.offerings[n.offering].pool not in busy)
-        if inventory.offerings[n.offering].pool in scaled
-        else n
-        for n in nodes
-    ]
 
 
 def rates_of(jobs: Iterable[Job], offerings: Iterable[Offering], catalogue: Catalogue) -> Rates:

@@ -1,0 +1,7 @@
+"""Intel Gaudi, by Habana."""
+
+from __future__ import annotations
+
+from stint.accelerators.vendor import Vendor
+
+INTEL = Vendor(name="intel", resource="habana.ai/gaudi", brands=("intel", "habana"))

@@ -1,0 +1,1 @@
+"""How node pools get more nodes and fewer: one adapter a file, all behind one protocol, all in one registry."""

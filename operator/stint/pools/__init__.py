@@ -1,1 +1,0 @@
-"""How pools are resized: one adapter a file, all behind one protocol."""
