@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,7 +25,22 @@ from stint.placement import fit
 _WHOLE_FOR_A_PART_USD = 1e-3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainColumns(NamedTuple):
+    """The same as Python's own numbers: to read one of an array takes several times as long."""
+
+    job: list[int]
+    offering: list[int]
+    workers: list[int]
+    buys: list[bool]
+    per_node: list[int]
+    share: list[float]
+    usd_per_node_hour: list[float]
+    held_hours: list[float]
+    finish_hours: list[float]
+    objective_usd: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Structure of arrays; `cost` has the same axis."""
 
@@ -37,6 +54,22 @@ class Columns:
     held_hours: Float[np.ndarray, " column"]  # from start until the nodes are free again
     objective_usd: Float[np.ndarray, " column"]  # J, started as early as possible
     cost: CostToFinish
+
+    @cached_property
+    def plain(self) -> PlainColumns:
+        """For solvers, which look at one column at a time."""
+        return PlainColumns(
+            job=self.job.tolist(),
+            offering=self.offering.tolist(),
+            workers=self.workers.tolist(),
+            buys=self.buys.tolist(),
+            per_node=self.per_node.tolist(),
+            share=self.share.tolist(),
+            usd_per_node_hour=self.usd_per_node_hour.tolist(),
+            held_hours=self.held_hours.tolist(),
+            finish_hours=self.cost.finish_hours.tolist(),
+            objective_usd=self.objective_usd.tolist(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
