@@ -225,8 +225,8 @@ def price_columns(
 
     share = by_pair(share_of_node)
     per_node = by_pair(lambda j, o: fit.workers_per_node(j.per_worker, o.per_node)).astype(np.int64)
-    fresh = by_offering(lambda o: _marginal_price(o, buys=True))
-    price = np.where(buys, fresh, by_offering(lambda o: _marginal_price(o, buys=False)))
+    fresh = by_offering(lambda o: value_of(o.price_of_new, math.inf))
+    price = np.where(buys, fresh, by_offering(lambda o: value_of(o.price_of_existing, math.inf)))
     cold = np.array([pools[p].cold_start_seconds / SECONDS_PER_HOUR for p in pool_of], dtype=float)[rows.offering]
     boot = by_job(lambda j: _boot_hours(j, situation))
     startup = boot + np.where(buys, cold, 0.0)
@@ -287,13 +287,6 @@ def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: Rows) 
         work_hours_left(jobs[rows.job[i]], offerings[rows.offering[i]].gpu_model, int(rows.workers[i])) for i in example
     ]
     return np.array(hours, dtype=float)[same]
-
-
-def _marginal_price(offering: Offering, *, buys: bool) -> float:
-    """Reserved capacity is paid for whether it is used or not, unless a commitment speaks of it and says otherwise."""
-    if offering.capacity_type is CapacityType.RESERVED and offering.billed_usd_per_node_hour is None:
-        return 0.0
-    return value_of(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
 
 
 def share_of_node(job: Job, offering: Offering) -> float:
