@@ -24,7 +24,7 @@ from stint.placement.problem import Problem
 from stint.placement.quota import beyond_quota, solve_within
 from stint.placement.running import look_after
 from stint.placement.solver import Assignment, Solver
-from stint.placement.solvers import SOLVERS
+from stint.placement.solvers import solver_of
 from stint.placement.verify import violations
 
 
@@ -39,7 +39,7 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         UnsoundAssignmentError: the solver broke a rule. The caller asks again with greedy, and counts it.
         KeyError: `situation.settings.solver` names no solver.
     """
-    solver = solver or SOLVERS[situation.settings.solver]
+    solver = solver or solver_of(situation.settings.solver)
     rng = rng or np.random.Generator(np.random.PCG64(0))
 
     if (plan := _about_newcomers(situation)) is not None:
