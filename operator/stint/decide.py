@@ -22,11 +22,11 @@ from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
 from stint.placement.bound import certify
 from stint.placement.capacity import Capacity
-from stint.placement.problem import Problem, build_problem
-from stint.placement.quota import beyond_quota
+from stint.placement.problem import Problem
+from stint.placement.quota import beyond_quota, solve_within
 from stint.placement.running import stays as price_stays
 from stint.placement.solver import Assignment, Solver
-from stint.placement.solvers import SOLVERS
+from stint.placement.solvers import solver_of
 from stint.placement.verify import violations
 
 
@@ -41,7 +41,7 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         UnsoundAssignmentError: the solver broke a rule. The caller asks again with greedy, and counts it.
         KeyError: `situation.settings.solver` names no solver.
     """
-    solver = solver or SOLVERS[situation.settings.solver]
+    solver = solver or solver_of(situation.settings.solver)
     rng = rng or np.random.Generator(np.random.PCG64(0))
 
     if (plan := _about_newcomers(situation)) is not None:
@@ -50,26 +50,32 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     gone = {r.job for r in recalls}
     stays = price_stays(situation, besides=gone)
     aside, waiting = _split(situation, queue.in_order(situation), besides=gone)  # 2. which jobs wait, in what order
-    while True:
-        problem = build_problem(situation, waiting)  # 3. what each would cost where
-        answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
-        if broken := violations(problem, answer):  # 5. trust no solver
-            raise UnsoundAssignmentError(broken)
-        over = beyond_quota(situation, problem, answer, stays)
-        if not over:
-            break
-        aside += over
-        beyond = {h.job for h in over}
-        waiting = [j for j in waiting if j.id not in beyond]
+
+    def solve(problem: Problem) -> Assignment:
+        return solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)
+
+    # 3. what each would cost where, 4. who goes where, 5. trust no solver
+    problem, answer, over = solve_within(situation, waiting, stays, solve, _verified)
+    aside += over
     certificate = certify(problem, answer, solver.name)
     plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
-    if (roomier := make_room(situation, plan, decide)) is not None:  # 7. who runs, and should elsewhere or later
+
+    def on_trial(other: Situation) -> Plan:
+        return decide(other, solver=solver, rng=rng)
+
+    if (roomier := make_room(situation, plan, on_trial)) is not None:  # 7. who runs, and should elsewhere or later
         return roomier
-    if moves := worth_moving(situation, plan, decide):
+    if moves := worth_moving(situation, plan, on_trial):
         moved = {m.job for m in moves}
         kept = tuple(s for s in plan.stays if s.job not in moved)
         return replace(plan, stays=kept, recalls=(*plan.recalls, *moves))
     return replace(plan, standing=newcomers.stand(situation, problem, answer, plan))
+
+
+def _verified(problem: Problem, answer: Assignment) -> Assignment:
+    if broken := violations(problem, answer):
+        raise UnsoundAssignmentError(broken)
+    return answer
 
 
 def _about_newcomers(situation: Situation) -> Plan | None:

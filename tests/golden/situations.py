@@ -136,15 +136,15 @@ def every_requeue() -> Situation:
     return a_situation(offerings=[offering], nodes=ready, jobs=jobs, gangs=gangs)
 
 
-def _by_auto(situation: Situation) -> Situation:
-    return replace(situation, settings=replace(situation.settings, solver="auto"))
+def _by_exact(situation: Situation) -> Situation:
+    return replace(situation, settings=replace(situation.settings, solver="exact"))
 
 
 SITUATIONS: Mapping[str, Callable[[], Situation]] = {
-    "three-teams": lambda: _by_auto(three_teams()),
+    "three-teams": lambda: _by_exact(three_teams()),
     "three-teams-by-portfolio": three_teams,
-    "wait-or-buy": lambda: _by_auto(wait_or_buy()),
-    "every-no": lambda: _by_auto(every_no()),
+    "wait-or-buy": lambda: _by_exact(wait_or_buy()),
+    "every-no": lambda: _by_exact(every_no()),
     "every-requeue": every_requeue,
 }
 

@@ -319,7 +319,7 @@ def test_an_unsound_answer_is_never_acted_on():
         decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()]), solver=Liar())
 
 
-@pytest.mark.parametrize("solver", ["auto", "greedy", "exact"])
+@pytest.mark.parametrize("solver", ["portfolio", "greedy", "annealing", "exact"])
 def test_the_solver_is_chosen_by_name(solver):
     situation = a_situation(
         offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()], settings=Settings(solver=solver)
@@ -328,6 +328,12 @@ def test_the_solver_is_chosen_by_name(solver):
     assert certificate is not None
     assert certificate.solver == solver
     assert certificate.gap_ratio == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("solver", "told"), [("auto", "portfolio has taken the place of auto"), ("magic", "greedy")])
+def test_a_solver_that_there_is_not_is_told_with_what_to_do(solver, told):
+    with pytest.raises(KeyError, match=f"solver '{solver}' must be one of annealing, exact, .*{told}"):
+        decide(a_situation(offerings=[A100], settings=Settings(solver=solver)))
 
 
 @pytest.mark.parametrize(("usd", "reason"), [(8.5, Reason.NODES_ON_THE_WAY), (40.0, Reason.WAITING_IS_CHEAPER)])

@@ -85,7 +85,8 @@ def tried(situation: Situation, again: Sequence[Job]) -> Situation:
     nodes = tuple(_without(n, freed[n.name]) if n.name in freed else n for n in situation.nodes)
     jobs = tuple(waiting.get(j.id, j) for j in situation.jobs)
     settings = replace(situation.settings, moves_per_hour=0)
-    return replace(situation, jobs=jobs, nodes=nodes, settings=settings, before=None)
+    gangs = tuple(g for g in situation.gangs if g.job not in waiting)  # they have left by then
+    return replace(situation, jobs=jobs, gangs=gangs, nodes=nodes, settings=settings, before=None)
 
 
 def _without(node: Node, some: Resources) -> Node:

@@ -119,11 +119,12 @@ def _wasteful(situation: Situation, movers: Sequence[Mover]) -> list[tuple[float
     found = []
     for node in situation.nodes:
         offering = offerings.get(node.offering)
-        if offering is None or offering.usd_per_node_hour is None or node.name not in ours:
-            continue
+        price = None if offering is None else offering.price_of_existing
+        if offering is None or price is None or not price.value or node.name not in ours:
+            continue  # emptying a node that is paid for anyway saves nothing
         pool = pools[offering.pool]
         if not node.removable or pool.scaler is None or pool.advise_only or count[pool.name] <= pool.min_nodes:
             continue
         if ours[node.name] == node.used.gpus < node.allocatable.gpus:
-            found.append((node.used.gpus / node.allocatable.gpus, node, offering.usd_per_node_hour.value))
+            found.append((node.used.gpus / node.allocatable.gpus, node, price.value))
     return found

@@ -43,7 +43,9 @@ def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd:
 
 
 def full_capacity(problem: Problem, assignment: Assignment) -> Capacity:
-    """What is left when everybody has what the assignment gives."""
+    """What is left when every job has what the assignment gives it: what the solver counted, where it did."""
+    if assignment.left is not None and assignment.left.is_of(problem, assignment.choices):
+        return assignment.left
     capacity = Capacity(problem)
     for choice in assignment.choices:
         if choice is not None:

@@ -13,7 +13,7 @@ at any instant fits on it. A bought node is paid for as long as its longest gang
           x, h, open, u binary; y integer; idle >= 0
 
 The answer is the best over those starts; a chain of waiting gangs one behind the other is greedy's to find, which
-is why `Auto` compares the two. Work is limited in branch-and-bound nodes, never in seconds, so replays agree.
+is why `portfolio` compares the two. Work is limited in branch-and-bound nodes, never in seconds, so replays agree.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stint.placement.capacity import Capacity
-from stint.placement.greedy import Greedy, cheapest, columns_of_jobs
+from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.highs import QuietHighs
 from stint.placement.problem import Problem
-from stint.placement.solver import Assignment, Choice, objective_usd
+from stint.placement.solver import Assignment, Choice
 
 MOST_PLACES = 1500  # variables y in one programme; above that a level is left to greedy
 STARTS_PER_COLUMN = 4
@@ -114,18 +114,6 @@ class Exact:
                     capacity.take(problem.columns, choice)
                 choices[j] = choice
         return Assignment(choices=tuple(choices))
-
-
-@dataclass(frozen=True, slots=True)
-class Auto:
-    """Greedy for every size, and the exact solver's answer where it is better."""
-
-    name: str = "auto"
-
-    def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
-        """See `Solver`."""
-        answers = [s.solve(problem, budget_steps=budget_steps, rng=rng) for s in (Greedy(), Exact())]
-        return min(answers, key=lambda a: objective_usd(problem, a))
 
 
 def _greedily(problem: Problem, capacity: Capacity, candidates: np.ndarray) -> Choice | None:

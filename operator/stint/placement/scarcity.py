@@ -6,18 +6,21 @@ there are none. Of very many classes every so-manieth is asked, with as much les
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import highspy
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.placement.highs import QuietHighs, cheapest_of_each
 from stint.placement.horizons import AXES, Market, lay_out
 from stint.placement.prices import Prices, prove
 from stint.placement.problem import Problem
+from stint.placement.sifting import Entries, NoPricesError, Sifting, cheapest_of_each
 
 _ROUNDS, _FIRST, _MORE = 6, 2, 2
 _MOST_CLASSES = 1_500
 _TOLERANCE = 1e-6
+_MARGIN = 1e-9  # by which a row must be out of reach to be left out
 
 
 def find_prices(problem: Problem) -> Prices:
@@ -69,6 +72,38 @@ def _classes(
     return of_job[job], tally[::step], float(tally[::step].sum() / max(tally.sum(), 1.0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """The rows of capacity that can bind, numbered after those of the classes.
+
+    Where no job asks for as much CPU (or memory) for each GPU as there is, the GPUs' row says it all.
+    """
+
+    index: Int[np.ndarray, "offering horizon resource"]  # -1: it cannot bind
+    count: int
+
+    @classmethod
+    def of(cls, problem: Problem, market: Market, *, first: int) -> _Rows:
+        columns = problem.columns
+        need = problem.need[columns.job[market.column]][:, :AXES]
+        per_gpu = need / np.where(need[:, :1] > 0, need[:, :1], 1e-300)
+        most = np.zeros((len(problem.offerings), AXES))
+        np.maximum.at(most, columns.offering[market.column], per_gpu)
+        most = most[:, None] * (1.0 + _MARGIN)
+        idle = (most * market.capacity[:, :, :1] < market.capacity) & (
+            most * market.per_node[:, :, :1] <= market.per_node
+        )
+        idle[:, :, 0] = False
+        index = np.where(idle, -1, first + np.cumsum(~idle).reshape(idle.shape) - 1)
+        return cls(index=index, count=int((~idle).sum()))
+
+    @property
+    def some(self) -> Bool[np.ndarray, "offering horizon resource"]:
+        """Those that can bind."""
+        can: Bool[np.ndarray, "offering horizon resource"] = self.index >= 0
+        return can
+
+
 def _sift(
     problem: Problem,
     market: Market,
@@ -76,82 +111,91 @@ def _sift(
     count: Float[np.ndarray, " class"],
     part: float,
 ) -> Float[np.ndarray, "offering horizon resource"] | None:
-    highs = QuietHighs()
-    offerings, horizons, axes = market.capacity.shape
-    pools, rows = len(problem.pools), market.capacity.size
-    endless = highspy.kHighsInf
-    classes = len(count)
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = offerings, classes + rows + pools
-    lp.col_cost_, lp.col_lower_ = np.zeros(offerings), np.zeros(offerings)
-    lp.col_upper_ = market.buyable * part
-    lp.row_lower_ = np.concatenate([count, np.full(rows + pools, -endless)])
-    lp.row_upper_ = np.concatenate([count, market.capacity.ravel() * part, problem.headroom * part])
-    each = horizons * axes
-    index = np.concatenate(
-        [classes + np.arange(rows).reshape(offerings, each), (classes + rows + problem.pool_of_offering)[:, None]],
-        axis=1,
+    offerings, classes, buckets = len(problem.offerings), len(count), market.cost_usd.shape[1]
+    rows = _Rows.of(problem, market, first=classes)
+    sifting = Sifting(
+        _fixed(problem, market, rows, count, part),
+        columns=market.cost_usd.size,
+        entries=lambda some: _entries(problem, market, rows, of_class, some // buckets, some % buckets),
     )
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    lp.a_matrix_.start_ = np.arange(offerings + 1) * (each + 1)
-    lp.a_matrix_.index_ = index.ravel()
-    lp.a_matrix_.value_ = np.concatenate(
-        [-market.per_node.reshape(offerings, each), np.ones((offerings, 1))], axis=1
-    ).ravel()
-    highs.passModel(lp)
-    buckets = market.cost_usd.shape[1]
     usable = np.isfinite(market.cost_usd)
-    inside = np.zeros_like(usable)
-    usd = market.cost_usd
-    last = np.full_like(usd, np.inf)
-    last[:, -1] = usd[:, -1]
-    more = np.union1d(_best(of_class, usd, usable, _FIRST), _best(of_class, last, usable & np.isfinite(last), 1))
-    u = np.zeros_like(market.capacity)
+    last = np.full_like(market.cost_usd, np.inf)
+    last[:, -1] = market.cost_usd[:, -1]
+    sifting.take(
+        np.union1d(
+            _best(of_class, market.cost_usd, np.flatnonzero(usable), _FIRST),
+            _best(of_class, last, np.flatnonzero(np.isfinite(last)), 1),
+        )
+    )
+    u = np.zeros((offerings, *market.capacity.shape[1:]))
     for left in reversed(range(_ROUNDS)):
-        _add(highs, problem, market, of_class, more // buckets, more % buckets, classes)
-        inside.ravel()[more] = True
-        highs.run()
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        try:
+            dual = sifting.answer().dual
+        except NoPricesError:
             return None
-        dual = np.array(highs.getSolution().row_dual)
-        mu, u = dual[:classes], np.maximum(-dual[classes : classes + rows], 0.0).reshape(market.capacity.shape)
+        u[rows.some] = np.maximum(-dual[classes : classes + rows.count], 0.0)
         if not left:
             break
         usd = market.cost_usd + market.rents(problem, u)
-        short = usd < mu[of_class][:, None] - _TOLERANCE * np.maximum(1.0, np.abs(mu[of_class]))[:, None]
-        more = _best(of_class, usd, usable & short & ~inside, _MORE)
-        if not len(more):
+        better = sifting.undercut(usd, dual[:classes][of_class][:, None], tolerance=_TOLERANCE)
+        if not len(better):
             break
+        sifting.take(_best(of_class, usd, better, _MORE))
     return u
+
+
+def _fixed(
+    problem: Problem, market: Market, rows: _Rows, count: Float[np.ndarray, " class"], part: float
+) -> highspy.HighsLp:
+    """The rows, and how many nodes of each offering are bought."""
+    offerings, pools, some = len(problem.offerings), len(problem.pools), rows.some
+    endless = highspy.kHighsInf
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = offerings, len(count) + rows.count + pools
+    lp.col_cost_, lp.col_lower_ = np.zeros(offerings), np.zeros(offerings)
+    lp.col_upper_ = market.buyable * part
+    lp.row_lower_ = np.concatenate([count, np.full(rows.count + pools, -endless)])
+    lp.row_upper_ = np.concatenate([count, market.capacity[some] * part, problem.headroom * part])
+    own = np.concatenate([some.reshape(offerings, -1), np.ones((offerings, 1), dtype=bool)], axis=1)
+    pool = len(count) + rows.count + problem.pool_of_offering
+    index = np.concatenate([rows.index.reshape(offerings, -1), pool[:, None]], axis=1)
+    value = np.concatenate([-market.per_node.reshape(offerings, -1), np.ones((offerings, 1))], axis=1)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_ = np.concatenate([[0], np.cumsum(own.sum(axis=1))])
+    lp.a_matrix_.index_, lp.a_matrix_.value_ = index[own], value[own]
+    return lp
 
 
 def _best(
     of_class: Int[np.ndarray, " possible"],
     usd: Float[np.ndarray, "possible bucket"],
-    among: Bool[np.ndarray, "possible bucket"],
+    among: Int[np.ndarray, " some"],
     most: int,
 ) -> Int[np.ndarray, " few"]:
     """Of each class the cheapest few, as positions in the flattened table."""
-    flat = np.flatnonzero(among)
-    return cheapest_of_each(of_class[flat // usd.shape[1]], usd.ravel()[flat], flat, most)
+    return cheapest_of_each(of_class[among // usd.shape[1]], usd.ravel()[among], among, most)
 
 
-def _add(
-    highs: QuietHighs,
+def _entries(
     problem: Problem,
     market: Market,
+    rows: _Rows,
     of_class: Int[np.ndarray, " possible"],
     place: Int[np.ndarray, " some"],
     bucket: Int[np.ndarray, " some"],
-    classes: int,
-) -> None:
+) -> Entries:
     columns = problem.columns
     c = market.column[place]
     use = problem.need[columns.job[c]][:, :AXES] * columns.workers[c][:, None]
-    amount = (market.overlap_hours(bucket, place)[:, :, None] * use[:, None, :]).reshape(len(place), -1)
-    each = amount.shape[1]
-    index = np.empty((len(place), 1 + each), dtype=np.int32)
-    index[:, 0] = of_class[place]
-    index[:, 1:] = classes + columns.offering[c][:, None] * each + np.arange(each)
-    value = np.concatenate([np.ones((len(place), 1)), amount], axis=1)
-    highs.add_columns(market.cost_usd[place, bucket], index, value)
+    amount = market.overlap_hours(bucket, place)[:, :, None] * use[:, None, :]
+    row = rows.index[columns.offering[c]]
+    row = np.concatenate([of_class[place][:, None], row.reshape(len(place), -1)], axis=1)
+    value = np.concatenate([np.ones((len(place), 1)), amount.reshape(len(place), -1)], axis=1)
+    some = (row >= 0) & (value != 0)
+    begin = np.cumsum(some.sum(axis=1))
+    return Entries(
+        usd=market.cost_usd[place, bucket],
+        begin=np.concatenate([[0], begin[:-1]]),
+        row=row[some],
+        value=value[some],
+    )

@@ -8,6 +8,7 @@ import pytest
 from stint.api import snapshot
 from stint.decide import decide
 from stint.errors import InvalidInputError
+from stint.model.situation import Settings
 from stint.testing.builders import a_job, a_node, a_situation, an_offering
 
 OFFERING = an_offering()
@@ -104,3 +105,9 @@ def test_a_plan_alone_is_canonical_too():
     plan = decide(SITUATION)
     assert snapshot.encode_plan(plan) == snapshot.encode_plan(decide(SITUATION))
     assert json.loads(snapshot.encode_plan(plan)) == json.loads(snapshot.encode(SITUATION, plan))["plan"]
+
+
+def test_a_situation_stored_with_the_solver_auto_is_read_as_portfolio():
+    situation = a_situation(offerings=[an_offering()], settings=Settings(solver="auto"))
+    record = snapshot.decode(snapshot.encode(situation, None), name="old")
+    assert record.situation.settings.solver == "portfolio"

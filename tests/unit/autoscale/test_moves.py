@@ -7,8 +7,10 @@ import pytest
 
 from stint.decide import decide
 from stint.model.job import Checkpoint
+from stint.model.offering import CapacityType
 from stint.model.plan import Reason
 from stint.model.situation import Settings
+from stint.placement.greedy import Greedy
 from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
 
 SAVES = Checkpoint(every=timedelta(hours=1), restart=timedelta(minutes=6))
@@ -33,6 +35,17 @@ def cheaper_place(*, hours=20.0, moves=5, payback=1.5, besides=(), **changes):
 
 
 class TestToACheaperPlace:
+    def test_it_is_tried_with_the_solver_at_hand(self):
+        given = cheaper_place()
+        broken = replace(given, settings=replace(given.settings, solver="none of them"))
+        assert decide(broken, solver=Greedy()).recalls == decide(given).recalls != ()
+
+    def test_no_gang_moves_from_one_paid_for_node_to_another(self):
+        given = cheaper_place()
+        dear, cheap = (replace(o, capacity_type=CapacityType.RESERVED) for o in given.offerings)
+        jobs = tuple(replace(j, capacity_types=(CapacityType.RESERVED,)) for j in given.jobs)
+        assert decide(replace(given, offerings=(dear, cheap), jobs=jobs)).recalls == ()
+
     def test_a_gang_moves_and_is_told_what_that_saves(self):
         plan = decide(cheaper_place())
         (recall,) = plan.recalls
@@ -121,6 +134,12 @@ class TestOffAWastefulNode:
     @pytest.mark.parametrize("change", [{"hours": 3.0}, {"advise_only": True}, {"removable": False}])
     def test_nobody_leaves_for_nothing(self, change):
         assert decide(half_full(**change)).recalls == ()
+
+    def test_a_reserved_node_is_paid_for_when_it_is_empty_too(self):
+        given = half_full()
+        reserved = replace(DEAR, capacity_type=CapacityType.RESERVED)
+        jobs = tuple(replace(j, capacity_types=(CapacityType.RESERVED,)) for j in given.jobs)
+        assert decide(replace(given, offerings=(reserved,), jobs=jobs)).recalls == ()
 
     def test_a_node_on_which_others_are_is_left_alone(self):
         situation = half_full()

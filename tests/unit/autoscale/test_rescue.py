@@ -11,6 +11,7 @@ from stint.decide import decide
 from stint.model.job import Checkpoint, Job, Objective
 from stint.model.plan import Reason
 from stint.model.situation import Settings, Situation
+from stint.placement.greedy import Greedy
 from stint.placement.solvers import SOLVERS
 from stint.testing.builders import NOW, a_job, a_node, a_situation, an_offering, running_on
 
@@ -69,6 +70,14 @@ def test_once_they_are_gone_the_job_starts_in_time():
 def test_every_solver_makes_room_that_lets_gangs_of_one_batch_wait_for_each_other(solver: str):
     situation = full(running("patient", NODES[0]), urgent(), nodes=NODES[:1])
     assert room_of(replace(situation, settings=replace(situation.settings, solver=solver))) == ["patient"]
+
+
+def test_room_is_tried_with_the_solver_at_hand():
+    """As when another solver has to stand in: the one that failed is not asked again."""
+    situation = full(running("patient", NODES[0]), urgent(), nodes=NODES[:1])
+    broken = replace(situation, settings=replace(situation.settings, solver="none of them"))
+    (recall,) = decide(broken, solver=Greedy()).recalls
+    assert recall.job == "team/patient"
 
 
 def test_the_one_whose_pause_costs_least_leaves():

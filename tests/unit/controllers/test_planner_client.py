@@ -99,7 +99,7 @@ def is_left_as_it_is(verdict: Verdict) -> bool:
 
 async def test_the_plan_is_the_one_that_deciding_here_gives(bench):
     planner = bench.planner()
-    for solver in ("greedy", "auto"):
+    for solver in ("greedy", "exact"):
         verdict = await planner.plan(situation(solver))
         made = decide(situation(solver))
         assert verdict == Verdict(situation(solver), made, made)
@@ -173,7 +173,7 @@ async def test_a_process_that_died_between_two_plans_is_replaced(bench):
 
 @pytest.mark.parametrize(("bad", "reason"), [("hangs", "overran"), ("lies", "unsound"), ("ends", "died")])
 async def test_where_greedy_fails_too_everything_is_left_as_it_is(bench, bad, reason):
-    verdict = await bench.planner(f"greedy={bad}", f"auto={bad}", timeout_s=SHORT_S).plan(situation("auto"))
+    verdict = await bench.planner(f"greedy={bad}", f"exact={bad}", timeout_s=SHORT_S).plan(situation("exact"))
     assert is_left_as_it_is(verdict)
     assert bench.steps() == {("greedy", reason): 1, ("leave-as-is", reason): 1}
     assert bench.told[-1].endswith("everything is left as it is until the next cycle")

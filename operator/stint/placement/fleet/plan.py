@@ -53,7 +53,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
 
     Raises:
         NoRoomError: the limits leave some gang without a place.
-        FluidError: HiGHS gave no prices.
+        NoPricesError: HiGHS gave no prices.
     """
     offers = offers_worth_a_look(fleet)
     programme = FluidProgramme(fleet, offers)

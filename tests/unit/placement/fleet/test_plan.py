@@ -7,7 +7,7 @@ import pytest
 
 from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.exact import solve_whole
-from stint.placement.fleet.fluid import FluidError, FluidProgramme
+from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.improve import sweep, sweep_gangs
 from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import FleetPlan
@@ -16,6 +16,7 @@ from stint.placement.fleet.plan import Effort, plan_fleet
 from stint.placement.fleet.rounding import Bound
 from stint.placement.fleet.site import NoRoomError, Site
 from stint.placement.fleet.verify import broken_rules
+from stint.placement.sifting import NoPricesError
 from tests.fleets import a_fleet
 
 ONE, FOUR, EIGHT = (1.0, 4.0, 16.0), (4.0, 16.0, 64.0), (8.0, 32.0, 128.0)
@@ -77,7 +78,7 @@ def test_a_wide_gang_is_tried_elsewhere_as_a_whole():
 
 
 def test_no_room_within_the_limits_is_said():
-    with pytest.raises(FluidError, match="Infeasible"):
+    with pytest.raises(NoPricesError, match="Infeasible"):
         plan(a_fleet([(0, 1.0, 1.0)], [(EIGHT, [(0, 2)])]))
     three = (3.0, 12.0, 48.0)
     with pytest.raises(NoRoomError, match="fits nowhere within the limits"):  # in fractions, five fit on two nodes
