@@ -6,6 +6,7 @@ A file is JSON (or YAML by hand). Reading one tells every mistake at once, each 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -68,7 +69,7 @@ def decode(text: bytes | str, *, name: str) -> Record:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InvalidInputError(name, [Mistake("format", repr(found), f"must be {FORMAT!r}")])
     _without_auto(data)
-    record = reading.convert(data, Record, name=name)
+    record = reading.convert(_upgraded(data), Record, name=name)
     if mistakes := list(_dangling(record.situation)):
         raise InvalidInputError(name, mistakes)
     return record
@@ -80,6 +81,14 @@ def _without_auto(data: dict[str, object]) -> None:
     settings = situation.get("settings") if isinstance(situation, dict) else None
     if isinstance(settings, dict) and settings.get("solver") == "auto":
         settings["solver"] = Settings().solver
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A record in which requeues were called recalls."""
+    plan = data.get("plan")
+    if not isinstance(plan, dict) or "recalls" not in plan:
+        return data
+    return {**data, "plan": {**{k: v for k, v in plan.items() if k != "recalls"}, "requeues": plan["recalls"]}}
 
 
 def _dangling(situation: Situation) -> Iterable[Mistake]:
