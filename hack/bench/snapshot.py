@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from hack.bench.consolidate import Gate, consolidate
 from hack.bench.planner import plan_from_nothing, sound
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.model.cluster import Node
-from stint.model.job import Assignment, Checkpoint, Job, JobId, NodeName
+from stint.model.job import Binding, Checkpoint, Job, JobId, NodeName
 from stint.model.market import Offering
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.plan import Placement, Plan
 from stint.model.resources import Resources
 from stint.model.situation import Settings, Situation
-from stint.placement.fleet.consolidate import Gate, consolidate
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import offers_of
@@ -201,7 +201,7 @@ class _World:
         return bool(plan.resizes or plan.recalls or plan.placements)
 
     def _placed(self, job: Job, placement: Placement, situation: Situation) -> Job:
-        place = Assignment(
+        place = Binding(
             offering=placement.chosen.offering,
             nodes=placement.nodes,
             since=situation.now,

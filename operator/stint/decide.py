@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from stint.autoscale import sizing
+from stint.autoscale.make_room import make_room
 from stint.autoscale.moves import worth_moving
-from stint.autoscale.rescue import make_room
 from stint.errors import UnsoundAssignmentError
 from stint.lifecycle.requeue import requeues
 from stint.model.job import Job, JobId, OnMiss
@@ -21,12 +21,12 @@ from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
 from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
 from stint.placement.bound import certify
-from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem
 from stint.placement.quota import beyond_quota, solve_within
 from stint.placement.running import stays as price_stays
 from stint.placement.solver import Assignment, Solver
 from stint.placement.solvers import solver_of
+from stint.placement.timeline import Timeline
 from stint.placement.verify import violations
 
 
@@ -69,7 +69,7 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         moved = {m.job for m in moves}
         kept = tuple(s for s in plan.stays if s.job not in moved)
         return replace(plan, stays=kept, recalls=(*plan.recalls, *moves))
-    return replace(plan, standing=newcomers.stand(situation, problem, answer, plan))
+    return replace(plan, standing=newcomers.summary_of(situation, problem, answer, plan))
 
 
 def _verified(problem: Problem, answer: Assignment) -> Assignment:
@@ -99,7 +99,7 @@ def _about_newcomers(situation: Situation) -> Plan | None:
             return None
         plan = _compose(situation, served.problem, served.answer, None, stays, (), aside, capacity=served.capacity)
         plan = replace(plan, resizes=tuple(r for r in plan.resizes if r.to_nodes > r.from_nodes))
-    return replace(plan, standing=newcomers.still_stands(situation, served, plan))
+    return replace(plan, standing=newcomers.summary_with(situation, served, plan))
 
 
 def _split(
@@ -130,7 +130,7 @@ def _compose(
     recalls: tuple[Recall, ...],
     aside: list[Hold],
     *,
-    capacity: Capacity | None = None,
+    capacity: Timeline | None = None,
 ) -> Plan:
     """`capacity` is what the answer leaves, where there is less than the problem says."""
     capacity = explain.full_capacity(problem, answer) if capacity is None else capacity

@@ -14,8 +14,8 @@ from stint.model.plan import Reason
 from stint.model.situation import Settings
 from stint.placement import queue
 from stint.placement.annealing import Annealing
+from stint.placement.exact import Exact
 from stint.placement.greedy import Greedy
-from stint.placement.milp import Exact
 from stint.placement.portfolio import Portfolio
 from stint.placement.problem import build_problem
 from stint.placement.solver import objective_usd

@@ -27,7 +27,7 @@ from stint.catalogue.quote import FreshnessLimits
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import work_hours_left
 from stint.model.job import (
-    Assignment,
+    Binding,
     Checkpoint,
     Data,
     Job,
@@ -64,7 +64,7 @@ class Pods:
 class Known:
     """What is known of a job beside its spec: where it is, what it did, what it cost."""
 
-    assignment: Assignment | None = None
+    assignment: Binding | None = None
     units_done: float = 0.0
     spent_usd: float = 0.0
     not_before: datetime | None = None

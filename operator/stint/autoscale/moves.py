@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stint.autoscale.mover import Mover, movers_of, moves_left, tried
+from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
 from stint.model.cluster import Node
 from stint.model.job import NodeName
 from stint.model.plan import Plan, Reason, Recall
@@ -35,7 +35,7 @@ def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation],
     left = moves_left(situation)
     if left <= 0 or plan.holds or plan.placements or plan.recalls:
         return ()
-    movers = movers_of(situation, plan.stays)
+    movers = displacements_of(situation, plan.stays)
     if not movers:
         return ()
     movers = sorted(movers, key=lambda m: (-m.stay_usd, m.job.id))[:_MOST_LOOKED_AT]
@@ -43,7 +43,7 @@ def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation],
 
 
 def _to_a_cheaper_place(
-    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan]
+    situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan]
 ) -> tuple[Recall, ...]:
     """One gang, the most promising first: what it leaves and takes changes what is free for the next."""
     hope = _best_elsewhere(build_problem(situation, [m.again for m in movers]), movers)
@@ -65,7 +65,7 @@ def _to_a_cheaper_place(
     return ()
 
 
-def _best_elsewhere(problem: Problem, movers: Sequence[Mover]) -> list[float]:
+def _best_elsewhere(problem: Problem, movers: Sequence[Displacement]) -> list[float]:
     """The least J of each, on what exists, wherever there were room."""
     columns: Columns = problem.columns
     index = {problem.offerings[o].id: o for o in range(len(problem.offerings))}
@@ -77,7 +77,7 @@ def _best_elsewhere(problem: Problem, movers: Sequence[Mover]) -> list[float]:
 
 
 def _off_a_wasteful_node(
-    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan], *, most: int
+    situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan], *, most: int
 ) -> tuple[Recall, ...]:
     """Every gang off one node, if they all find room elsewhere at once, so that the node can be given back."""
     payback = situation.settings.payback
@@ -104,7 +104,7 @@ def _off_a_wasteful_node(
     return ()
 
 
-def _wasteful(situation: Situation, movers: Sequence[Mover]) -> list[tuple[float, Node, float]]:
+def _wasteful(situation: Situation, movers: Sequence[Displacement]) -> list[tuple[float, Node, float]]:
     """Nodes that could be given back, if those who are on them all may be moved: how full, which, at what price."""
     ours: dict[NodeName, int] = {}
     for mover in movers:

@@ -13,11 +13,11 @@ from stint.model.cluster import Node
 from stint.model.figure import value_of
 from stint.model.job import JobId
 from stint.model.plan import Resize
-from stint.placement.capacity import Capacity
 from stint.placement.columns import Columns
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 _MOST_NAMED = 8  # jobs, in a message
 
@@ -31,7 +31,7 @@ class Advice:
     objective_usd: float
 
 
-def advise(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Advice]:
+def advise(problem: Problem, assignment: Assignment, capacity: Timeline) -> list[Advice]:
     """For every job without a place now: the cheapest growth of advice-only pools that beats what it has.
 
     One after the other, in queue order; what is advised for one is not advised to another again.

@@ -124,7 +124,7 @@ class Toleration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class Binding:
     """A gang's place: decided, durable, and either being started or running."""
 
     offering: OfferingId
@@ -166,7 +166,7 @@ class Job:
     tolerations: tuple[Toleration, ...] = ()
     topology: Topology | None = None
     suspended: bool = False
-    assignment: Assignment | None = None
+    assignment: Binding | None = None
     not_before: datetime | None = None  # back-off after a roll-back or a failure
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
     moved_at: datetime | None = None  # for money, the last time

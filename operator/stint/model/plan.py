@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from stint.model.job import JobId, NodeName
+from stint.model.last_full_plan import LastFullPlan
 from stint.model.market import PoolName
 from stint.model.offering import OfferingId
-from stint.model.standing import Standing
 
 
 class Reason(StrEnum):
@@ -206,7 +206,7 @@ class Plan:
     recalls: tuple[Recall, ...] = ()
     resizes: tuple[Resize, ...] = ()
     certificate: Certificate | None = None
-    standing: Standing | None = None  # for the next situation, where the queue is long
+    standing: LastFullPlan | None = None  # for the next situation, where the queue is long
 
     @property
     def is_about_newcomers(self) -> bool:

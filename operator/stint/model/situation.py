@@ -10,8 +10,8 @@ from stint.model.cluster import Node
 from stint.model.figure import Figure
 from stint.model.gang import GangFacts
 from stint.model.job import Job
+from stint.model.last_full_plan import LastFullPlan
 from stint.model.market import EgressRate, Offering, Pool
-from stint.model.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,5 +68,5 @@ class Situation:
     pools: tuple[Pool, ...] = ()
     rates: Rates = field(default_factory=Rates)
     settings: Settings = field(default_factory=Settings)
-    before: Standing | None = None  # the last decision about everybody, where the queue was long
+    before: LastFullPlan | None = None  # the last decision about everybody, where the queue was long
     notes: tuple[str, ...] = ()  # what the observer could not see, for people: "no Prometheus"

@@ -82,7 +82,7 @@ class Rows:
     buys: Bool[np.ndarray, " row"]
 
     @classmethod
-    def standing(cls, offering: Sequence[int], workers: Sequence[int]) -> Rows:
+    def running(cls, offering: Sequence[int], workers: Sequence[int]) -> Rows:
         """A row a job, each on what it has: nothing is bought."""
         count = len(offering)
         return cls(

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from stint.placement.capacity import Capacity, Start
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Start, Timeline
 
 _HAIR = 1e-12  # so that equals are looked at
 
@@ -32,7 +32,7 @@ def columns_of_jobs(columns: Columns, jobs: int) -> list[Int[np.ndarray, " own"]
 
 
 def cheapest(
-    capacity: Capacity,
+    capacity: Timeline,
     columns: Columns,
     candidates: Int[np.ndarray, " own"],
     rent_usd: Callable[[Start], float] | None = None,
@@ -55,7 +55,7 @@ def cheapest(
 
 @dataclass(slots=True)
 class _Search:
-    capacity: Capacity
+    capacity: Timeline
     columns: Columns
     names: list[int]  # of the columns
     at_once_usd: list[float]  # J of each, started at once
@@ -133,7 +133,7 @@ def serve(problem: Problem, order: Iterable[int], *, kept: Sequence[Choice | Non
     order = tuple(order)
     if not order:
         return Assignment(choices=tuple(kept))
-    capacity = Capacity(problem)
+    capacity = Timeline(problem)
     candidates = columns_of_jobs(problem.columns, len(problem.jobs))
     choices: list[Choice | None] = list(kept) or [None] * len(problem.jobs)
     for choice in kept:

@@ -4,7 +4,7 @@
 - **by rent**: greedy again, where each job also pays what its capacity is worth to the others (`prices`). Those who
   can do without what is scarce leave it to those who cannot.
 - **exact**, for what is small enough for it: a few jobs, or more of which none waits for another to end.
-- **bought together**: the cheapest of these, its gangs packed anew on nodes bought for all of them (`purchases`).
+- **bought together**: the cheapest of these, its gangs packed anew on nodes bought for all of them (`joint_purchases`).
 
 Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time
 and then leaves those with least slack to pay for it.
@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stint.placement.capacity import Capacity, Start
+from stint.placement.exact import Exact
 from stint.placement.greedy import Greedy, cheapest, columns_of_jobs
-from stint.placement.milp import Exact
+from stint.placement.joint_purchases import buy_together
 from stint.placement.prices import Prices
 from stint.placement.problem import Problem
-from stint.placement.purchases import buy_together
-from stint.placement.scarcity import find_prices
+from stint.placement.shadow_prices import find_prices
 from stint.placement.solver import Assignment, Choice, objective_usd
+from stint.placement.timeline import Start, Timeline
 
 _ALWAYS_EXACT, _EXACT_JOBS = 8, 200
 _FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
@@ -72,7 +72,7 @@ def _nothing_better(problem: Problem, answer: Assignment, prices: Prices) -> boo
     return objective_usd(problem, answer) <= bound + _ROUNDING * abs(bound)
 
 
-def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity: Capacity | None = None) -> Assignment:
+def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity: Timeline | None = None) -> Assignment:
     """In queue order, each job where J and a part of the rent of its capacity together are least.
 
     Args:
@@ -84,7 +84,7 @@ def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity
     hourly[market.column] = felt
     rents = np.zeros(len(columns.job))
     rents[market.column] = market.rent(felt, 0)
-    capacity = Capacity(problem) if capacity is None else capacity
+    capacity = Timeline(problem) if capacity is None else capacity
     plain, horizons = columns.plain, market.horizon_hours
     rent_at_once = rents.tolist()
 

@@ -19,10 +19,10 @@ import numpy as np
 from stint.model.job import Job, split_job_id
 from stint.model.plan import Hold, Reason, Stay
 from stint.model.situation import Quota, Situation
-from stint.placement.capacity import Capacity
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 _MOST_SOLVED = 2  # answers asked of the solver
 _ROUNDING = 1e-9
@@ -143,7 +143,7 @@ def _hopeless(
 
 def _in_turn(problem: Problem, quotas: _Quotas) -> tuple[Assignment, list[Hold]]:
     """As greedy serves them; a job that would go beyond a quota goes elsewhere within it, or waits."""
-    capacity, holds = Capacity(problem), []
+    capacity, holds = Timeline(problem), []
     choices: list[Choice | None] = []
     for j, candidates in enumerate(columns_of_jobs(problem.columns, len(problem.jobs))):
         job = problem.jobs[j]

@@ -32,7 +32,7 @@ def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
     pool_index = {p.name: i for i, p in enumerate(pools)}
     pool_of = np.array([pool_index[o.pool] for o in offerings], dtype=np.int64)
     known = [(j, a) for j in jobs if (a := j.assignment) is not None and a.offering in index]
-    rows = Rows.standing([index[a.offering] for _, a in known], [len(a.nodes) for _, a in known])
+    rows = Rows.running([index[a.offering] for _, a in known], [len(a.nodes) for _, a in known])
     columns = price_columns(situation, [j for j, _ in known], offerings, pools, pool_of, rows)
     stays = {}
     for i, (job, assignment) in enumerate(known):

@@ -12,7 +12,7 @@ from stint.placement.columns import Columns
 from stint.placement.problem import Problem
 
 if TYPE_CHECKING:
-    from stint.placement.capacity import Capacity
+    from stint.placement.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Assignment:
 
     choices: tuple[Choice | None, ...]
     unit_usd: Float[np.ndarray, "offering horizon resource"] | None = field(default=None, compare=False, repr=False)
-    left: Capacity | None = field(default=None, compare=False, repr=False)
+    left: Timeline | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable

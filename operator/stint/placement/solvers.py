@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stint.placement.annealing import Annealing
+from stint.placement.exact import Exact
 from stint.placement.greedy import Greedy
-from stint.placement.milp import Exact
 from stint.placement.portfolio import Portfolio
 from stint.placement.solver import Solver
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 import numpy as np
 
 from stint.sim.books import NODES
+from stint.sim.cluster_state import Life
 from stint.sim.diary import Diary, Entry, Sample
 from stint.sim.world import World
-from stint.sim.yard import Life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

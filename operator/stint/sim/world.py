@@ -17,23 +17,23 @@ import numpy as np
 
 from stint.estimate.runtime import units_per_hour, work_hours_left
 from stint.model.gang import GangFacts, GangState
-from stint.model.job import Assignment, Job, JobId, NodeName
+from stint.model.job import Binding, Job, JobId, NodeName
 from stint.model.plan import MOVES, Placement, Reason, Recall
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement.columns import Rows, price_columns, share_of_node
 from stint.sim.books import APART
+from stint.sim.cluster_state import ClusterState, Life
 from stint.sim.events import Event, Kind
 from stint.sim.gang import Gang, Mishap, Tempo
 from stint.sim.machine import Machine
-from stint.sim.yard import Life, Yard
 
 _MISHAPS = 1 << 20  # dice of gangs, apart from those of nodes
 _PLACEMENT_TIMEOUT_S = GangFacts(job=JobId(""), state=GangState.ABSENT).placement_timeout.total_seconds()
 
 
 @dataclass(slots=True)
-class World(Yard):
+class World(ClusterState):
     """The yard, and the gangs that run in it."""
 
     _to_come: dict[JobId, Job] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class World(Yard):
         life.gang = self.gangs[job.id] = gang
         if life.first_start_s is None:
             life.first_start_s = self.now_s
-        place = Assignment(
+        place = Binding(
             offering=offering.id,
             nodes=nodes,
             since=self.now,
@@ -251,7 +251,7 @@ class World(Yard):
     def _pay_apart(self, life: Life, gang: Gang, situation: Situation) -> None:
         """What is paid beside the nodes, as the cost model has it: by the hour, but for moving the data."""
         offering = self.offerings[gang.offering]
-        rows = Rows.standing([0], [len(gang.nodes)])
+        rows = Rows.running([0], [len(gang.nodes)])
         pools = (self.pools[offering.pool],)
         column = price_columns(situation, [life.job], (offering,), pools, np.zeros(1, dtype=np.int64), rows)
         hours, egress = float(column.held_hours[0]), float(column.cost.egress_usd[0])

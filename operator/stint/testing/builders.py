@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from stint.model.cluster import Node
 from stint.model.figure import Confidence, Figure
 from stint.model.gang import GangFacts, GangState
-from stint.model.job import Assignment, Job, NodeName, Work, held_by_node, job_id
+from stint.model.job import Binding, Job, NodeName, Work, held_by_node, job_id
 from stint.model.market import Offering, Pool, PoolName, offering_id
 from stint.model.offering import CapacityType
 from stint.model.plan import Plan
@@ -107,7 +107,7 @@ def a_job(
 
 def running_on(job: Job, *nodes: Node, offering: Offering, hours_left: float | None = None) -> Job:
     """The job with its place: one worker a node, in the order given."""
-    place = Assignment(
+    place = Binding(
         offering=offering.id,
         nodes=tuple(n.name for n in nodes),
         since=NOW - timedelta(hours=1),
@@ -166,7 +166,7 @@ def carried_out(situation: Situation, plan: Plan, *, seconds: float = 0.0) -> Si
     def place(job: Job) -> Job:
         if (p := placed.get(job.id)) is None:
             return job
-        there = Assignment(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
+        there = Binding(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
         return replace(job, assignment=there)
 
     jobs = tuple(place(j) for j in situation.jobs)

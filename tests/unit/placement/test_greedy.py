@@ -10,7 +10,7 @@ from stint.placement import explain, greedy, queue
 from stint.placement.greedy import Greedy, columns_of_jobs
 from stint.placement.portfolio import serve_by_rent
 from stint.placement.problem import build_problem
-from stint.placement.scarcity import find_prices
+from stint.placement.shadow_prices import find_prices
 from stint.placement.sifting import cheapest_of_each
 
 
@@ -25,13 +25,13 @@ def test_where_like_jobs_went_changes_nothing(seed, monkeypatch):
     problem = build_problem(given, queue.in_order(given))
     prices = find_prices(problem)
     first = greedy.serve(problem, range(150)), serve_by_rent(problem, prices, strength=0.5)
-    init = greedy.Capacity.__init__
+    init = greedy.Timeline.__init__
 
     def forgetful(self, problem):
         init(self, problem)
         self.hints = _Forgetful()
 
-    monkeypatch.setattr(greedy.Capacity, "__init__", forgetful)
+    monkeypatch.setattr(greedy.Timeline, "__init__", forgetful)
     assert first == (greedy.serve(problem, range(150)), serve_by_rent(problem, prices, strength=0.5))
 
 

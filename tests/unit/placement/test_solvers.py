@@ -13,8 +13,8 @@ from stint.model.offering import CapacityType
 from stint.model.situation import Situation
 from stint.placement import queue
 from stint.placement.annealing import Annealing
+from stint.placement.exact import MOST_PLACES, Exact
 from stint.placement.greedy import Greedy
-from stint.placement.milp import MOST_PLACES, Exact
 from stint.placement.portfolio import Portfolio
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, objective_usd

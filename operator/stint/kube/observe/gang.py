@@ -10,7 +10,7 @@ from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
 from stint.model.gang import GangState
-from stint.model.job import Assignment, NodeName, Toleration
+from stint.model.job import Binding, NodeName, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 from stint.workloads.registry import KINDS
@@ -100,11 +100,11 @@ class Gang:
     def _unscheduled(self) -> tuple[PodRecord, ...]:
         return tuple(p for p in self.pods if p.gang and not p.gang.gated and not p.gang.scheduled)
 
-    def assignment(self) -> Assignment | None:
+    def assignment(self) -> Binding | None:
         """The gang's place, as its Job's annotation has it."""
         if self.state is not GangState.PLACED or self.plan is None:
             return None
-        return Assignment(
+        return Binding(
             offering=OfferingId(self.plan.offering),
             nodes=tuple(NodeName(n) for n in self.plan.nodes),
             since=self.plan.since,

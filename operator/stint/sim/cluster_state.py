@@ -40,7 +40,7 @@ class Life:
 
 
 @dataclass(slots=True)
-class Yard:
+class ClusterState:
     """Everything that changes. The dice of a node follow from the seed and its number, whatever else happens."""
 
     stage: Stage

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Int
 
 from stint.placement.fleet.model import Fleet
+from stint.placement.fleet.partial_plan import NoRoomError
 from stint.placement.fleet.plan import Effort, plan_fleet
-from stint.placement.fleet.site import NoRoomError
 from stint.placement.greedy import serve
 from stint.placement.horizons import AXES, Market
 from stint.placement.problem import Problem

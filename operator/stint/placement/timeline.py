@@ -1,4 +1,4 @@
-"""Who holds what when: a solver's scratch pad. Built from a problem, changed by taking and giving back.
+"""What every node has free at every instant: a solver's scratch pad, built from a problem, changed as gangs are served.
 
 Each offering has a list of instants; between two of them nothing changes. `free[i]` is what every node of the
 offering has to give from instant i on. A gang takes its share from every instant in its run. How many workers that
@@ -29,7 +29,7 @@ _MOST_KINDS = 16  # of workers, whose room is kept: the most common
 
 
 @dataclass(slots=True)
-class _Timeline:
+class _OfferingTimeline:
     """Arrays by instant are longer than `hours`, so that most instants can be added in place."""
 
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
@@ -126,13 +126,13 @@ class Start:
     nodes: tuple[int, ...] | None = None  # by rank; None: not worked out yet
 
 
-class Capacity:
+class Timeline:
     """What is left for those who have not been served yet."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.headroom = problem.headroom.copy()
-        self._at: list[_Timeline] = []
+        self._at: list[_OfferingTimeline] = []
         self.hints: dict[tuple[int, ...], int] = {}  # see `greedy.cheapest`
         wanted = [j.objective for j in problem.jobs]
         self._usd_per_hour = [w.performance * w.usd_per_hour for w in wanted]  # of waiting, lateness aside
@@ -151,7 +151,7 @@ class Capacity:
             self._place[nodes] = np.arange(len(nodes))
             self._at.append(self._initial(nodes, releases[o]))
 
-    def _initial(self, nodes: Int[np.ndarray, " own"], releases: Sequence[Release]) -> _Timeline:
+    def _initial(self, nodes: Int[np.ndarray, " own"], releases: Sequence[Release]) -> _OfferingTimeline:
         problem = self.problem
         arrive = problem.node_from_hours[nodes]
         hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
@@ -160,7 +160,7 @@ class Capacity:
         for release in releases:
             free[bisect_left(hours, release.hours - _EPSILON) :, self._place[release.node]] += release.resources
         zeros, axes = np.zeros(len(nodes)), free.shape[2]
-        return _Timeline(
+        return _OfferingTimeline(
             nodes=nodes,
             new=problem.node_is_new[nodes],
             hours=hours,
@@ -201,7 +201,9 @@ class Capacity:
             allowed = allowed & ~line.is_there()
         return np.where(allowed, self._counts(job, line.free[window].min(axis=0)), 0)
 
-    def _rooms(self, job: int, line: _Timeline) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
+    def _rooms(
+        self, job: int, line: _OfferingTimeline
+    ) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
         """How many workers of a job fit on each node that is there, and on all of them, at every instant."""
         kind, admits = self._kind[job], self.problem.admits[job]
         if kind in self._kept:
