@@ -192,13 +192,13 @@ class _World:
                 del self.nodes[name]
             for i in range(resize.from_nodes, resize.to_nodes):
                 self.nodes[NodeName(f"{resize.offering}-{len(self.nodes)}-{i}")] = resize.offering
-        for recall in plan.recalls:
-            job = self.runs.pop(recall.job)
-            self.waits[job.id] = replace(job, assignment=None, moved_at=situation.now, avoid=recall.avoid)
+        for requeue in plan.requeues:
+            job = self.runs.pop(requeue.job)
+            self.waits[job.id] = replace(job, assignment=None, moved_at=situation.now, avoid=requeue.avoid)
             self.moves += 1
         for placement in plan.placements:
             self.runs[placement.job] = self._placed(self.waits.pop(placement.job), placement, situation)
-        return bool(plan.resizes or plan.recalls or plan.placements)
+        return bool(plan.resizes or plan.requeues or plan.placements)
 
     def _placed(self, job: Job, placement: Placement, situation: Situation) -> Job:
         place = Binding(

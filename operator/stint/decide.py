@@ -17,7 +17,7 @@ from stint.autoscale.moves import worth_moving
 from stint.errors import UnsoundAssignmentError
 from stint.lifecycle.requeue import requeues
 from stint.model.job import Job, JobId, OnMiss
-from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
+from stint.model.plan import Certificate, Hold, Plan, Reason, Requeue, Stay
 from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
 from stint.placement.bound import certify
@@ -46,8 +46,8 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
 
     if (plan := _about_newcomers(situation)) is not None:
         return plan
-    recalls = requeues(situation)  # 1. which gangs cannot go on; what the others will still cost
-    gone = {r.job for r in recalls}
+    requeued = requeues(situation)  # 1. which gangs cannot go on; what the others will still cost
+    gone = {r.job for r in requeued}
     stays = price_stays(situation, besides=gone)
     aside, waiting = _split(situation, queue.in_order(situation), besides=gone)  # 2. which jobs wait, in what order
 
@@ -58,7 +58,7 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     problem, answer, over = solve_within(situation, waiting, stays, solve, _verified)
     aside += over
     certificate = certify(problem, answer, solver.name)
-    plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
+    plan = _compose(situation, problem, answer, certificate, stays, requeued, aside)  # 6. nodes, and why
 
     def on_trial(other: Situation) -> Plan:
         return decide(other, solver=solver, rng=rng)
@@ -68,7 +68,7 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
     if moves := worth_moving(situation, plan, on_trial):
         moved = {m.job for m in moves}
         kept = tuple(s for s in plan.stays if s.job not in moved)
-        return replace(plan, stays=kept, recalls=(*plan.recalls, *moves))
+        return replace(plan, stays=kept, requeues=(*plan.requeues, *moves))
     return replace(plan, standing=newcomers.summary_of(situation, problem, answer, plan))
 
 
@@ -127,7 +127,7 @@ def _compose(
     answer: Assignment,
     certificate: Certificate | None,
     stays: tuple[Stay, ...],
-    recalls: tuple[Recall, ...],
+    requeued: tuple[Requeue, ...],
     aside: list[Hold],
     *,
     capacity: Timeline | None = None,
@@ -150,7 +150,7 @@ def _compose(
         placements=tuple(placements),
         holds=tuple(sorted(holds, key=lambda h: h.job)),
         stays=stays,
-        recalls=recalls,
+        requeues=requeued,
         resizes=sizing.resize(problem, answer, advice),
         certificate=certificate,
     )

@@ -78,9 +78,9 @@ def full_clusters(draw):
 def test_gangs_make_room_only_where_that_leaves_a_sound_plan_and_somebody_in_time(situation):
     plan = decide(situation)
     assert unsound(situation, plan) == []
-    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
+    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.requeues)]
     assert sorted(answered) == sorted(j.id for j in situation.jobs)
-    gone = [r.job for r in plan.recalls if r.reason is Reason.MAKES_ROOM]
+    gone = [r.job for r in plan.requeues if r.reason is Reason.MAKES_ROOM]
     event(f"{len(gone)} make room")
     assert len(gone) <= situation.settings.moves_per_hour
     if gone:

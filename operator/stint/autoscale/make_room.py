@@ -20,7 +20,7 @@ import numpy as np
 
 from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
 from stint.model.job import Job, JobId, NodeName
-from stint.model.plan import Candidate, Hold, Placement, Plan, Reason, Recall
+from stint.model.plan import Candidate, Hold, Placement, Plan, Reason, Requeue
 from stint.model.situation import Situation
 from stint.placement.problem import Problem, build_problem
 
@@ -162,7 +162,7 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
     placed = next(p for p in after.placements if p.job == job.id)
     nodes = ", ".join(sorted(set(placed.nodes)))
     text = f"makes room on {nodes} for {job.id}, which would miss its deadline otherwise; it goes on when there is room"
-    recalls = tuple(Recall(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
+    requeues = tuple(Requeue(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
     now = {p.job: p for p in plan.placements if set(p.nodes) & set(placed.nodes)} | {job.id: placed}
     held = tuple(
         Hold(
@@ -179,5 +179,5 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
         placements=tuple(p for p in plan.placements if p.job not in now),
         holds=tuple(sorted((*(h for h in plan.holds if h.job not in now), *held), key=lambda h: h.job)),
         stays=tuple(s for s in plan.stays if s.job not in moved),
-        recalls=(*plan.recalls, *recalls),
+        requeues=(*plan.requeues, *requeues),
     )

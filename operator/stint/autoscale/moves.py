@@ -20,7 +20,7 @@ import numpy as np
 from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
 from stint.model.cluster import Node
 from stint.model.job import NodeName
-from stint.model.plan import Plan, Reason, Recall
+from stint.model.plan import Plan, Reason, Requeue
 from stint.model.situation import Situation
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem, build_problem
@@ -30,10 +30,10 @@ _MOST_TRIED = 8  # decisions made on trial in one plan, of each kind
 _NOTHING_USD = 0.01
 
 
-def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation], Plan]) -> tuple[Recall, ...]:
+def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation], Plan]) -> tuple[Requeue, ...]:
     """Gangs to take back for the sake of a cheaper place; the next decision gives it to them."""
     left = moves_left(situation)
-    if left <= 0 or plan.holds or plan.placements or plan.recalls:
+    if left <= 0 or plan.holds or plan.placements or plan.requeues:
         return ()
     movers = displacements_of(situation, plan.stays)
     if not movers:
@@ -44,7 +44,7 @@ def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation],
 
 def _to_a_cheaper_place(
     situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan]
-) -> tuple[Recall, ...]:
+) -> tuple[Requeue, ...]:
     """One gang, the most promising first: what it leaves and takes changes what is free for the next."""
     hope = _best_elsewhere(build_problem(situation, [m.again for m in movers]), movers)
     order = np.argsort([h - m.stay_usd for h, m in zip(hope, movers, strict=True)], kind="stable")
@@ -61,7 +61,7 @@ def _to_a_cheaper_place(
             f"moves from {mover.place.offering} to {place.offering}, which stands free: that saves "
             f"{mover.stay_usd - place.objective_usd:.2f} USD, the pause and what is done again included"
         )
-        return (Recall(job=mover.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text),)
+        return (Requeue(job=mover.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text),)
     return ()
 
 
@@ -78,7 +78,7 @@ def _best_elsewhere(problem: Problem, movers: Sequence[Displacement]) -> list[fl
 
 def _off_a_wasteful_node(
     situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan], *, most: int
-) -> tuple[Recall, ...]:
+) -> tuple[Requeue, ...]:
     """Every gang off one node, if they all find room elsewhere at once, so that the node can be given back."""
     payback = situation.settings.payback
     for _, node, price in sorted(_wasteful(situation, movers), key=lambda w: (w[0], w[1].name))[:_MOST_TRIED]:
@@ -99,7 +99,7 @@ def _off_a_wasteful_node(
             f"{hours:.1f} h), moving costs {cost:.2f} USD"
         )
         return tuple(
-            Recall(job=m.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text, avoid=(node.name,)) for m in on_it
+            Requeue(job=m.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text, avoid=(node.name,)) for m in on_it
         )
     return ()
 

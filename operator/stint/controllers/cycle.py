@@ -35,7 +35,7 @@ from stint.metrics.exporter import Metrics
 from stint.model.gang import WITHOUT_PLACE, GangState
 from stint.model.job import JobId
 from stint.model.measured import Measured
-from stint.model.plan import Hold, Placement, Plan, Reason, Recall
+from stint.model.plan import Hold, Placement, Plan, Reason, Requeue
 from stint.model.situation import Settings
 from stint.views import job_status
 from stint.views.requeue_status import backing_off, requeued
@@ -186,36 +186,36 @@ class Cycle:
 
         Returns the jobs whose status has been written thereby.
         """
-        recalls = {r.job: r for r in plan.recalls}
+        requeued = {r.job: r for r in plan.requeues}
         writes: dict[str, Awaitable[object]] = {}
         for key, seen in observation.seen.items():
             if seen.job is None:
                 continue
             if seen.gang.state is GangState.TAKEN_BACK:
                 writes[key] = self._let_go(seen)  # the operator ended between the two
-            elif (recall := recalls.get(key)) is not None:
-                writes[key] = self._stop(observation, seen, recall)
+            elif (requeue := requeued.get(key)) is not None:
+                writes[key] = self._stop(observation, seen, requeue)
             elif seen.gang.lost and seen.gang.state is not GangState.PLACED:
                 writes[key] = self.actuator.forget(seen.gang)
         await together("requeueing", writes)
-        return set(recalls)
+        return set(requeued)
 
-    async def _stop(self, observation: Observation, seen: Seen, recall: Recall) -> None:
+    async def _stop(self, observation: Observation, seen: Seen, requeue: Requeue) -> None:
         """One gang. Killed after the first of these writes, the next cycle finds the gang `TAKEN_BACK` and goes on."""
         ended = self.clock.of(seen.gang.ended) if seen.gang.ended else None
-        status = requeued(seen, recall, observation.situation.now, ended=ended)
-        outcome: Outcome = None if seen.resource.spec.suspend else recall
+        status = requeued(seen, requeue, observation.situation.now, ended=ended)
+        outcome: Outcome = None if seen.resource.spec.suspend else requeue
         after = replace(
             seen,
             resource=msgspec.structs.replace(seen.resource, status=status),
             progress=status.progress,
             spending=self._owing(seen, seen.progress.estimate - status.progress.units_done),
-            idle_held=recall.reason is Reason.IDLE,
+            idle_held=requeue.reason is Reason.IDLE,
         )
         await self.statuses.write(after, outcome, observation, self._measured)
         await self._let_go(after)
-        if recall.reason is Reason.DID_NOT_START:
-            self.metrics.rolled_back(recall.reason.value)
+        if requeue.reason is Reason.DID_NOT_START:
+            self.metrics.rolled_back(requeue.reason.value)
 
     def _owing(self, seen: Seen, units: float) -> Spending:
         """Work that is lost will be done again, and be told apart."""
@@ -304,7 +304,7 @@ def _note(observation: Observation, placement: Placement, seen: Seen, now: datet
 
 def _settled(observation: Observation, plan: Plan) -> bool:
     """Whether all that may happen next is told by the API server: no job waits, starts, leaves or may be stopped."""
-    if plan.holds or plan.placements or plan.recalls or plan.resizes:
+    if plan.holds or plan.placements or plan.requeues or plan.resizes:
         return False
     if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
         return False

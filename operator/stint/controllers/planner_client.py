@@ -230,13 +230,13 @@ def as_it_is(situation: Situation, why: str) -> Plan:
     """The plan of a cycle that no solver answers: gangs that can go on do, jobs that wait are told why, pools stay."""
     waiting = sorted((j for j in situation.jobs if j.waiting), key=lambda j: j.id)
     placed = sorted((j for j in situation.jobs if j.assignment is not None), key=lambda j: j.id)
-    recalls = requeues(situation)  # reads facts only: a gang that cannot go on does not wait for a solver
-    gone = {r.job for r in recalls}
+    requeued = requeues(situation)  # reads facts only: a gang that cannot go on does not wait for a solver
+    gone = {r.job for r in requeued}
     return Plan(
         decided_at=situation.now,
         holds=tuple(Hold(job=j.id, reason=Reason.NO_PLAN, message=why) for j in waiting if j.id not in gone),
         stays=tuple(_stay(j, situation) for j in placed if j.id not in gone),
-        recalls=recalls,
+        requeues=requeued,
     )
 
 

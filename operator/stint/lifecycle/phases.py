@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stint.model.job import ENDED, Phase
-from stint.model.plan import Hold, Placement, Reason, Recall, Stay
+from stint.model.plan import Hold, Placement, Reason, Requeue, Stay
 
-Outcome = Placement | Hold | Stay | Recall | None
+Outcome = Placement | Hold | Stay | Requeue | None
 
 # From each phase, where it leads and why. A job may also stay in its phase; ends are never left.
 TRANSITIONS: Mapping[Phase, Mapping[Phase, str]] = {
@@ -82,11 +82,11 @@ def phase(outcome: Outcome, *, suspended: bool, placed: bool, runs: bool) -> Pha
         placed: its gang has a placement.
         runs: every worker has run since.
     """
-    if suspended or (isinstance(outcome, Recall) and outcome.reason in _HELD):
+    if suspended or (isinstance(outcome, Requeue) and outcome.reason in _HELD):
         return Phase.SUSPENDED
     if isinstance(outcome, Placement):
         return Phase.STARTING
-    if isinstance(outcome, Recall):
+    if isinstance(outcome, Requeue):
         return Phase.QUEUED
     if placed:
         return Phase.RUNNING if runs else Phase.STARTING

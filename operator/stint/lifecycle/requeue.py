@@ -15,7 +15,7 @@ from stint.lifecycle.retries import avoided, next_try
 from stint.model.cluster import Node
 from stint.model.gang import WITHOUT_PLACE, GangFacts, GangState
 from stint.model.job import Job, JobId, NodeName, OnExceed
-from stint.model.plan import Reason, Recall
+from stint.model.plan import Reason, Requeue
 from stint.model.situation import Situation
 
 _FROM_CHECKPOINT = "requeued from the last checkpoint"
@@ -32,10 +32,10 @@ class Case:
     pace: float
 
 
-Rule = Callable[[Case], Recall | None]
+Rule = Callable[[Case], Requeue | None]
 
 
-def requeues(situation: Situation) -> tuple[Recall, ...]:
+def requeues(situation: Situation) -> tuple[Requeue, ...]:
     """Every gang that cannot go on, may not, or did not start; sorted by job."""
     facts = {g.job: g for g in situation.gangs}
     nodes = {n.name: n for n in situation.nodes}
@@ -45,61 +45,61 @@ def requeues(situation: Situation) -> tuple[Recall, ...]:
         if job.assignment is None and mine is None:
             continue
         case = Case(job=job, facts=mine, nodes=nodes, now=situation.now, pace=situation.settings.pace)
-        if (recall := verdict(case)) is not None:
-            found.append(recall)
+        if (requeue := verdict(case)) is not None:
+            found.append(requeue)
     return tuple(found)
 
 
-def verdict(case: Case) -> Recall | None:
+def verdict(case: Case) -> Requeue | None:
     """The first rule that applies; None: the gang keeps its placement, or has none."""
     for rule in RULES:
-        if (recall := rule(case)) is not None:
-            return recall
+        if (requeue := rule(case)) is not None:
+            return requeue
     return None
 
 
-def _vanished(case: Case) -> Recall | None:
+def _vanished(case: Case) -> Requeue | None:
     """Its Job, or every pod that something else makes, was deleted or suspended while it had its placement."""
     facts = case.facts
     if facts is None or not facts.had_place or not (facts.state in WITHOUT_PLACE or facts.vanished):
         return None
     what = f"all pods of {facts.made_by} were" if facts.made_by else "its Job was"
-    return _recall(case, Reason.DISRUPTED, f"{what} deleted or suspended by something else than Stint")
+    return _requeued(case, Reason.DISRUPTED, f"{what} deleted or suspended by something else than Stint")
 
 
-def _disrupted(case: Case) -> Recall | None:
+def _disrupted(case: Case) -> Requeue | None:
     """Not the worker's fault, so it uses no retry: also where the others have failed for want of it."""
     facts = case.facts
     if facts is None or not facts.disruption:
         return None
-    return _recall(case, Reason.DISRUPTED, facts.disruption)
+    return _requeued(case, Reason.DISRUPTED, facts.disruption)
 
 
-def _failed(case: Case) -> Recall | None:
+def _failed(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or facts.state is not GangState.FAILED:
         return None
     retries = facts.attempt + 1 if facts.nodes else None
-    return _recall(case, Reason.WORKER_FAILED, f"a worker failed ({facts.failure})", retries=retries)
+    return _requeued(case, Reason.WORKER_FAILED, f"a worker failed ({facts.failure})", retries=retries)
 
 
-def _idle(case: Case) -> Recall | None:
+def _idle(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or facts.suspend:
         return None
     if not (facts.idle_held or idle.acts(facts, case.now)):
         return None
-    return Recall(job=case.job.id, reason=Reason.IDLE, message=idle.message(facts, case.now))
+    return Requeue(job=case.job.id, reason=Reason.IDLE, message=idle.message(facts, case.now))
 
 
-def _suspended(case: Case) -> Recall | None:
+def _suspended(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or not case.job.suspended:
         return None
-    return Recall(job=case.job.id, reason=Reason.SUSPENDED, message="spec.suspend is true")
+    return Requeue(job=case.job.id, reason=Reason.SUSPENDED, message="spec.suspend is true")
 
 
-def _node_lost(case: Case) -> Recall | None:
+def _node_lost(case: Case) -> Requeue | None:
     assignment = case.job.assignment
     if assignment is None:
         return None
@@ -107,15 +107,15 @@ def _node_lost(case: Case) -> Recall | None:
         node = case.nodes.get(name)
         if node is None or not node.ready:
             what = "is gone" if node is None else "is not ready"
-            return _recall(case, Reason.NODE_LOST, f"node {name} {what}")
+            return _requeued(case, Reason.NODE_LOST, f"node {name} {what}")
         if node.interrupted:
-            return _recall(case, Reason.NODE_INTERRUPTED, f"node {name} received a spot interruption notice")
+            return _requeued(case, Reason.NODE_INTERRUPTED, f"node {name} received a spot interruption notice")
         if not node.schedulable and not assignment.running:
-            return _recall(case, Reason.NODE_LOST, f"node {name} was cordoned before the gang ran")
+            return _requeued(case, Reason.NODE_LOST, f"node {name} was cordoned before the gang ran")
     return None
 
 
-def _budget_spent(case: Case) -> Recall | None:
+def _budget_spent(case: Case) -> Requeue | None:
     job = case.job
     if job.assignment is None or job.budget_usd is None or job.on_exceed is not OnExceed.CHECKPOINT_AND_STOP:
         return None
@@ -125,19 +125,19 @@ def _budget_spent(case: Case) -> Recall | None:
         f"spent {job.spent_usd:.2f} USD of its budget of {job.budget_usd:.2f} USD; held at the last checkpoint: raise "
         "spec.budget.usd to go on"
     )
-    return Recall(job=job.id, reason=Reason.OVER_BUDGET, message=text)
+    return Requeue(job=job.id, reason=Reason.OVER_BUDGET, message=text)
 
 
-def _worker_gone(case: Case) -> Recall | None:
+def _worker_gone(case: Case) -> Requeue | None:
     """What its Job puts in place of a worker that is gone would start alone, while the others wait for the old one."""
     facts = case.facts
     if facts is None or not _placed(facts) or not facts.gone or facts.running_since is None:
         return None
     lost = ", ".join(f"{rank} on {facts.nodes[rank]}" for rank in facts.gone)
-    return _recall(case, Reason.DISRUPTED, f"worker {lost} was evicted or deleted")
+    return _requeued(case, Reason.DISRUPTED, f"worker {lost} was evicted or deleted")
 
 
-def _did_not_start(case: Case) -> Recall | None:
+def _did_not_start(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or facts.since is None or facts.running or facts.running_since is not None:
         return None
@@ -156,7 +156,7 @@ def _did_not_start(case: Case) -> Recall | None:
     if missing := len(facts.nodes) - facts.pods - facts.done:
         maker = facts.made_by.lower() if facts.made_by else f"job {_name(case.job.id)}"
         text += f"; {missing} of its pods were never created, `kubectl describe {maker}` says why"
-    return Recall(
+    return Requeue(
         job=case.job.id,
         reason=Reason.DID_NOT_START,
         message=f"{text}; the whole gang was requeued",
@@ -196,9 +196,9 @@ def _placed(facts: GangFacts) -> bool:
     return facts.state is GangState.PLACED and bool(facts.nodes)
 
 
-def _recall(case: Case, reason: Reason, what: str, *, retries: int | None = None) -> Recall:
+def _requeued(case: Case, reason: Reason, what: str, *, retries: int | None = None) -> Requeue:
     text = f"{what}; the whole gang was {_FROM_CHECKPOINT}"
-    return Recall(job=case.job.id, reason=reason, message=text, retries=retries)
+    return Requeue(job=case.job.id, reason=reason, message=text, retries=retries)
 
 
 def _name(job: JobId) -> str:

@@ -16,7 +16,7 @@ from stint.lifecycle import phases
 from stint.model.cluster import Node, Utilisation
 from stint.model.figure import Confidence
 from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
-from stint.model.plan import Hold, Placement, Plan, Recall, Resize, Stay
+from stint.model.plan import Hold, Placement, Plan, Requeue, Resize, Stay
 from stint.model.situation import Situation
 
 MOST_JOBS = 500  # with series of their own
@@ -375,7 +375,7 @@ def _set(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
 
 def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
     """How many jobs are in each phase, as their status will say; those that the core does not see are not counted."""
-    every: list[Placement | Hold | Stay | Recall] = [*plan.placements, *plan.holds, *plan.stays, *plan.recalls]
+    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
     outcomes = {o.job: o for o in every}
     began = {g.job for g in situation.gangs if g.running_since is not None}
 
@@ -388,13 +388,13 @@ def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
     return {(p.value,): tally[p] for p in _PHASES}
 
 
-def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Recall | Resize]]:
+def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Requeue | Resize]]:
     for placement in plan.placements:
         yield _Decision(placement.job, "place", "Placed"), placement
     for hold in plan.holds:
         yield _Decision(hold.job, "hold", hold.reason.value), hold
-    for recall in plan.recalls:
-        yield _Decision(recall.job, "recall", recall.reason.value), recall
+    for requeue in plan.requeues:
+        yield _Decision(requeue.job, "recall", requeue.reason.value), requeue
     for resize in plan.resizes:
         grows = resize.to_nodes > resize.from_nodes
         action = "advise" if resize.advise_only else "grow" if grows else "give_back"

@@ -140,7 +140,7 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
+class Requeue:
     """Requeue this whole gang: its pods go, and it waits again from its last checkpoint."""
 
     job: JobId
@@ -203,7 +203,7 @@ class Plan:
     placements: tuple[Placement, ...] = ()
     holds: tuple[Hold, ...] = ()
     stays: tuple[Stay, ...] = ()
-    recalls: tuple[Recall, ...] = ()
+    requeues: tuple[Requeue, ...] = ()
     resizes: tuple[Resize, ...] = ()
     certificate: Certificate | None = None
     standing: LastFullPlan | None = None  # for the next situation, where the queue is long

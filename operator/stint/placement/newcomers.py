@@ -144,7 +144,7 @@ def _regret(situation: Situation, problem: Problem, prices: Prices, answer: Assi
 
 def summary_of(situation: Situation, problem: Problem, answer: Assignment, plan: Plan) -> LastFullPlan | None:
     """After a decision about everybody; None: the queue is short, or there are no prices."""
-    if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.recalls:
+    if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.requeues:
         return None
     held = tuple(sorted(h.job for h in plan.holds))
     return LastFullPlan(
@@ -202,7 +202,7 @@ def whole(plan: Plan, last: Plan | None) -> Plan:
     """
     if last is None or not plan.is_about_newcomers:
         return plan
-    told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some}
+    told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.requeues) for x in some}
     return replace(
         plan,
         holds=tuple(sorted((*(h for h in last.holds if h.job not in told), *plan.holds), key=lambda h: h.job)),

@@ -18,7 +18,7 @@ import numpy as np
 from stint.estimate.runtime import units_per_hour, work_hours_left
 from stint.model.gang import GangFacts, GangState
 from stint.model.job import Binding, Job, JobId, NodeName
-from stint.model.plan import MOVES, Placement, Reason, Recall
+from stint.model.plan import MOVES, Placement, Reason, Requeue
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement.columns import Rows, price_columns, share_of_node
@@ -178,7 +178,7 @@ class World(ClusterState):
         return True
 
     def _break(self, gang: Gang) -> None:
-        """A node of it is gone: it stands still, and holds what it has until it is recalled."""
+        """A node of it is gone: it stands still, and holds what it has until it is requeued."""
         if gang.broken_s is None:
             for name in sorted(set(gang.nodes)):
                 if name in self.machines:
@@ -262,26 +262,26 @@ class World(ClusterState):
             usd = {name: float(getattr(column.cost, f"{name}_usd")[0]) for name in APART if name != "egress"}
             gang.apart_usd_per_hour = {name: u / hours for name, u in usd.items() if 0 < u < math.inf}
 
-    def recall(self, recall: Recall) -> None:
+    def requeue(self, requeue: Requeue) -> None:
         """Stop a gang: its job waits again, with the work of its last checkpoint."""
-        life = self.open[recall.job]
+        life = self.open[requeue.job]
         gang = life.gang
         assert gang is not None
         kept = gang.units_kept(self.now_s)
         self._leave(life, gang)
         units = min(life.job.work.units, life.job.work.units_done + kept)
-        moved = self.now if recall.reason in MOVES else life.job.moved_at
-        life.interruptions += recall.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
-        life.retries = life.retries if recall.retries is None else recall.retries
-        life.failed_starts = life.failed_starts if recall.failed_starts is None else recall.failed_starts
+        moved = self.now if requeue.reason in MOVES else life.job.moved_at
+        life.interruptions += requeue.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+        life.retries = life.retries if requeue.retries is None else requeue.retries
+        life.failed_starts = life.failed_starts if requeue.failed_starts is None else requeue.failed_starts
         life.job = replace(
             life.job,
             assignment=None,
             work=replace(life.job.work, units_done=units),
             spent_usd=life.spent_usd,
             moved_at=moved,
-            avoid=recall.avoid,
-            not_before=recall.not_before,
+            avoid=requeue.avoid,
+            not_before=requeue.not_before,
         )
 
     def _leave(self, life: Life, gang: Gang) -> None:

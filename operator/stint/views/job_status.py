@@ -25,7 +25,7 @@ from stint.model.job import ENDED, Phase
 from stint.model.market import Offering
 from stint.model.measured import Measured
 from stint.model.offering import OfferingId
-from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
+from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Requeue, Stay
 from stint.views import usage_status
 
 MOST_REJECTED = 10
@@ -73,7 +73,7 @@ def span(delta: timedelta) -> str:
 
 def outcomes(plan: Plan) -> dict[str, Outcome]:
     """Each job's part of a plan."""
-    every: list[Placement | Hold | Stay | Recall] = [*plan.placements, *plan.holds, *plan.stays, *plan.recalls]
+    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
     return {o.job: o for o in every}
 
 
@@ -183,7 +183,7 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
             finish=outcome.finish,
             nodes=ranks(seen.gang.plan.nodes) if seen.gang.plan else {},
         )
-    if isinstance(outcome, Recall):
+    if isinstance(outcome, Requeue):
         return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
     if isinstance(outcome, Hold):
         if outcome.chosen is not None:
@@ -318,7 +318,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
             facts["Booked"] = ("False", *booked)
         elif "Booked" in old:
             facts["Booked"] = ("True", "Booked", "")
-        if isinstance(outcome, Recall):
+        if isinstance(outcome, Requeue):
             facts["Interrupted"] = ("True", outcome.reason.value, outcome.message)
         elif phase is Phase.RUNNING and "Interrupted" in old:
             facts["Interrupted"] = ("False", "RunsAgain", old["Interrupted"].message)

@@ -11,10 +11,10 @@ from stint.api.trainingjob import Progress, Status
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.observe.progress import kept as kept_of
 from stint.kube.observe.snapshot import Seen
-from stint.model.plan import MOVES, Reason, Recall
+from stint.model.plan import MOVES, Reason, Requeue
 
 
-def requeued(seen: Seen, recall: Recall, now: datetime, *, ended: datetime | None) -> Status:
+def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | None) -> Status:
     """The status after a requeue, written before anything of the gang is touched.
 
     Args:
@@ -27,15 +27,15 @@ def requeued(seen: Seen, recall: Recall, now: datetime, *, ended: datetime | Non
         progress=Progress(units_done=kept, estimate=kept, told=live.told),
         taken_back=gang.plan.since if gang.plan else old.taken_back,
     )
-    if recall.reason is Reason.IDLE:
+    if requeue.reason is Reason.IDLE:
         return msgspec.structs.replace(status, idle_held=seen.resource.metadata.generation, idle_since=None)
-    if recall.reason in MOVES:
+    if requeue.reason in MOVES:
         # It may start at once, and comes back to none of these nodes as long as blame lasts.
-        return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(recall.avoid))
-    if recall.retries is not None:
-        status = msgspec.structs.replace(status, retries=max(old.retries, recall.retries))
-    if recall.failed_starts is not None:
-        return backing_off(status, recall.failed_starts, recall.not_before or now, avoid=recall.avoid)
+        return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(requeue.avoid))
+    if requeue.retries is not None:
+        status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
+    if requeue.failed_starts is not None:
+        return backing_off(status, requeue.failed_starts, requeue.not_before or now, avoid=requeue.avoid)
     return status
 
 

@@ -89,7 +89,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 def is_left_as_it_is(verdict: Verdict) -> bool:
     """Nobody moves, everybody is told why, and no pool grows."""
     plan = verdict.plan
-    assert (plan.placements, plan.recalls, plan.resizes) == ((), (), ())
+    assert (plan.placements, plan.requeues, plan.resizes) == ((), (), ())
     assert [s.job for s in plan.stays] == ["team/runs"]
     assert [h.job for h in plan.holds] == ["team/one", "team/three", "team/two"]
     assert {h.reason for h in plan.holds} == {Reason.NO_PLAN}

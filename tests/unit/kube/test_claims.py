@@ -156,7 +156,7 @@ def test_claims_of_our_own_gang_take_its_nodes_and_leave_it_there(node):
     ]
     seen = a_cluster(pods, trainingjobs=[a_resource(workers=2, gpu={"perWorker": 2})], jobs=[a_batch_job()])
     assert is_full(seen.situation.nodes[0])
-    assert not decide(seen.situation).recalls
+    assert not decide(seen.situation).requeues
 
 
 def test_an_extended_resource_that_dra_serves_counts_once():

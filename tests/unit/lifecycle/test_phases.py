@@ -6,7 +6,7 @@ import pytest
 
 from stint.lifecycle.phases import TRANSITIONS, phase, step
 from stint.model.job import ENDED, Phase
-from stint.model.plan import Hold, Reason, Recall
+from stint.model.plan import Hold, Reason, Requeue
 
 
 def test_every_phase_has_its_row_and_no_step_leads_out_of_an_end_or_to_itself():
@@ -47,9 +47,9 @@ def test_a_new_job_has_the_phase_that_follows(old):
         (None, {"placed": True, "runs": True}, Phase.RUNNING),
         (None, {"placed": True}, Phase.STARTING),
         (None, {"placed": True, "runs": True, "suspended": True}, Phase.SUSPENDED),
-        (Recall(job="t/j", reason=Reason.NODE_LOST, message=""), {"placed": True, "runs": True}, Phase.QUEUED),
-        (Recall(job="t/j", reason=Reason.IDLE, message=""), {"placed": True, "runs": True}, Phase.SUSPENDED),
-        (Recall(job="t/j", reason=Reason.SUSPENDED, message=""), {"placed": True}, Phase.SUSPENDED),
+        (Requeue(job="t/j", reason=Reason.NODE_LOST, message=""), {"placed": True, "runs": True}, Phase.QUEUED),
+        (Requeue(job="t/j", reason=Reason.IDLE, message=""), {"placed": True, "runs": True}, Phase.SUSPENDED),
+        (Requeue(job="t/j", reason=Reason.SUSPENDED, message=""), {"placed": True}, Phase.SUSPENDED),
         (Hold(job="t/j", reason=Reason.NODES_ON_THE_WAY, message=""), {}, Phase.PROVISIONING),
         (Hold(job="t/j", reason=Reason.NOT_ENOUGH_GPUS, message=""), {}, Phase.QUEUED),
     ],

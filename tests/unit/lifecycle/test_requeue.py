@@ -12,7 +12,7 @@ from stint.lifecycle.requeue import REASONS, requeues
 from stint.lifecycle.retries import BACKOFF_S, MOST_BACKOFF_S, next_try
 from stint.model.gang import GangFacts, GangState, Idle
 from stint.model.job import Job, OnIdle
-from stint.model.plan import Plan, Reason, Recall
+from stint.model.plan import Plan, Reason, Requeue
 from stint.model.situation import Settings, Situation
 from stint.testing.builders import NOW, a_gang, a_job, a_node, a_situation, an_offering, running_on
 from tests.golden.situations import every_requeue
@@ -29,14 +29,14 @@ def of(job: Job = RUNS, *, settings: Settings | None = None, **facts: object) ->
     return a_situation(offerings=[A100], nodes=NODES, jobs=[job], gangs=[a_gang(job, **facts)], settings=settings)
 
 
-def the(situation: Situation) -> Recall:
-    (recall,) = requeues(situation)
-    return recall
+def the(situation: Situation) -> Requeue:
+    (requeue,) = requeues(situation)
+    return requeue
 
 
 def test_a_gang_that_runs_well_stays():
     plan = decide(of())
-    assert plan.recalls == ()
+    assert plan.requeues == ()
     assert [s.job for s in plan.stays] == [RUNS.id]
 
 
@@ -53,9 +53,9 @@ def test_a_gang_that_runs_well_stays():
     ],
 )
 def test_what_the_cluster_shows_gives_the_reason(facts, reason, says):
-    recall = the(of(**facts))
-    assert recall.reason is reason
-    assert says in recall.message
+    requeue = the(of(**facts))
+    assert requeue.reason is reason
+    assert says in requeue.message
 
 
 def test_a_gang_never_placed_has_nothing_to_be_requeued_from():
@@ -65,8 +65,8 @@ def test_a_gang_never_placed_has_nothing_to_be_requeued_from():
 
 
 def test_a_disruption_is_told_before_the_failure_that_it_caused_and_uses_no_retry():
-    recall = the(of(state=GangState.FAILED, failure="exit code 1", disruption="llama-0 is preempted"))
-    assert (recall.reason, recall.retries) == (Reason.DISRUPTED, None)
+    requeue = the(of(state=GangState.FAILED, failure="exit code 1", disruption="llama-0 is preempted"))
+    assert (requeue.reason, requeue.retries) == (Reason.DISRUPTED, None)
 
 
 def test_a_failure_uses_a_retry():
@@ -82,12 +82,12 @@ class TestDidNotStart:
         return a_situation(offerings=[A100], nodes=NODES, jobs=[STARTS], gangs=[self.late(**facts)], settings=settings)
 
     def test_it_blames_the_nodes_that_refused_and_backs_off(self):
-        recall = the(self.situation(failed_starts=2))
-        assert recall.reason is Reason.DID_NOT_START
-        assert recall.avoid == ("n1",)
-        assert recall.failed_starts == 3
-        assert recall.not_before == NOW + timedelta(seconds=4 * BACKOFF_S)
-        assert "1 of 2 workers ran after 121 s; none started on n1" in recall.message
+        requeue = the(self.situation(failed_starts=2))
+        assert requeue.reason is Reason.DID_NOT_START
+        assert requeue.avoid == ("n1",)
+        assert requeue.failed_starts == 3
+        assert requeue.not_before == NOW + timedelta(seconds=4 * BACKOFF_S)
+        assert "1 of 2 workers ran after 121 s; none started on n1" in requeue.message
 
     def test_the_time_out_is_on_the_walls_clock(self):
         assert requeues(self.situation(pace=60.0)) == ()
@@ -122,8 +122,8 @@ class TestIdle:
 
     def test_spec_suspend_comes_first(self):
         suspended = replace(RUNS, suspended=True)
-        recall = the(of(suspended, idle=self.IDLE, on_idle=OnIdle.STOP, suspend=True))
-        assert recall.reason is Reason.SUSPENDED
+        requeue = the(of(suspended, idle=self.IDLE, on_idle=OnIdle.STOP, suspend=True))
+        assert requeue.reason is Reason.SUSPENDED
 
 
 def test_a_requeued_gang_is_told_once_and_competes_only_in_the_next_decision():
@@ -132,7 +132,7 @@ def test_a_requeued_gang_is_told_once_and_competes_only_in_the_next_decision():
     waits = a_job("llama", workers=2)
     facts = a_gang(RUNS, state=GangState.ABSENT)
     plan = decide(a_situation(offerings=[A100], nodes=free, jobs=[waits], gangs=[facts]))
-    assert [r.job for r in plan.recalls] == [waits.id]
+    assert [r.job for r in plan.requeues] == [waits.id]
     assert (plan.placements, plan.holds, plan.stays) == ((), (), ())
     again = decide(a_situation(offerings=[A100], nodes=free, jobs=[waits]))
     assert [p.job for p in again.placements] == [waits.id]
@@ -147,4 +147,4 @@ def test_the_back_off_doubles_up_to_ten_minutes():
 def test_the_stored_decision_with_every_requeue_has_every_reason():
     plan: Plan = decide(every_requeue())
     moves = {Reason.CHEAPER_ELSEWHERE, Reason.MAKES_ROOM}  # theirs are the stored moves
-    assert {r.reason for r in plan.recalls} == set(REASONS) - moves
+    assert {r.reason for r in plan.requeues} == set(REASONS) - moves

@@ -120,13 +120,13 @@ def _idle_condition() -> dict[str, str]:
 def test_taken_back_it_says_why_in_money_and_is_held(action: str, says: str):
     policy = {"idlePolicy": {"action": action}}
     seen = observed(of(IDLE), LONG, **policy).seen[UNET]
-    (recall,) = requeues(observed(of(IDLE), LONG, **policy).situation)
-    message = recall.message
-    assert recall.reason is Reason.IDLE
+    (requeue,) = requeues(observed(of(IDLE), LONG, **policy).situation)
+    message = requeue.message
+    assert requeue.reason is Reason.IDLE
     assert "10.00 USD" in message
     assert says in message
     context = job_status.Context(now=NOW, offerings={}, measured=of(IDLE))
-    back = job_status.build(replace(seen, idle_held=True), recall, context)
+    back = job_status.build(replace(seen, idle_held=True), requeue, context)
     assert (back.phase, back.reason, back.message, back.nodes) == ("Suspended", "Idle", message, {})
     held = {"phase": "Suspended", "reason": "Idle", "message": message, "idleHeld": 3}
     after = build(of(None), held, job=a_batch_job(suspended=True), pods=(), **policy)
