@@ -4,6 +4,7 @@
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stint
 UV := $(shell command -v uv 2>/dev/null || echo $(CACHE)/uv/bin/uv)
+PURE := tests/unit tests/property tests/golden tests/shell
 PY := PYTHONPATH=.:operator .venv/bin/python
 
 help: ## this list
@@ -42,7 +43,7 @@ check: setup ## linters, types, the contracts between floors
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 unit: setup ## the tests that need no cluster
-	$(PY) -m pytest -q tests/unit tests/property tests/golden tests/shell
+	$(PY) -m pytest -q -n 2 $(PURE)
 
 e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3; POD_GROUPS=1 with 1.37.2
 	$(PY) -m pytest -q tests/e2e
@@ -51,7 +52,8 @@ kind-image: setup ## the image of a kind node, where none can be pulled
 	@$(PY) -m hack.kind image
 
 test: check ## everything; the tests on kind where there are root or Docker
-	CLUSTER=embedded $(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 $(PURE)
+	CLUSTER=embedded $(PY) -m pytest -q tests/e2e
 	@$(PY) -m hack.kind test
 
 crds: setup ## write crds/, the dashboard, the table of rights, the chart's gate and docs/lifecycle.md
