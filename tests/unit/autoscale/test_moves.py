@@ -121,7 +121,7 @@ class TestOffAWastefulNode:
         (recall,) = plan.recalls
         assert recall.avoid == ("n0",)
         assert recall.job == "team/j0"
-        assert "leaves node n0, which is then given back" in recall.message
+        assert "leaves node n0, which the pool then removes" in recall.message
         assert [s.job for s in plan.stays] == ["team/j1"]
 
     def test_it_then_joins_the_other(self):
