@@ -53,7 +53,7 @@ def test_a_running_gang_moves_to_a_cheaper_node_and_is_told_why(alone: Cluster):
     assert told["retries"] == 0
     assert told["rollbacks"] == 0
     (interrupted,) = [c for c in told["conditions"] if c["type"] == "Interrupted"]
-    assert "which stands free: that saves" in interrupted["message"]
+    assert "which is free: saves" in interrupted["message"]
 
 
 def test_a_gang_that_can_wait_makes_room_for_one_that_would_miss_its_deadline(alone: Cluster):

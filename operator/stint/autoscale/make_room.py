@@ -161,14 +161,14 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
     moved = {m.job.id for m in room.movers}
     placed = next(p for p in after.placements if p.job == job.id)
     nodes = ", ".join(sorted(set(placed.nodes)))
-    text = f"makes room on {nodes} for {job.id}, which would miss its deadline otherwise; it goes on when there is room"
+    text = f"makes room on {nodes} for {job.id}, which would otherwise miss its deadline; resumes when there is room"
     requeues = tuple(Requeue(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
     now = {p.job: p for p in plan.placements if set(p.nodes) & set(placed.nodes)} | {job.id: placed}
     held = tuple(
         Hold(
             job=j,
             reason=Reason.MAKES_ROOM,
-            message=f"waits until {', '.join(sorted(moved))} have left {nodes}",
+            message=f"starts on {nodes} when {', '.join(sorted(moved))} has left",
             chosen=p.chosen,
             explanation=p.explanation,
         )

@@ -1,6 +1,6 @@
-"""Moving what runs: onto a cheaper place that stands free, or off a node that can then be given back.
+"""Moving running gangs: to a cheaper place that is free, or off a node that the pool can then remove.
 
-Only while nobody waits: those who wait come first. Every move is tried beforehand by the very function that will carry
+Only while no job waits: waiting jobs come first. Every move is tried beforehand by the very function that will carry
 it out, on the situation as it will be, and is made where
 
     what it saves >= payback x what it costs
@@ -58,8 +58,8 @@ def _to_a_cheaper_place(
         if place is None or place.offering == mover.place.offering or mover.stay_usd - place.objective_usd < least:
             continue
         text = (
-            f"moves from {mover.place.offering} to {place.offering}, which stands free: that saves "
-            f"{mover.stay_usd - place.objective_usd:.2f} USD, the pause and what is done again included"
+            f"moves from {mover.place.offering} to {place.offering}, which is free: saves "
+            f"{mover.stay_usd - place.objective_usd:.2f} USD, the pause and the repeated work included"
         )
         return (Requeue(job=mover.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text),)
     return ()
@@ -95,7 +95,7 @@ def _off_a_wasteful_node(
         if saved < payback * cost + _NOTHING_USD:
             continue
         text = (
-            f"leaves node {node.name}, which is then given back: that saves {saved:.2f} USD ({price:.2f} USD/h for "
+            f"leaves node {node.name}, which the pool then removes: saves {saved:.2f} USD ({price:.2f} USD/h for "
             f"{hours:.1f} h), moving costs {cost:.2f} USD"
         )
         return tuple(

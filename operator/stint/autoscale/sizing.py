@@ -1,4 +1,4 @@
-"""How many nodes each pool should have: what the assignment buys, less what has stood empty for too long."""
+"""How many nodes each pool should have: what the assignment adds, less what has been empty for too long."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def advise(problem: Problem, assignment: Assignment, capacity: Timeline) -> list
 
 def resize(problem: Problem, assignment: Assignment, advice: Iterable[Advice]) -> tuple[Resize, ...]:
     """Every change of every pool, absolute, so that a cycle that is repeated orders nothing twice."""
-    grown = _grow(problem, problem.columns, _choices(assignment), advise_only=False)
-    advised = _grow(problem, problem.advice, [(a.job, a.choice) for a in advice], advise_only=True)
+    grown = _scale_up(problem, problem.columns, _choices(assignment), advise_only=False)
+    advised = _scale_up(problem, problem.advice, [(a.job, a.choice) for a in advice], advise_only=True)
     busy = {problem.offerings[o].id for o in _offerings_in_use(problem, assignment)}
-    shrunk = [r for r in _give_back(problem, assignment) if r.offering not in busy]
+    shrunk = [r for r in _scale_down(problem, assignment) if r.offering not in busy]
     return tuple(grown + advised + shrunk)
 
 
@@ -63,7 +63,7 @@ def _choices(assignment: Assignment) -> list[tuple[int, Choice]]:
 
 
 def _offerings_in_use(problem: Problem, assignment: Assignment) -> set[int]:
-    """Offerings for which nodes are bought in this very plan: nothing of those is given back."""
+    """Offerings for which nodes are bought in this very plan: those are not scaled down."""
     return {int(problem.node_offering[n]) for _, c in _choices(assignment) for n in c.nodes if problem.node_is_new[n]}
 
 
@@ -73,7 +73,7 @@ def _count(problem: Problem, offering: int) -> int:
     return sum(1 for n in np.flatnonzero(own) if not problem.nodes[n].interrupted)
 
 
-def _grow(
+def _scale_up(
     problem: Problem, columns: Columns, choices: Iterable[tuple[int, Choice]], *, advise_only: bool
 ) -> list[Resize]:
     new: dict[int, set[int]] = {}
@@ -112,8 +112,8 @@ def _named(jobs: Sequence[JobId]) -> str:
     return ", ".join(jobs[:_MOST_NAMED]) + more
 
 
-def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
-    """Nodes that have stood empty for longer than their pool allows and that nobody is promised."""
+def _scale_down(problem: Problem, assignment: Assignment) -> list[Resize]:
+    """Nodes that have been empty for longer than their pool allows and that no waiting job is to get."""
     promised = {problem.nodes[n].name for _, c in _choices(assignment) for n in c.nodes if not problem.node_is_new[n]}
     pools = [problem.pools[problem.pool_of_offering[o]] for o in problem.node_offering[: len(problem.nodes)]]
     in_pool = Counter(pool.name for node, pool in zip(problem.nodes, pools, strict=True) if not node.interrupted)
@@ -140,8 +140,8 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
                 give_back=tuple(n.name for n in nodes),
                 usd_per_hour=-saved if saved else 0.0,
                 advise_only=pool.advise_only,
-                message=f"{len(nodes)} {offering.instance_type} empty for over {minutes:.0f} min: "
-                f"giving back saves {saved:.2f} USD/h",
+                message=f"{len(nodes)} {offering.instance_type} empty for more than {minutes:.0f} min: "
+                f"removing them saves {saved:.2f} USD/h",
             )
         )
     return resizes

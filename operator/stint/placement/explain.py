@@ -94,7 +94,7 @@ def _explain(problem: Problem, room: _Room, job: int, candidates: np.ndarray, ch
         if o == second:
             continue
         if found is not None and least >= found[1]:
-            text = f"its best case is {least:.2f} USD with time valued, the runner-up's {found[1]:.2f}"
+            text = f"costs {least:.2f} USD at best, with time valued; the runner-up costs {found[1]:.2f} USD"
             rejected.append(Rejection(offering=problem.offerings[o].id, reason=Reason.DEARER, message=text))
         else:
             rejected.append(room.lacks(job, o))
@@ -156,7 +156,8 @@ class _Room:
         lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
         if grows and lacking > headroom:
-            text += f"; {lacking} more nodes would do, pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
+            text += f"; {lacking} more nodes are needed, "
+            text += f"and pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
             return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
         return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)
 

@@ -108,9 +108,9 @@ def missing_price(
     """
     o = offering
     if wrong:
-        return Reason.NO_PRICE, f"{wrong}, which nothing can be reckoned with; correct it in a PriceBook"
+        return Reason.NO_PRICE, f"{wrong}, which is not a usable figure; correct it in a PriceBook"
     if o.usd_per_node_hour is None:
-        what = f"nobody gives a {o.capacity_type} price for {o.instance_type} in {o.zone or o.region or 'its zone'}"
+        what = f"the {o.capacity_type} price of {o.instance_type} in {o.zone or o.region or 'its zone'} is not known"
         return Reason.NO_PRICE, f"{what}; add it to a PriceBook under spec.prices"
     if not egress_known:
         move = f"moving {job.data.gib:g} GiB from {_home(job)} to {o.provider}/{o.region}"

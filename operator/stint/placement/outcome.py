@@ -47,8 +47,8 @@ def hold(problem: Problem, j: int, choice: Choice | None, explanation: Explanati
         reason, text = (
             Reason.MISSES_DEADLINE,
             (
-                f"would be {late:.1f} h late at the earliest, on {chosen.offering} for {chosen.cost.usd:.2f} USD; "
-                "move spec.deadline or set spec.onDeadlineMiss to Run"
+                f"would finish {late:.1f} h after its deadline at the earliest, on {chosen.offering} "
+                f"for {chosen.cost.usd:.2f} USD; move spec.deadline or set spec.onDeadlineMiss to Run"
             ),
         )
     return Hold(job=job, reason=reason, message=text + tip, chosen=chosen, explanation=explanation)
@@ -60,7 +60,7 @@ def _candidate(problem: Problem, columns: Columns, choice: Choice) -> Candidate:
 
 
 def _waits_for(problem: Problem, choice: Choice, chosen: Candidate, explanation: Explanation) -> tuple[Reason, str]:
-    minutes = hours_between(problem.situation.now, chosen.start) * 60
+    wait = _duration(hours_between(problem.situation.now, chosen.start))
     money = f"{chosen.cost.usd:.2f} USD to finish at {chosen.usd_per_hour:.2f} USD/h"
     offering = problem.offerings[problem.columns.offering[choice.column]]
     if chosen.new_nodes:
@@ -71,22 +71,26 @@ def _waits_for(problem: Problem, choice: Choice, chosen: Candidate, explanation:
             f"ready in about {pool.cold_start_seconds / 60:.0f} min; {money}"
         )
     if any(problem.nodes[n].ready_at is not None for n in choice.nodes if n < len(problem.nodes)):
-        return Reason.NODES_ON_THE_WAY, f"its nodes in {chosen.offering} arrive in about {minutes:.0f} min; {money}"
+        return Reason.NODES_ON_THE_WAY, f"its nodes in {chosen.offering} arrive in about {wait}; {money}"
     others = explanation.runner_up
     if others is not None and (others.start <= problem.situation.now or others.new_nodes):
-        sooner = hours_between(problem.situation.now, others.start) * 60
-        when = "at once" if sooner < 1 else f"in {sooner:.0f} min"
+        sooner = hours_between(problem.situation.now, others.start)
+        when = "at once" if sooner < 1 / 60 else f"in about {_duration(sooner)}"
         return Reason.WAITING_IS_CHEAPER, (
-            f"waits about {minutes:.0f} min for {chosen.offering}: {money}, against {others.cost.usd:.2f} USD "
-            f"{when} on {others.offering}"
+            f"starts in about {wait} on {chosen.offering}: {money}; {others.offering} would start it {when} "
+            f"for {others.cost.usd:.2f} USD"
         )
-    return Reason.NOT_ENOUGH_GPUS, f"{chosen.offering} has room in about {minutes:.0f} min; {money}"
+    return Reason.NOT_ENOUGH_GPUS, f"{chosen.offering} has room in about {wait}; {money}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def _nearest(rejected: tuple[Rejection, ...]) -> tuple[Reason, str]:
     """Of all the constraints in the way, those of the offerings that came nearest to being chosen."""
     if not rejected:
-        return Reason.NOT_ENOUGH_GPUS, "there is no node with a GPU and no pool that could bring one"
+        return Reason.NOT_ENOUGH_GPUS, "the cluster has no GPU node, and no pool that can add one"
     last = rejected[-1].reason  # they are sorted by precedence: the last one failed latest
     same = [r for r in rejected if r.reason is last]
     more = f" (and {len(same) - 1} more offerings alike)" if len(same) > 1 else ""
@@ -98,4 +102,5 @@ def _tip(problem: Problem, advised: Choice) -> str:
     offering = problem.offerings[problem.advice.offering[advised.column]]
     each = 0.0 if offering.price_of_new is None else offering.price_of_new.value
     noun = "node" if new == 1 else "nodes"
-    return f"{new} more {offering.instance_type} {noun} in pool {offering.pool} would do, {each * new:.2f} USD/h"
+    what = f"{new} more {offering.instance_type} {noun} in pool {offering.pool}"
+    return f"{what} would be enough, for {each * new:.2f} USD/h"

@@ -47,11 +47,11 @@ def test_one_that_can_wait_leaves_and_the_other_is_told_so():
     (requeue,) = plan.requeues
     assert requeue.job == "team/patient"
     assert requeue.message == (
-        "makes room on a for team/urgent, which would miss its deadline otherwise; it goes on when there is room"
+        "makes room on a for team/urgent, which would otherwise miss its deadline; resumes when there is room"
     )
     (hold,) = plan.holds
     assert (hold.job, hold.reason) == ("team/urgent", Reason.MAKES_ROOM)
-    assert hold.message == "waits until team/patient have left a"
+    assert hold.message == "starts on a when team/patient has left"
     assert hold.chosen.finish <= NOW + timedelta(hours=3)
     assert [s.job for s in plan.stays] == ["team/other"]
 

@@ -121,7 +121,7 @@ class TestOffAWastefulNode:
         (requeue,) = plan.requeues
         assert requeue.avoid == ("n0",)
         assert requeue.job == "team/j0"
-        assert "leaves node n0, which is then given back" in requeue.message
+        assert "leaves node n0, which the pool then removes" in requeue.message
         assert [s.job for s in plan.stays] == ["team/j1"]
 
     def test_it_then_joins_the_other(self):

@@ -67,7 +67,7 @@ class TestNothing:
         situation = a_situation(offerings=[], jobs=[a_job()], settings=settings)
         plan = decide(situation)
         check_whole(situation, plan)
-        assert held(plan).message == "there is no node with a GPU and no pool that could bring one"
+        assert held(plan).message == "the cluster has no GPU node, and no pool that can add one"
 
     def test_nothing_at_all(self, settings):
         plan = decide(a_situation(offerings=[], settings=settings))
@@ -109,7 +109,7 @@ class TestPrices:
     def test_nonsense_is_none_and_told(self, settings, usd):
         plan = self.run(settings, usd)
         assert held(plan).reason is Reason.NO_PRICE
-        assert f"usd_per_node_hour is {usd:g}, which nothing can be reckoned with; correct it" in held(plan).message
+        assert f"usd_per_node_hour is {usd:g}, which is not a usable figure; correct it" in held(plan).message
 
     @pytest.mark.parametrize("usd", NONSENSE)
     def test_nonsense_in_one_offering_is_not_the_others_affair(self, settings, usd):
