@@ -22,7 +22,8 @@ from stint.api.trainingjob import TrainingJob
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
-from stint.kube.records import WireNode, reduce_node
+from stint.kube.reduce import reduce_node
+from stint.kube.wire import WireNode
 from stint.model.job import Data
 from stint.model.offering import CapacityType
 from stint.model.situation import Settings, Situation

@@ -20,7 +20,8 @@ from stint.errors import InvalidInputError
 from stint.kube.act.manifests import indexed_job
 from stint.kube.observe.snapshot import Observation
 from stint.kube.plan_note import made_from, note
-from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
+from stint.kube.reduce import reduce_node, reduce_pod
+from stint.kube.wire import WireNode, WirePod
 from stint.model.job import Phase
 from stint.model.plan import Hold, Placement, Plan
 from stint.testing.builders import NOW

@@ -19,15 +19,8 @@ from stint.kube.client.informer import Informer
 from stint.kube.observe.gang import Gang, GangState
 from stint.kube.observe.snapshot import Seen
 from stint.kube.plan_note import PlanNote, note
-from stint.kube.records import (
-    PLAN_ANNOTATION,
-    JobRecord,
-    PodRecord,
-    ServiceRecord,
-    WireJob,
-    WirePod,
-    WireService,
-)
+from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, ServiceRecord
+from stint.kube.wire import WireJob, WirePod, WireService
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.job import JobId
 from stint.workloads.registry import KINDS
