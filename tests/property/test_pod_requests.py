@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.api.parse import Known, to_job
+from stint.api.parse.job import Known, to_job
 from stint.api.trainingjob import TrainingJob
 from stint.feeds import bundled
 from stint.kube.records import PodRecord

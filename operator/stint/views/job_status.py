@@ -10,7 +10,7 @@ import msgspec
 
 from stint.api.ledger import Ledger
 from stint.api.meta import Condition, condition
-from stint.api.parse import deadline_of
+from stint.api.parse.job import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob
 from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.kube.observe.gang import GangState

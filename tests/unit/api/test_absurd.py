@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from stint.api.gpupool import GPUPool
-from stint.api.parse import to_overrides, worker_template
+from stint.api.parse.pricebook import to_overrides
+from stint.api.parse.template import worker_template
 from stint.api.pricebook import PriceBook
 from stint.api.quantity import quantity
 from stint.api.trainingjob import TrainingJob

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from stint.api.parse import worker_template
+from stint.api.parse.template import worker_template
 from stint.kube.act.manifests import has_own_group, indexed_job, let_go_patch, pod_group, release_patch, service
 from stint.kube.act.podgroups import VERSION_PATH, PodGroups
 from stint.kube.client.api import MERGE, STRATEGIC, Api, ApiError
