@@ -42,7 +42,7 @@ check: setup ## linters, types, the contracts between floors
 	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 unit: setup ## the tests that need no cluster
-	$(PY) -m pytest -q tests/unit tests/property tests/golden
+	$(PY) -m pytest -q tests/unit tests/property tests/golden tests/shell
 
 e2e: setup ## the tests on a real control plane; CLUSTER=embedded|kind, K8S=1.36.3; POD_GROUPS=1 with 1.37.2
 	$(PY) -m pytest -q tests/e2e
@@ -54,8 +54,9 @@ test: check ## everything; the tests on kind where there are root or Docker
 	CLUSTER=embedded $(PY) -m pytest -q
 	@$(PY) -m hack.kind test
 
-crds: setup ## write crds/, the dashboard, the table of rights and what the chart's gate knows of workloads
+crds: setup ## write crds/, the dashboard, the table of rights, the chart's gate and docs/lifecycle.md
 	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard && $(PY) -m hack.gen_rights && $(PY) -m hack.gen_gate
+	$(PY) -m hack.gen_lifecycle
 
 chaos: setup ## the operator killed KILLS=1000 times at its writes
 	$(PY) -m hack.faults.chaos --kills $(or $(KILLS),1000)

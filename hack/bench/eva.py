@@ -23,7 +23,7 @@ from jaxtyping import Int
 
 from hack.bench import eva_peer as peer
 from hack.bench.eva_world import Need, Phase, Place, Policy, Speeds, Task, Type, Work, World
-from stint.placement.fleet.sharing import Shared, Sharing, Stands, patterns_of, prices, share
+from hack.bench.sharing import Shared, Sharing, Stands, patterns_of, prices, share
 
 PAYS_FOR_H = 1.0  # for which a move is reckoned to pay
 _Class = tuple[str, Need]

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from stint.placement.fragmentation import GPU, Fleet, Host, Shape
-from stint.placement.outlook import LookAhead
-from stint.placement.packing import BestFit, Gradient, MovingPacker, Packer
+from hack.bench.fragmentation import GPU, Fleet, Host, Shape
+from hack.bench.lookahead import LookAhead
+from hack.bench.packing import BestFit, Gradient, MovingPacker, Packer
 
 Typical = Sequence[tuple[Shape, float]]
 MARKS = (100, 110, 120, 130)  # arrived, in per cent of all GPUs

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from hack.bench.consolidate import Gate, consolidate, with_moves_charged
 from hack.bench.fleets import JOBS, fleet
+from hack.bench.incremental import LastFullPlan
 from stint.placement.fleet.certificate import Proof
-from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.exact import solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
-from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import offers_of, offers_worth_a_look
 from stint.placement.fleet.plan import Effort, Planned, plan_fleet
@@ -88,7 +88,7 @@ def incremental(options: argparse.Namespace) -> Rows:
         late = np.sort(rng.choice(len(given.count), size=len(given.count) // 10, replace=False))
         there = given.only(np.isin(np.arange(len(given.count)), late, invert=True))
         planned = plan_from_nothing(there)
-        standing = Standing(there, planned.plan, planned.fluid.proof)
+        standing = LastFullPlan(there, planned.plan, planned.fluid.proof)
         ms, regret, usd = [], 0.0, 0.0
         for c in late:
             mine = slice(*np.searchsorted(given.column_class, [c, c + 1]))

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from hack.bench.consolidate import Gate, consolidate
 from hack.bench.planner import plan_from_nothing, sound
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.model.cluster import Node
-from stint.model.job import Assignment, Checkpoint, Job, JobId, NodeName
+from stint.model.job import Binding, Checkpoint, Job, JobId, NodeName
 from stint.model.market import Offering
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.plan import Placement, Plan
 from stint.model.resources import Resources
 from stint.model.situation import Settings, Situation
-from stint.placement.fleet.consolidate import Gate, consolidate
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import offers_of
@@ -192,16 +192,16 @@ class _World:
                 del self.nodes[name]
             for i in range(resize.from_nodes, resize.to_nodes):
                 self.nodes[NodeName(f"{resize.offering}-{len(self.nodes)}-{i}")] = resize.offering
-        for recall in plan.recalls:
-            job = self.runs.pop(recall.job)
-            self.waits[job.id] = replace(job, assignment=None, moved_at=situation.now, avoid=recall.avoid)
+        for requeue in plan.requeues:
+            job = self.runs.pop(requeue.job)
+            self.waits[job.id] = replace(job, assignment=None, moved_at=situation.now, avoid=requeue.avoid)
             self.moves += 1
         for placement in plan.placements:
             self.runs[placement.job] = self._placed(self.waits.pop(placement.job), placement, situation)
-        return bool(plan.resizes or plan.recalls or plan.placements)
+        return bool(plan.resizes or plan.requeues or plan.placements)
 
     def _placed(self, job: Job, placement: Placement, situation: Situation) -> Job:
-        place = Assignment(
+        place = Binding(
             offering=placement.chosen.offering,
             nodes=placement.nodes,
             since=situation.now,

@@ -21,6 +21,7 @@ from hack.cluster.embedded import Embedded
 from hack.cluster.kind import Kind
 from hack.cluster.operators import Operator, PodOperator, ProcessOperator, get
 from hack.cluster.provider import Provider, chosen_name, provider
+from hack.cluster.reader import Reader
 from hack.processes import Process, eventually, free_port, listens
 
 __all__ = ["Cluster", "Operator", "Provider", "eventually", "get", "kubeconfigs", "provider", "running_cluster"]
@@ -45,6 +46,7 @@ class Cluster:
         self.state = state
         self.kubeconfig = source.kubeconfig
         self._kubectl = str(find_kubectl(source))
+        self._reader = Reader(source.kubeconfig)
         self._metrics_port = free_port()  # known beforehand, so that Prometheus can be started first
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
@@ -53,6 +55,8 @@ class Cluster:
         Raises:
             RuntimeError: with what it said.
         """
+        if stdin is None and (answer := self._reader.answer(arguments)) is not None:
+            return answer
         return _run([self._kubectl, *arguments], self.kubeconfig, stdin)
 
     def get(self, *arguments: str) -> Any:
@@ -150,8 +154,13 @@ class Cluster:
 
         return ProcessOperator(self.provider.processes, launch, record_dir=record_dir, name=name)
 
+    def close(self) -> None:
+        """The connection by which it is looked at; the cluster runs on."""
+        self._reader.close()
+
     def stop(self) -> None:
         """All of it."""
+        self.close()
         self.provider.stop()
 
     def start_monitoring(self, *, interval_s: int = 1, honor_labels: bool = False) -> str:
@@ -284,7 +293,11 @@ def running_cluster(
     claims.claim(state, chosen_name(name))
     try:
         source.start()
-        yield Cluster(source, state)
+        cluster = Cluster(source, state)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
     finally:
         source.stop()
         claims.release(state)

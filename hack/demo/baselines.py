@@ -14,9 +14,9 @@ import numpy as np
 
 from stint.model.offering import CapacityType
 from stint.model.situation import Situation
-from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Choice
+from stint.placement.timeline import Timeline
 
 Rule = Callable[[Problem, int, "np.ndarray"], list[int]]
 
@@ -42,7 +42,7 @@ def bills(situation: Situation) -> list[Bill]:
 
 
 def _bill(problem: Problem, name: str, rule: Rule) -> Bill:
-    capacity, columns = Capacity(problem), problem.columns
+    capacity, columns = Timeline(problem), problem.columns
     usd, late, unplaced = 0.0, 0, 0
     for j in range(len(problem.jobs)):
         possible = np.flatnonzero((columns.job == j) & np.isfinite(columns.objective_usd))
@@ -55,7 +55,7 @@ def _bill(problem: Problem, name: str, rule: Rule) -> Bill:
     return Bill(name, usd, late, unplaced)
 
 
-def _take(capacity: Capacity, problem: Problem, wanted: list[int]) -> Choice | None:
+def _take(capacity: Timeline, problem: Problem, wanted: list[int]) -> Choice | None:
     """The first of the wanted columns that can have its nodes now; otherwise the one that has them soonest."""
     found = [placed[0] for c in wanted if (placed := capacity.place(problem.columns, c)) is not None]
     now = [choice for choice in found if choice.start_hours == 0]

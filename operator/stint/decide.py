@@ -6,25 +6,27 @@ Gangs compete for the same nodes, so a decision is made for all of them together
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
 from stint.autoscale import sizing
+from stint.autoscale.make_room import make_room
 from stint.autoscale.moves import worth_moving
-from stint.autoscale.rescue import make_room
 from stint.errors import UnsoundAssignmentError
-from stint.model.job import Job, OnMiss
-from stint.model.plan import Certificate, Hold, Plan, Reason, Recall, Stay
+from stint.lifecycle.requeue import requeues
+from stint.model.job import Job, JobId, OnMiss
+from stint.model.plan import Certificate, Hold, Plan, Reason, Requeue, Stay
 from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
 from stint.placement.bound import certify
-from stint.placement.capacity import Capacity
-from stint.placement.problem import Problem, build_problem
-from stint.placement.quota import beyond_quota
-from stint.placement.running import look_after
+from stint.placement.problem import Problem
+from stint.placement.quota import beyond_quota, solve_within
+from stint.placement.running import stays as price_stays
 from stint.placement.solver import Assignment, Solver
-from stint.placement.solvers import SOLVERS
+from stint.placement.solvers import solver_of
+from stint.placement.timeline import Timeline
 from stint.placement.verify import violations
 
 
@@ -39,33 +41,41 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
         UnsoundAssignmentError: the solver broke a rule. The caller asks again with greedy, and counts it.
         KeyError: `situation.settings.solver` names no solver.
     """
-    solver = solver or SOLVERS[situation.settings.solver]
+    solver = solver or solver_of(situation.settings.solver)
     rng = rng or np.random.Generator(np.random.PCG64(0))
 
     if (plan := _about_newcomers(situation)) is not None:
         return plan
-    stays, recalls = look_after(situation)  # 1. who runs, and who cannot go on
-    aside, waiting = _split(situation, queue.in_order(situation))  # 2. who waits, in what order
-    while True:
-        problem = build_problem(situation, waiting)  # 3. what each would cost where
-        answer = solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)  # 4. who goes where
-        if broken := violations(problem, answer):  # 5. trust no solver
-            raise UnsoundAssignmentError(broken)
-        over = beyond_quota(situation, problem, answer, stays)
-        if not over:
-            break
-        aside += over
-        beyond = {h.job for h in over}
-        waiting = [j for j in waiting if j.id not in beyond]
+    requeued = requeues(situation)  # 1. which gangs cannot go on; what the others will still cost
+    gone = {r.job for r in requeued}
+    stays = price_stays(situation, besides=gone)
+    aside, waiting = _split(situation, queue.in_order(situation), besides=gone)  # 2. which jobs wait, in what order
+
+    def solve(problem: Problem) -> Assignment:
+        return solver.solve(problem, budget_steps=situation.settings.budget_steps, rng=rng)
+
+    # 3. what each would cost where, 4. who goes where, 5. trust no solver
+    problem, answer, over = solve_within(situation, waiting, stays, solve, _verified)
+    aside += over
     certificate = certify(problem, answer, solver.name)
-    plan = _compose(situation, problem, answer, certificate, stays, recalls, aside)  # 6. nodes, and why
-    if (roomier := make_room(situation, plan, decide)) is not None:  # 7. who runs, and should elsewhere or later
+    plan = _compose(situation, problem, answer, certificate, stays, requeued, aside)  # 6. nodes, and why
+
+    def on_trial(other: Situation) -> Plan:
+        return decide(other, solver=solver, rng=rng)
+
+    if (roomier := make_room(situation, plan, on_trial)) is not None:  # 7. who runs, and should elsewhere or later
         return roomier
-    if moves := worth_moving(situation, plan, decide):
+    if moves := worth_moving(situation, plan, on_trial):
         moved = {m.job for m in moves}
         kept = tuple(s for s in plan.stays if s.job not in moved)
-        return replace(plan, stays=kept, recalls=(*plan.recalls, *moves))
-    return replace(plan, standing=newcomers.stand(situation, problem, answer, plan))
+        return replace(plan, stays=kept, requeues=(*plan.requeues, *moves))
+    return replace(plan, standing=newcomers.summary_of(situation, problem, answer, plan))
+
+
+def _verified(problem: Problem, answer: Assignment) -> Assignment:
+    if broken := violations(problem, answer):
+        raise UnsoundAssignmentError(broken)
+    return answer
 
 
 def _about_newcomers(situation: Situation) -> Plan | None:
@@ -74,9 +84,9 @@ def _about_newcomers(situation: Situation) -> Plan | None:
     new = newcomers.whats_new(situation)
     if before is None or new is None:
         return None
-    stays, recalls = look_after(situation)
-    if recalls:
+    if requeues(situation):
         return None
+    stays = price_stays(situation)
     others = tuple(j for j in situation.jobs if j.assignment is not None)
     aside, waiting = _split(situation, queue.in_order(replace(situation, jobs=(*others, *new))))
     plan = Plan(decided_at=situation.now, holds=tuple(sorted(aside, key=lambda h: h.job)), stays=stays)
@@ -89,13 +99,17 @@ def _about_newcomers(situation: Situation) -> Plan | None:
             return None
         plan = _compose(situation, served.problem, served.answer, None, stays, (), aside, capacity=served.capacity)
         plan = replace(plan, resizes=tuple(r for r in plan.resizes if r.to_nodes > r.from_nodes))
-    return replace(plan, standing=newcomers.still_stands(situation, served, plan))
+    return replace(plan, standing=newcomers.summary_with(situation, served, plan))
 
 
-def _split(situation: Situation, waiting: tuple[Job, ...]) -> tuple[list[Hold], list[Job]]:
+def _split(
+    situation: Situation, waiting: tuple[Job, ...], *, besides: Collection[JobId] = ()
+) -> tuple[list[Hold], list[Job]]:
     """Jobs that back off after a failure or a roll-back, or that are not whole yet, do not compete."""
     holds, rest = [], []
     for job in waiting:
+        if job.id in besides:
+            continue
         if job.lacking:
             holds.append(Hold(job=job.id, reason=Reason.INCOMPLETE, message=job.lacking))
         elif job.not_before is not None and job.not_before > situation.now:
@@ -113,10 +127,10 @@ def _compose(
     answer: Assignment,
     certificate: Certificate | None,
     stays: tuple[Stay, ...],
-    recalls: tuple[Recall, ...],
+    requeued: tuple[Requeue, ...],
     aside: list[Hold],
     *,
-    capacity: Capacity | None = None,
+    capacity: Timeline | None = None,
 ) -> Plan:
     """`capacity` is what the answer leaves, where there is less than the problem says."""
     capacity = explain.full_capacity(problem, answer) if capacity is None else capacity
@@ -136,7 +150,7 @@ def _compose(
         placements=tuple(placements),
         holds=tuple(sorted(holds, key=lambda h: h.job)),
         stays=stays,
-        recalls=recalls,
+        requeues=requeued,
         resizes=sizing.resize(problem, answer, advice),
         certificate=certificate,
     )

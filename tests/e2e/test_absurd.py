@@ -373,7 +373,7 @@ def test_a_scheduler_that_nobody_runs_leaves_the_gang_taken_back_whole_and_told_
     assert pod["spec"]["schedulerName"] == "nobody"
     status = world.until("Queued", reason="DidNotStart")
     assert "0 of 1 workers ran" in status["message"]
-    assert "nobody answers to their schedulerName" in status["message"]
+    assert "no scheduler has the name in their schedulerName" in status["message"]
     assert not status.get("avoid"), "its node is not to blame"
     eventually(lambda: not world.pods(), what="it to be taken back")
     assert world.status("good")["phase"] == "Running"

@@ -197,13 +197,13 @@ class TestPeople:
         world.until("Running")
         uids = {p["metadata"]["uid"] for p in world.pods()}
         world.kubectl("patch", "job", "job", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-        eventually(
-            lambda: (
-                world.status()["phase"] == "Running" and uids.isdisjoint(p["metadata"]["uid"] for p in world.pods())
-            ),
-            what="the gang to run again",
-        )
-        assert "deleted or suspended by somebody" in world.events()["Disrupted"]
+
+        def again() -> bool:
+            there = {p["metadata"]["uid"] for p in world.pods()}
+            return len(there) == 2 and uids.isdisjoint(there) and world.status()["phase"] == "Running"
+
+        eventually(again, what="the gang to run again")
+        assert "deleted or suspended by something else" in world.events()["Disrupted"]
 
     def test_a_deleted_service_is_created_again(self, world):
         world.node("a")

@@ -294,7 +294,7 @@ def test_a_gang_that_is_preempted_goes_elsewhere_whole_and_it_costs_no_retry(wor
     )
     assert list(after) == [spare]
     assert world.status().get("retries", 0) == 0
-    assert "the gang was taken back whole" in world.events()["Disrupted"]
+    assert "the whole gang was requeued" in world.events()["Disrupted"]
     world.cluster.kubectl("delete", "priorityclass", f"{world.name}-urgent")
 
 

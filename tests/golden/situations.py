@@ -24,11 +24,13 @@ from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.reduce import reduce_node
 from stint.kube.wire import WireNode
-from stint.model.job import Data
+from stint.model.gang import GangState, Idle
+from stint.model.job import Checkpoint, Data, Job, OnExceed, OnIdle
 from stint.model.offering import CapacityType
 from stint.model.situation import Settings, Situation
-from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
+from stint.testing.builders import NOW, a_gang, a_job, a_node, a_pool, a_situation, an_offering, running_on
 
+HOURLY = Checkpoint(every=timedelta(hours=1))
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent.parent / "hack" / "samples" / "situation.json"  # the one that the README shows
 
@@ -94,15 +96,57 @@ def every_no() -> Situation:
     )
 
 
-def _by_auto(situation: Situation) -> Situation:
-    return replace(situation, settings=replace(situation.settings, solver="auto"))
+def every_requeue() -> Situation:
+    """One gang for each reason to requeue one, but for moves."""
+    offering = an_offering()
+    ready = [a_node(f"n{i}", offering, used_gpus=8) for i in range(12)]
+    ready[3] = replace(ready[3], ready=False)
+    ready[4] = replace(ready[4], interrupted=True)
+    minute = timedelta(minutes=1)
+    made = iter(ready)
+
+    def on(name: str, **changes: Any) -> Job:
+        return running_on(a_job(name, checkpoint=HOURLY, **changes), next(made), offering=offering, hours_left=5)
+
+    def starting(job: Job) -> Job:
+        assert job.assignment is not None
+        return replace(job, assignment=replace(job.assignment, running=False, since=NOW - 3 * minute))
+
+    fine, evicted, failed = on("runs"), on("evicted"), on("failed")
+    lost, taken = on("on-a-lost-node"), on("on-a-spot-node")
+    spent = on("spent", budget_usd=10.0, spent_usd=10.0, on_exceed=OnExceed.CHECKPOINT_AND_STOP)
+    gone, stuck = on("worker-gone"), starting(on("stuck"))
+    idle, stops, suspended = on("idle"), on("idle-stops"), on("suspended", suspended=True)
+    vanished = a_job("vanished", checkpoint=HOURLY)
+    nothing = Idle(since=NOW - 40 * minute, gpus=8, processless=True, usd_per_hour=8.0)
+    gangs = [
+        a_gang(fine),
+        a_gang(evicted, disruption="evicted-0 on n1 is taken away (PreemptionByScheduler)"),
+        a_gang(failed, state=GangState.FAILED, failure="exit code 137", attempt=1),
+        a_gang(lost),
+        a_gang(taken),
+        a_gang(spent),
+        a_gang(gone, gone=(0,), pods=0, ready=0),
+        a_gang(stuck, unschedulable=(0,), failed_starts=1),
+        a_gang(idle, idle=nothing, on_idle=OnIdle.CHECKPOINT),
+        a_gang(stops, idle=nothing, on_idle=OnIdle.STOP),
+        a_gang(suspended, suspend=True),
+        a_gang(vanished, had_place=True),
+    ]
+    jobs = [fine, evicted, failed, lost, taken, spent, gone, stuck, idle, stops, suspended, vanished]
+    return a_situation(offerings=[offering], nodes=ready, jobs=jobs, gangs=gangs)
+
+
+def _by_exact(situation: Situation) -> Situation:
+    return replace(situation, settings=replace(situation.settings, solver="exact"))
 
 
 SITUATIONS: Mapping[str, Callable[[], Situation]] = {
-    "three-teams": lambda: _by_auto(three_teams()),
+    "three-teams": lambda: _by_exact(three_teams()),
     "three-teams-by-portfolio": three_teams,
-    "wait-or-buy": lambda: _by_auto(wait_or_buy()),
-    "every-no": lambda: _by_auto(every_no()),
+    "wait-or-buy": lambda: _by_exact(wait_or_buy()),
+    "every-no": lambda: _by_exact(every_no()),
+    "every-requeue": every_requeue,
 }
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import linprog
 
+from hack.bench.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.certificate import prove
-from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
 from stint.placement.fleet.exact import _dual_feasible, solve_whole
 from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.model import Fleet, FleetPlan

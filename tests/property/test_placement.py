@@ -14,8 +14,8 @@ from stint.model.plan import Reason
 from stint.model.situation import Settings
 from stint.placement import queue
 from stint.placement.annealing import Annealing
+from stint.placement.exact import Exact
 from stint.placement.greedy import Greedy
-from stint.placement.milp import Auto, Exact
 from stint.placement.portfolio import Portfolio
 from stint.placement.problem import build_problem
 from stint.placement.solver import objective_usd
@@ -25,7 +25,7 @@ from stint.testing.builders import a_job, a_node, a_situation, an_offering, runn
 from tests.problems import situations
 
 
-@pytest.mark.parametrize("solver", [Greedy(), Annealing(), Exact(), Auto(), Portfolio()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [Greedy(), Annealing(), Exact(), Portfolio()], ids=lambda s: s.name)
 class TestEverySolver:  # the next solver adds its name and gets all of this
     @settings(max_examples=25, deadline=None)
     @given(situation=situations())
@@ -33,7 +33,7 @@ class TestEverySolver:  # the next solver adds its name and gets all of this
         suites.check_sound(solver, build_problem(situation, queue.in_order(situation)))
 
 
-@pytest.mark.parametrize("solver", [Auto(), Portfolio()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [Portfolio()], ids=lambda s: s.name)
 @settings(max_examples=80, deadline=None)
 @given(situation=situations(most_jobs=2, most_nodes=2, topologies=False))  # those are left to greedy
 def test_as_good_as_trying_every_order_and_place_at_the_starts_it_knows(solver, situation):
@@ -43,7 +43,7 @@ def test_as_good_as_trying_every_order_and_place_at_the_starts_it_knows(solver, 
     assert found <= suites.best_of_all(problem) + 1e-6
 
 
-@pytest.mark.parametrize("solver", [Annealing(), Auto(), Portfolio()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [Annealing(), Portfolio()], ids=lambda s: s.name)
 @settings(max_examples=25, deadline=None)
 @given(situation=situations())
 def test_never_worse_than_greedy(solver, situation):
@@ -78,9 +78,9 @@ def full_clusters(draw):
 def test_gangs_make_room_only_where_that_leaves_a_sound_plan_and_somebody_in_time(situation):
     plan = decide(situation)
     assert unsound(situation, plan) == []
-    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.recalls)]
+    answered = [part.job for part in (*plan.placements, *plan.holds, *plan.stays, *plan.requeues)]
     assert sorted(answered) == sorted(j.id for j in situation.jobs)
-    gone = [r.job for r in plan.recalls if r.reason is Reason.MAKES_ROOM]
+    gone = [r.job for r in plan.requeues if r.reason is Reason.MAKES_ROOM]
     event(f"{len(gone)} make room")
     assert len(gone) <= situation.settings.moves_per_hour
     if gone:

@@ -21,6 +21,9 @@ worlds = st.builds(
     notice_s=st.sampled_from([0.0, 120.0, 3600.0]),
     start_sigma=st.sampled_from([0.0, 0.8]),
     out_of_stock=st.sampled_from([0.0, 0.3]),
+    worker_failures_per_hour=st.sampled_from([0.0, 0.1]),
+    evictions_per_hour=st.sampled_from([0.0, 0.1]),
+    hung_starts=st.sampled_from([0.0, 0.2]),
 )
 
 

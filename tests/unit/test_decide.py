@@ -235,29 +235,29 @@ def test_an_elastic_job_gets_the_size_that_pays():
     ("change", "reason"),
     [({"ready": False}, Reason.NODE_LOST), ({"interrupted": True}, Reason.NODE_INTERRUPTED), (None, Reason.NODE_LOST)],
 )
-def test_a_gang_whose_node_fails_is_recalled_whole(change, reason):
+def test_a_gang_whose_node_fails_is_requeued_whole(change, reason):
     nodes = [a_node("a", A100), a_node("b", A100)]
     job = running_on(a_job(workers=2), *nodes, offering=A100, hours_left=5)
     there = [nodes[0]] if change is None else [nodes[0], replace(nodes[1], **change)]
-    (recall,) = decide(a_situation(offerings=[A100], nodes=there, jobs=[job])).recalls
-    assert recall.reason is reason
-    assert "b" in recall.message
+    (requeue,) = decide(a_situation(offerings=[A100], nodes=there, jobs=[job])).requeues
+    assert requeue.reason is reason
+    assert "b" in requeue.message
 
 
 def test_a_cordoned_node_is_left_alone_once_the_gang_runs():
     node = a_node("a", A100, schedulable=False)
     job = running_on(a_job(), node, offering=A100, hours_left=5)
-    assert decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).recalls == ()
+    assert decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).requeues == ()
     assert job.assignment is not None
     starting = replace(job, assignment=replace(job.assignment, running=False))
-    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[starting])).recalls) == 1
+    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[starting])).requeues) == 1
 
 
-@pytest.mark.parametrize(("wish", "recalled"), [(OnExceed.WARN, 0), (OnExceed.CHECKPOINT_AND_STOP, 1)])
-def test_a_spent_budget_stops_a_running_job_if_it_is_meant_to(wish, recalled):
+@pytest.mark.parametrize(("wish", "requeued"), [(OnExceed.WARN, 0), (OnExceed.CHECKPOINT_AND_STOP, 1)])
+def test_a_spent_budget_stops_a_running_job_if_it_is_meant_to(wish, requeued):
     node = a_node("a", A100, used_gpus=8)
     job = running_on(a_job(budget_usd=10.0, spent_usd=10.5, on_exceed=wish), node, offering=A100)
-    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).recalls) == recalled
+    assert len(decide(a_situation(offerings=[A100], nodes=[node], jobs=[job])).requeues) == requeued
 
 
 def test_a_running_job_is_priced_afresh():
@@ -319,7 +319,7 @@ def test_an_unsound_answer_is_never_acted_on():
         decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()]), solver=Liar())
 
 
-@pytest.mark.parametrize("solver", ["auto", "greedy", "exact"])
+@pytest.mark.parametrize("solver", ["portfolio", "greedy", "annealing", "exact"])
 def test_the_solver_is_chosen_by_name(solver):
     situation = a_situation(
         offerings=[A100], nodes=[a_node("n", A100)], jobs=[a_job()], settings=Settings(solver=solver)
@@ -328,6 +328,12 @@ def test_the_solver_is_chosen_by_name(solver):
     assert certificate is not None
     assert certificate.solver == solver
     assert certificate.gap_ratio == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("solver", "told"), [("auto", "portfolio has taken the place of auto"), ("magic", "greedy")])
+def test_a_solver_that_there_is_not_is_told_with_what_to_do(solver, told):
+    with pytest.raises(KeyError, match=f"solver '{solver}' must be one of annealing, exact, .*{told}"):
+        decide(a_situation(offerings=[A100], settings=Settings(solver=solver)))
 
 
 @pytest.mark.parametrize(("usd", "reason"), [(8.5, Reason.NODES_ON_THE_WAY), (40.0, Reason.WAITING_IS_CHEAPER)])
@@ -426,14 +432,14 @@ def test_a_pool_that_takes_only_advice_is_told_what_giving_back_would_save():
     assert "giving back saves 8.00 USD/h" in resize.message
 
 
-def test_the_nodes_of_a_recalled_gang_are_nobodys_until_its_pods_are_gone():
+def test_the_nodes_of_a_requeued_gang_are_nobodys_until_its_pods_are_gone():
     """They are counted as used, so the next in the queue waits a cycle longer."""
     node = a_node("a", A100, used_gpus=8)
     stops = running_on(
         a_job("stops", budget_usd=1.0, spent_usd=2.0, on_exceed=OnExceed.CHECKPOINT_AND_STOP), node, offering=A100
     )
     plan = decide(a_situation(offerings=[A100], nodes=[node], jobs=[stops, a_job("next")]))
-    assert [r.job for r in plan.recalls] == ["team/stops"]
+    assert [r.job for r in plan.requeues] == ["team/stops"]
     assert held(plan, "next").reason is Reason.NOT_ENOUGH_GPUS
 
 

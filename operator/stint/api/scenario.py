@@ -41,6 +41,15 @@ class WorldPart(_Strict, kw_only=True):
     notice_seconds: Annotated[float, doc("Before a spot node is taken.", ge=0, le=86_400)] = 120.0
     start_sigma: Annotated[float, doc("How much cold starts vary: of their logarithm.", ge=0, le=3)] = 0.0
     out_of_stock: Annotated[Fraction, doc("Part of ordered nodes that never come.")] = 0.0
+    worker_failures_per_hour: Annotated[
+        float, doc("How often a worker fails by itself, per hour that it works.", ge=0, le=1000)
+    ] = 0.0
+    evictions_per_hour: Annotated[
+        float, doc("How often a worker is evicted by something else, per hour that it works.", ge=0, le=1000)
+    ] = 0.0
+    hung_starts: Annotated[
+        float, doc("Part of all starts in which one worker never runs, from 0 to less than 1.", ge=0, lt=1)
+    ] = 0.0
 
 
 class SettingsPart(_Strict, kw_only=True):

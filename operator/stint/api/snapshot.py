@@ -6,13 +6,14 @@ A file is JSON (or YAML by hand). Reading one tells every mistake at once, each 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from stint.api import reading
 from stint.errors import InvalidInputError, Mistake
 from stint.model.plan import Plan
-from stint.model.situation import Situation
+from stint.model.situation import Settings, Situation
 
 FORMAT = "stint.dev/situation/v1"
 # Left out where they say nothing: decisions that were stored before there were such fields are written the same.
@@ -67,10 +68,27 @@ def decode(text: bytes | str, *, name: str) -> Record:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise InvalidInputError(name, [Mistake("format", repr(found), f"must be {FORMAT!r}")])
-    record = reading.convert(data, Record, name=name)
+    _without_auto(data)
+    record = reading.convert(_upgraded(data), Record, name=name)
     if mistakes := list(_dangling(record.situation)):
         raise InvalidInputError(name, mistakes)
     return record
+
+
+def _without_auto(data: dict[str, object]) -> None:
+    """Situations that were stored while there was a solver `auto` are decided again by the one in its place."""
+    situation = data.get("situation")
+    settings = situation.get("settings") if isinstance(situation, dict) else None
+    if isinstance(settings, dict) and settings.get("solver") == "auto":
+        settings["solver"] = Settings().solver
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A record in which requeues were called recalls."""
+    plan = data.get("plan")
+    if not isinstance(plan, dict) or "recalls" not in plan:
+        return data
+    return {**data, "plan": {**{k: v for k, v in plan.items() if k != "recalls"}, "requeues": plan["recalls"]}}
 
 
 def _dangling(situation: Situation) -> Iterable[Mistake]:

@@ -104,8 +104,8 @@ class Budget(Camel, kw_only=True):
     on_exceed: Annotated[
         OnExceed,
         doc(
-            "When it is spent while the job runs: Warn sets condition AtRisk; CheckpointAndStop takes the workers "
-            "back (they get SIGTERM) and holds the job until the budget is raised."
+            "What happens when the job has spent usd while it runs: Warn sets condition AtRisk; CheckpointAndStop "
+            "requeues the gang from its last checkpoint (the workers get SIGTERM) and holds it until usd is raised."
         ),
     ] = OnExceed.CHECKPOINT_AND_STOP
 

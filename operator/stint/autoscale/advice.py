@@ -78,7 +78,7 @@ def _elsewhere(
         return
     speed = units_per_hour(job, here.gpu_model, workers)
     for offering in offerings:
-        price = offering.usd_per_node_hour
+        price = offering.price_of_existing
         if (
             price is None
             or not price.usable

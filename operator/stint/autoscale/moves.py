@@ -17,10 +17,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from stint.autoscale.mover import Mover, movers_of, moves_left, tried
+from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
 from stint.model.cluster import Node
 from stint.model.job import NodeName
-from stint.model.plan import Plan, Reason, Recall
+from stint.model.plan import Plan, Reason, Requeue
 from stint.model.situation import Situation
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem, build_problem
@@ -30,12 +30,12 @@ _MOST_TRIED = 8  # decisions made on trial in one plan, of each kind
 _NOTHING_USD = 0.01
 
 
-def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation], Plan]) -> tuple[Recall, ...]:
+def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation], Plan]) -> tuple[Requeue, ...]:
     """Gangs to take back for the sake of a cheaper place; the next decision gives it to them."""
     left = moves_left(situation)
-    if left <= 0 or plan.holds or plan.placements or plan.recalls:
+    if left <= 0 or plan.holds or plan.placements or plan.requeues:
         return ()
-    movers = movers_of(situation, plan.stays)
+    movers = displacements_of(situation, plan.stays)
     if not movers:
         return ()
     movers = sorted(movers, key=lambda m: (-m.stay_usd, m.job.id))[:_MOST_LOOKED_AT]
@@ -43,8 +43,8 @@ def worth_moving(situation: Situation, plan: Plan, decide: Callable[[Situation],
 
 
 def _to_a_cheaper_place(
-    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan]
-) -> tuple[Recall, ...]:
+    situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan]
+) -> tuple[Requeue, ...]:
     """One gang, the most promising first: what it leaves and takes changes what is free for the next."""
     hope = _best_elsewhere(build_problem(situation, [m.again for m in movers]), movers)
     order = np.argsort([h - m.stay_usd for h, m in zip(hope, movers, strict=True)], kind="stable")
@@ -61,11 +61,11 @@ def _to_a_cheaper_place(
             f"moves from {mover.place.offering} to {place.offering}, which stands free: that saves "
             f"{mover.stay_usd - place.objective_usd:.2f} USD, the pause and what is done again included"
         )
-        return (Recall(job=mover.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text),)
+        return (Requeue(job=mover.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text),)
     return ()
 
 
-def _best_elsewhere(problem: Problem, movers: Sequence[Mover]) -> list[float]:
+def _best_elsewhere(problem: Problem, movers: Sequence[Displacement]) -> list[float]:
     """The least J of each, on what exists, wherever there were room."""
     columns: Columns = problem.columns
     index = {problem.offerings[o].id: o for o in range(len(problem.offerings))}
@@ -77,8 +77,8 @@ def _best_elsewhere(problem: Problem, movers: Sequence[Mover]) -> list[float]:
 
 
 def _off_a_wasteful_node(
-    situation: Situation, movers: Sequence[Mover], decide: Callable[[Situation], Plan], *, most: int
-) -> tuple[Recall, ...]:
+    situation: Situation, movers: Sequence[Displacement], decide: Callable[[Situation], Plan], *, most: int
+) -> tuple[Requeue, ...]:
     """Every gang off one node, if they all find room elsewhere at once, so that the node can be given back."""
     payback = situation.settings.payback
     for _, node, price in sorted(_wasteful(situation, movers), key=lambda w: (w[0], w[1].name))[:_MOST_TRIED]:
@@ -99,12 +99,12 @@ def _off_a_wasteful_node(
             f"{hours:.1f} h), moving costs {cost:.2f} USD"
         )
         return tuple(
-            Recall(job=m.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text, avoid=(node.name,)) for m in on_it
+            Requeue(job=m.job.id, reason=Reason.CHEAPER_ELSEWHERE, message=text, avoid=(node.name,)) for m in on_it
         )
     return ()
 
 
-def _wasteful(situation: Situation, movers: Sequence[Mover]) -> list[tuple[float, Node, float]]:
+def _wasteful(situation: Situation, movers: Sequence[Displacement]) -> list[tuple[float, Node, float]]:
     """Nodes that could be given back, if those who are on them all may be moved: how full, which, at what price."""
     ours: dict[NodeName, int] = {}
     for mover in movers:
@@ -119,11 +119,12 @@ def _wasteful(situation: Situation, movers: Sequence[Mover]) -> list[tuple[float
     found = []
     for node in situation.nodes:
         offering = offerings.get(node.offering)
-        if offering is None or offering.usd_per_node_hour is None or node.name not in ours:
-            continue
+        price = None if offering is None else offering.price_of_existing
+        if offering is None or price is None or not price.value or node.name not in ours:
+            continue  # emptying a node that is paid for anyway saves nothing
         pool = pools[offering.pool]
         if not node.removable or pool.scaler is None or pool.advise_only or count[pool.name] <= pool.min_nodes:
             continue
         if ours[node.name] == node.used.gpus < node.allocatable.gpus:
-            found.append((node.used.gpus / node.allocatable.gpus, node, offering.usd_per_node_hour.value))
+            found.append((node.used.gpus / node.allocatable.gpus, node, price.value))
     return found

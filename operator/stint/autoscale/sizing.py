@@ -13,11 +13,11 @@ from stint.model.cluster import Node
 from stint.model.figure import value_of
 from stint.model.job import JobId
 from stint.model.plan import Resize
-from stint.placement.capacity import Capacity
 from stint.placement.columns import Columns
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 _MOST_NAMED = 8  # jobs, in a message
 
@@ -31,7 +31,7 @@ class Advice:
     objective_usd: float
 
 
-def advise(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Advice]:
+def advise(problem: Problem, assignment: Assignment, capacity: Timeline) -> list[Advice]:
     """For every job without a place now: the cheapest growth of advice-only pools that beats what it has.
 
     One after the other, in queue order; what is advised for one is not advised to another again.
@@ -129,7 +129,7 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
     for o, nodes in sorted(going.items()):
         offering, have = problem.offerings[o], _count(problem, o)
         pool = problem.pools[problem.pool_of_offering[o]]
-        saved = value_of(offering.usd_per_node_hour, 0.0) * len(nodes)
+        saved = value_of(offering.price_of_existing, 0.0) * len(nodes)
         minutes = pool.give_back_after_seconds / 60
         resizes.append(
             Resize(
@@ -138,7 +138,7 @@ def _give_back(problem: Problem, assignment: Assignment) -> list[Resize]:
                 from_nodes=have,
                 to_nodes=have - sum(not n.interrupted for n in nodes),
                 give_back=tuple(n.name for n in nodes),
-                usd_per_hour=-saved,
+                usd_per_hour=-saved if saved else 0.0,
                 advise_only=pool.advise_only,
                 message=f"{len(nodes)} {offering.instance_type} empty for over {minutes:.0f} min: "
                 f"giving back saves {saved:.2f} USD/h",

@@ -32,7 +32,7 @@ from stint.model.job import Job
 from stint.model.market import Offering, Pool, PoolName
 from stint.model.offering import OfferingId
 from stint.model.situation import Rates, Settings
-from stint.placement.solvers import SOLVERS
+from stint.placement.solvers import SOLVERS, remedy
 from stint.sim.policies import POLICIES
 from stint.sim.stage import Conditions, Stage
 from stint.sim.trace import Models, Row, read_log
@@ -87,6 +87,9 @@ class Read:
                 notice_s=s.world.notice_seconds,
                 start_sigma=s.world.start_sigma,
                 out_of_stock=s.world.out_of_stock,
+                worker_failures_per_hour=s.world.worker_failures_per_hour,
+                evictions_per_hour=s.world.evictions_per_hour,
+                hung_starts=s.world.hung_starts,
                 stock={o: p.stock for p in s.fleet if p.stock is not None for o in by_pool[p.name]},
                 interruptions_per_hour={
                     o: r for p in s.fleet if (r := p.interruptions_per_hour) is not None for o in by_pool[p.name]
@@ -209,7 +212,7 @@ def _senseless(s: Scenario) -> Iterable[Mistake]:
         if name not in POLICIES:
             yield Mistake(f"policies[{i}]", repr(name), f"must be one of {', '.join(POLICIES)}")
     if s.settings.solver not in SOLVERS:
-        yield Mistake("settings.solver", repr(s.settings.solver), f"must be one of {', '.join(sorted(SOLVERS))}")
+        yield Mistake("settings.solver", repr(s.settings.solver), remedy(s.settings.solver))
     if s.hours is not None and not s.hours > 0:
         yield Mistake("hours", f"{s.hours:g}", "must be more than 0")
     names = [p.name for p in s.fleet]

@@ -49,8 +49,8 @@ def plan(situation: Situation, made: Plan) -> None:
             tables.when(s.finish, now),
             "",
         )
-    for r in made.recalls:
-        table.add_row(r.job, f"recall: {r.reason.value}", "", "", "", "", "", "", "")
+    for r in made.requeues:
+        table.add_row(r.job, f"requeue: {r.reason.value}", "", "", "", "", "", "", "")
     out.print(table if table.row_count else "No jobs.")
     for h in made.holds:
         out.print(f"{h.job}: {h.message}")
@@ -103,15 +103,15 @@ def explanation(made: Plan, job: Job) -> None:
     part = next((p for p in decided if p.job == job.id), None)
     if part is None:
         stay = next((s for s in made.stays if s.job == job.id), None)
-        recall = next((r for r in made.recalls if r.job == job.id), None)
+        requeue = next((r for r in made.requeues if r.job == job.id), None)
         if stay is not None and job.assignment is not None:
             out.print(
                 f"{job.id} runs on {job.assignment.offering} at {stay.usd_per_hour:.2f} USD/h; "
                 f"{tables.usd(job.spent_usd)} USD spent, {tables.usd(stay.cost_to_finish_usd)} USD to finish, "
                 f"done {tables.when(stay.finish, now)}"
             )
-        elif recall is not None:
-            out.print(f"{job.id} is recalled: {recall.reason.value}: {recall.message}")
+        elif requeue is not None:
+            out.print(f"{job.id} is requeued: {requeue.reason.value}: {requeue.message}")
         else:
             out.print(f"{job.id} is suspended: spec.suspend is true")
         return

@@ -23,6 +23,7 @@ import msgspec
 
 from stint.controllers.planner_worker import READY, SIZE_BYTES, Answer, Request, answer
 from stint.estimate.runtime import hours_between
+from stint.lifecycle.requeue import requeues
 from stint.metrics.exporter import Failure, Fallback, Metrics
 from stint.model.job import Job
 from stint.model.plan import Hold, Plan, Reason, Stay
@@ -226,13 +227,16 @@ _INSTEAD = {
 
 
 def as_it_is(situation: Situation, why: str) -> Plan:
-    """The plan that changes nothing: who runs goes on, who waits is told why, and no pool grows or shrinks."""
+    """The plan of a cycle that no solver answers: gangs that can go on do, jobs that wait are told why, pools stay."""
     waiting = sorted((j for j in situation.jobs if j.waiting), key=lambda j: j.id)
     placed = sorted((j for j in situation.jobs if j.assignment is not None), key=lambda j: j.id)
+    requeued = requeues(situation)  # reads facts only: a gang that cannot go on does not wait for a solver
+    gone = {r.job for r in requeued}
     return Plan(
         decided_at=situation.now,
-        holds=tuple(Hold(job=j.id, reason=Reason.NO_PLAN, message=why) for j in waiting),
-        stays=tuple(_stay(j, situation) for j in placed),
+        holds=tuple(Hold(job=j.id, reason=Reason.NO_PLAN, message=why) for j in waiting if j.id not in gone),
+        stays=tuple(_stay(j, situation) for j in placed if j.id not in gone),
+        requeues=requeued,
     )
 
 

@@ -44,6 +44,6 @@ def _gist(plan: Plan) -> tuple[object, ...]:
         tuple((p.job, p.nodes) for p in plan.placements),
         tuple((h.job, h.reason) for h in plan.holds),
         tuple(s.job for s in plan.stays),
-        tuple((r.job, r.reason) for r in plan.recalls),
+        tuple((r.job, r.reason) for r in plan.requeues),
         tuple((r.offering, r.to_nodes, r.give_back) for r in plan.resizes),
     )

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,28 +21,29 @@ import aiohttp
 import msgspec
 
 import stint
-from stint.api.gpupool import GPUPool
-from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.controllers.calibrator import Calibrator
 from stint.controllers.capacity_watch import watch_capacity
 from stint.controllers.clock import Clock
-from stint.controllers.cycle import Cycle, Trigger
+from stint.controllers.cycle import Cycle
 from stint.controllers.daily_spend import EVERY_S, KEEP_DAYS, DailySpends
 from stint.controllers.feeds import Feeds
 from stint.controllers.gc_tuning import collect_rarely
-from stint.controllers.kopf_watch import KopfWatch
+from stint.controllers.own_resources import OwnResources
 from stint.controllers.planner_client import TIMEOUT_S, Planner
 from stint.controllers.pool_status import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
+from stint.controllers.rights_watch import RightsWatch
+from stint.controllers.status_writer import StatusWriter
 from stint.controllers.steering import Steering
-from stint.controllers.store import Store
+from stint.controllers.trigger import Trigger
+from stint.controllers.usage_watch import UsageWatch
 from stint.controllers.webhook import serve_gate
 from stint.feeds import bundled
 from stint.feeds.prometheus import Prometheus, Spelling
-from stint.feeds.promql import Access, PrometheusUnavailableError, Server
+from stint.feeds.promql import Access, Server
 from stint.kube import rbac
 from stint.kube.act.apply import Actuator
 from stint.kube.act.manifests import SERVICE_LABELS
@@ -59,25 +60,16 @@ from stint.kube.wire import WireJob, WireNode, WirePod, WireService
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
-from stint.model.cluster import Utilisation
-from stint.model.job import JobId, job_id
-from stint.model.measured import Measured, Selector, Wanted
+from stint.model.measured import Measured
 from stint.model.situation import Settings
 from stint.workloads.registry import KINDS
 
 log = logging.getLogger(__name__)
 
-GROUP, VERSION = "stint.dev", "v1alpha1"
-RELIST_EVERY_S = 60.0
-AFTER_A_GAP_S = 0.3
-USAGE_EVERY_S = 15.0
 PROGRESS_AFTER_S = 5.0  # news that are only progress wait for so long, for more of them
 SILENT_AFTER_S = 400.0  # a watch is renewed by the server every 300 s
 STUCK_AFTER_S = 300.0
-ASK_AGAIN_S = 60.0
-RIGHTS_EVERY_S = 5.0  # a look at our own counters; questions are asked only where there is reason to
 DAYS_EVERY_S = 5.0  # a look at what is due
-UNWATCHED_S = 2.0  # between lists of our own resources while kopf does not watch them
 # The API server accepts objects that are nested 10,000 deep; Python by itself gives up at 1,000, and one such object in
 # a list would hide all others.
 MOST_NESTED = 50_000
@@ -116,29 +108,12 @@ class Operator:
         self.api = api
         self.trigger = Trigger()
         self.metrics = Metrics(version=stint.__version__)
-        self.trainingjobs: Store[TrainingJob] = Store(TrainingJob)
-        self.gpu_pools: Store[GPUPool] = Store(GPUPool)
-        self.price_books: Store[PriceBook] = Store(PriceBook)
-        self.stores: Mapping[str, Store[Any]] = {
-            "trainingjobs": self.trainingjobs,
-            "gpupools": self.gpu_pools,
-            "pricebooks": self.price_books,
-        }
-        self._relist_now = asyncio.Event()
-        self.kopf = KopfWatch(
-            api.connection,
-            group=GROUP,
-            version=VERSION,
-            plurals=tuple(self.stores),
-            identity=options.identity,
-            on_event=self._on_event,
-            on_gap=self._relist_now.set,
-        )
+        self.own = OwnResources(api, identity=options.identity, on_change=self.trigger.fire)
         self.nodes: Informer[WireNode, NodeRecord] = Informer(
-            api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed, on_gap=self._relist_now.set
+            api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed, on_gap=self.own.relist
         )
         self.pods: Informer[WirePod, PodRecord] = Informer(
-            api, "/api/v1/pods", WirePod, reduce_pod, on_change=self._changed, on_gap=self._relist_now.set
+            api, "/api/v1/pods", WirePod, reduce_pod, on_change=self._changed, on_gap=self.own.relist
         )
         self.jobs: Informer[WireJob, JobRecord] = Informer(
             api,
@@ -187,10 +162,18 @@ class Operator:
         api.may_write = self.leadership.certain
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
-        self.prometheus = (
-            Prometheus(Server(options.prometheus), options.prometheus_window, options.prometheus_pod_labels)
+        self.usage = UsageWatch(
+            prometheus=Prometheus(Server(options.prometheus), options.prometheus_window, options.prometheus_pod_labels)
             if options.prometheus
-            else None
+            else None,
+            clock=self.clock,
+            metrics=self.metrics,
+            pods=lambda: tuple(self.pods),
+            trainingjobs=self._trainingjobs,
+            on_change=self.trigger.fire,
+        )
+        self.rights = RightsWatch(
+            api=api, namespace=options.namespace, needed=self._rights, on_change=self.trigger.fire
         )
         self.catalogue = bundled.load()
         self.calibrator = Calibrator(
@@ -199,23 +182,16 @@ class Operator:
             leads=self.leadership.certain,
             canonical=functools.cache(self.catalogue.canonical_gpu),
         )
-        self._usage_warnings: tuple[str, ...] = ()
         self._soon: asyncio.TimerHandle | None = None
-        self._usage: Mapping[JobId, Utilisation] = {}
-        self._units: Mapping[JobId, float] = {}  # as the metrics say that jobs have chosen
-        self._units_wrong = ""
-        self._usage_wrong = "" if self.prometheus else "no Prometheus is configured: utilisation is unknown"
-        self._listed = False
-        self._missing: list[rbac.Right] = []
-        actuator = Actuator(api, self.jobs, self.pods, self.services, self.pod_groups, self.trainingjobs.put)
+        actuator = Actuator(api, self.jobs, self.pods, self.services, self.pod_groups, self.own.trainingjobs.put)
         steering = Steering(
             api=api,
             actuator=actuator,
             events=events,
             pods=lambda: tuple(self.pods),
             workloads=self._workloads,
-            trainingjobs=lambda: tuple(self.trainingjobs.items.values()),
-            absorb=self.trainingjobs.put,
+            trainingjobs=self._trainingjobs,
+            absorb=self.own.trainingjobs.put,
         )
 
         async def fell_back(text: str) -> None:
@@ -224,7 +200,7 @@ class Operator:
         self.feeds = Feeds(
             api=api,
             shipped=self.catalogue,
-            books=lambda: tuple(self.price_books.items.values()),
+            books=lambda: tuple(self.own.price_books.items.values()),
             namespace=options.namespace,
             tokens=options.feed_tokens,
             metrics=self.metrics,
@@ -240,36 +216,40 @@ class Operator:
             every_s=max(1.0, EVERY_S / options.pace),
         )
         self.planner = Planner(self.metrics, fell_back, timeout_s=options.plan_timeout_s)
-        self.cycle = Cycle(
+        statuses = StatusWriter(
             api=api,
+            events=events,
+            hindrance=self.rights.hindrance,
+            booking=self._booking,
+            absorb=self.own.trainingjobs.put,
+            more_news=self.trigger.event.is_set,
+        )
+        self.cycle = Cycle(
             actuator=actuator,
             planner=self.planner,
             steer=steering.tend if options.steering else None,
             pools=PoolWriter(
                 api,
                 events,
-                lambda: tuple(self.gpu_pools.items.values()),
-                lambda: tuple(self.price_books.items.values()),
-                {"gpupools": self.gpu_pools.put, "pricebooks": self.price_books.put},
+                lambda: tuple(self.own.gpu_pools.items.values()),
+                lambda: tuple(self.own.price_books.items.values()),
+                {"gpupools": self.own.gpu_pools.put, "pricebooks": self.own.price_books.put},
                 self.feeds,
                 pace=options.pace,
             ),
-            events=events,
+            statuses=statuses,
             metrics=self.metrics,
             clock=self.clock,
             catalogue=self.catalogue,
-            settings=options.settings,
+            settings=replace(options.settings, pace=options.pace),
             caches=self._caches,
             books=self.books,
             days=self.days,
-            booking=self._booking,
             known_until=self._known_until,
             may_act=lambda: self.leadership.certain() and self._synced() is None,
-            absorb=self.trainingjobs.put,
             notes=self._notes,
             measured=self._measured,
-            learn=lambda observation: self.calibrator.learn(observation, self._usage),
-            hindrance=self._hindrance,
+            learn=lambda observation: self.calibrator.learn(observation, self.usage.usage),
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             trigger=self.trigger,
         )
@@ -318,11 +298,14 @@ class Operator:
         self.cycle.catalogue = catalogue
         self.trigger.fire()
 
+    def _trainingjobs(self) -> tuple[TrainingJob, ...]:
+        return tuple(self.own.trainingjobs.items.values())
+
     def _caches(self) -> Caches:
         return Caches(
-            trainingjobs=tuple(self.trainingjobs.items.values()),
-            gpu_pools=tuple(self.gpu_pools.items.values()),
-            price_books=tuple(self.price_books.items.values()),
+            trainingjobs=self._trainingjobs(),
+            gpu_pools=tuple(self.own.gpu_pools.items.values()),
+            price_books=tuple(self.own.price_books.items.values()),
             nodes=tuple(self.nodes),
             pods=tuple(self.pods),
             jobs=tuple(self.jobs),
@@ -335,9 +318,9 @@ class Operator:
     def _synced(self) -> str | None:
         behind = [name for name, informer in self.informers.items() if not informer.synced.is_set()]
         behind += ["pod groups"] * self.pod_groups.behind
-        if not self._listed:
+        if not self.own.listed:
             behind.append("our own resources; are the CRDs installed, and may we list them?")
-        if self._listed and not self.feeds.settled():
+        if self.own.listed and not self.feeds.settled():
             behind.append("price sources")
         return f"not yet listed: {', '.join(behind)}" if behind else None
 
@@ -355,46 +338,18 @@ class Operator:
         leading = self.leadership.held.is_set() and self._synced() is None
         return f"no cycle has finished for {age:.0f} s" if leading and age > STUCK_AFTER_S else None
 
-    def _hindrance(self) -> str:
-        return rbac.told(self._missing) if self._missing else ""
-
-    async def check_rights(self) -> None:
-        """Ask at start what we may do, and again while something is missing, or when a request was forbidden."""
-        asked: tuple[rbac.Right, ...] = ()
-        forbidden, at = 0, float("-inf")
-        while True:
-            needed = rbac.needed(
-                self.gpu_pools.items.values(),
-                steering=self.options.steering,
-                pod_groups=bool(self.pod_groups.served),
-            )
-            refusals = sum(n for (_, status), n in self.api.requests.items() if status == 403)
-            again = refusals != forbidden and time.monotonic() - at > ASK_AGAIN_S  # quotas refuse with 403, too
-            if self._missing or needed != asked or again:
-                at = time.monotonic()
-                try:
-                    found = await rbac.missing(self.api, needed, namespace=self.options.namespace)
-                    asked, forbidden = needed, refusals
-                    self._note_rights(found)
-                except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                    log.warning("our rights could not be checked: %s", error or type(error).__name__)
-            await asyncio.sleep(RIGHTS_EVERY_S)
-
-    def _note_rights(self, found: list[rbac.Right]) -> None:
-        if found == self._missing:
-            return
-        self._missing = found
-        if found:
-            log.error("%s", rbac.told(found))
-        else:
-            log.info("all rights are granted now")
-        self.trigger.fire()
+    def _rights(self) -> tuple[rbac.Right, ...]:
+        return rbac.needed(
+            self.own.gpu_pools.items.values(),
+            steering=self.options.steering,
+            pod_groups=bool(self.pod_groups.served),
+        )
 
     def checks(self) -> Checks:
         """A standby that is synced is ready: it could take over."""
         return Checks(
             live={"watches": self._silent, "cycle": self._stuck},
-            ready={"rights": lambda: self._hindrance() or None, "caches": self._synced, "watches": self._silent},
+            ready={"rights": lambda: self.rights.hindrance() or None, "caches": self._synced, "watches": self._silent},
         )
 
     def render(self) -> bytes:
@@ -405,37 +360,6 @@ class Operator:
         for (verb, code), count in self.api.requests.items():
             self.metrics.requests.labels(verb, str(code)).set(count)
         return self.metrics.render()
-
-    async def relist(self) -> None:
-        """List our own resources after gaps, and now and then: kopf does not tell what vanished unwatched."""
-        while True:
-            self._relist_now.clear()
-            pause = RELIST_EVERY_S if self.kopf.working else UNWATCHED_S
-            try:
-                for plural, store in self.stores.items():
-                    await self._list(plural, store)
-                if not self._listed:
-                    self._listed = True
-                    self.trigger.fire()
-            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                log.warning("listing our own resources: %s", error or type(error).__name__)
-                pause = UNWATCHED_S
-            except Exception:
-                log.exception("listing our own resources")
-                pause = UNWATCHED_S
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._relist_now.wait(), pause)
-                await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
-
-    async def _list(self, plural: str, store: Store[Any]) -> None:
-        there: set[str] = set()
-        async for page in self.api.pages(f"/apis/{GROUP}/{VERSION}/{plural}"):
-            uids, changed = store.put_page(page.items)
-            there |= uids
-            if page.last:
-                changed |= store.keep_only(there, page.metadata.resource_version)
-            if changed:
-                self.trigger.fire()
 
     async def keep_days(self) -> None:
         """Write what jobs and nodes cost day by day, beside the cycle: nobody waits for it."""
@@ -450,68 +374,11 @@ class Operator:
                     log.exception("DailySpends")
 
     def _notes(self) -> tuple[str, ...]:
-        wrong = tuple(filter(None, (self._usage_wrong, self.days.absent)))
-        return wrong + tuple(f"Prometheus warns: {warning}" for warning in self._usage_warnings[:3])
+        return self.usage.notes() + ((self.days.absent,) if self.days.absent else ())
 
     def _measured(self) -> Measured:
-        return Measured(
-            usage=self._usage,
-            told=self._units,
-            metrics_wrong=self._units_wrong,
-            speeds=self.calibrator.speeds(self.trainingjobs.items.values()),
-            use_speeds=self.options.use_calibration,
-            asked=self.prometheus is not None,
-            wrong=self._usage_wrong,
-        )
-
-    async def watch_usage(self) -> None:
-        """Read utilisation now and then; without it decisions go on, and say so."""
-        while self.prometheus is not None:
-            pods = {
-                (p.gang.namespace, p.gang.name): job_id(p.gang.namespace, p.gang.job)
-                for p in self.pods
-                if p.gang is not None and p.phase == "Running"
-            }
-            before = {job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units
-            try:
-                reading = await self.prometheus.read(pods, self._wanted(set(pods.values())))
-                found, self._units, self._units_wrong = reading.usage, reading.told, reading.told_wrong
-                self._usage_wrong = ""
-                if self.prometheus.server.warnings != self._usage_warnings:
-                    self._usage_warnings = self.prometheus.server.warnings
-                    log.warning("Prometheus warns: %s", "; ".join(self._usage_warnings) or "no more")
-            except PrometheusUnavailableError as error:
-                if not self._usage_wrong:
-                    log.warning("utilisation is unknown: %s", error)
-                self._usage_wrong = f"utilisation is unknown: {error}"
-                found, self._units = self.prometheus.remembered(set(pods.values())), {}
-            self._usage = {u.job: replace(u, measured_at=u.measured_at and self.clock.of(u.measured_at)) for u in found}
-            if before != ({job: (u.idle_gpus, u.measured) for job, u in self._usage.items()}, self._units):
-                self.trigger.fire()  # where all is quiet the next tick is a minute away
-            self.metrics.usage(found)
-            server = self.prometheus.server
-            circuit = self.prometheus.breaker.state.value
-            up = not self._usage_wrong
-            self.metrics.prometheus(up=up, circuit=circuit, queries=server.queries, read_bytes=server.bytes)
-            await asyncio.sleep(USAGE_EVERY_S)
-        await asyncio.Event().wait()
-
-    def _wanted(self, jobs: Collection[JobId]) -> dict[JobId, Wanted]:
-        """The metrics by which running jobs say how far they are."""
-        found = {}
-        for resource in self.trainingjobs.items.values():
-            job, source = job_id(resource.metadata.namespace, resource.metadata.name), resource.spec.progress
-            if source is not None and source.metric is not None and job in jobs:
-                labels = tuple(sorted(source.metric.labels.items()))
-                found[job] = Wanted(Selector(source.metric.name, labels), source.metric.aggregate)
-        return found
-
-    def _on_event(self, kind: str | None, body: dict[str, Any], plural: str) -> None:
-        if kind is None and self._listed:  # kopf lists anew, and so it had a gap
-            self._relist_now.set()
-        store, meta = self.stores[plural], body["metadata"]
-        if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
-            self.trigger.fire()
+        speeds = self.calibrator.speeds(self.own.trainingjobs.items.values())
+        return self.usage.measured(speeds, use_speeds=self.options.use_calibration)
 
 
 def _only_further(old: PodRecord, new: PodRecord) -> bool:
@@ -551,16 +418,16 @@ async def run(options: Options) -> None:
             **{f"informer of {name}": informer.run() for name, informer in operator.informers.items()},
             "pod groups": operator.pod_groups.run(),
             "leadership": operator.leadership.run(),
-            "rights": operator.check_rights(),
-            "capacity": watch_capacity(api, operator.gpu_pools.items.values, operator.trigger.fire),
+            "rights": operator.rights.run(),
+            "capacity": watch_capacity(api, operator.own.gpu_pools.items.values, operator.trigger.fire),
             "cycle": operator.cycle.run(),
-            "relist": operator.relist(),
-            "utilisation": operator.watch_usage(),
+            "relist": operator.own.keep_listed(),
+            "utilisation": operator.usage.run(),
             "feeds": operator.feeds.run(),
             "days": operator.keep_days(),
             "calibration": operator.calibrator.run(),
             "stop": stop.wait(),
-            "kopf": operator.kopf.run(),
+            "kopf": operator.own.kopf.run(),
         }
         if options.webhook_port is not None and options.webhook_certificates is not None:
             parts["webhook"] = serve_gate(options.webhook_port, options.webhook_certificates)

@@ -46,7 +46,7 @@ def baseline(job: Job, offerings: Iterable[Offering]) -> Baseline | None:
 def _usd_per_gpu_hour(job: Job, offerings: Iterable[Offering]) -> dict[str, float]:
     rates: dict[str, float] = {}
     for o in offerings:
-        price, gpus = o.price_of_new, o.whole_gpus(o.per_node.gpus)
+        price, gpus = o.usd_per_new_node_hour or o.usd_per_node_hour, o.whole_gpus(o.per_node.gpus)
         if price is not None and price.usable and o.slices is None and gpus >= max(job.per_worker.gpus, 1):
             rates[o.gpu_model] = min(rates.get(o.gpu_model, price.value / gpus), price.value / gpus)
     return rates

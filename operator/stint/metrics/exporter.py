@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from stint.api.ledger import COMPONENTS, USES, Line
 from stint.estimate.runtime import hours_between
+from stint.lifecycle import phases
 from stint.model.cluster import Node, Utilisation
 from stint.model.figure import Confidence
 from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
-from stint.model.plan import Hold, Placement, Plan, Reason, Recall, Resize
+from stint.model.plan import Hold, Placement, Plan, Requeue, Resize, Stay
 from stint.model.situation import Situation
 
 MOST_JOBS = 500  # with series of their own
@@ -374,32 +375,26 @@ def _set(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
 
 def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
     """How many jobs are in each phase, as their status will say; those that the core does not see are not counted."""
-    placed = {p.job for p in plan.placements}
-    recalled = {r.job for r in plan.recalls}
-    coming = {h.job for h in plan.holds if h.reason is Reason.NODES_ON_THE_WAY}
+    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
+    outcomes = {o.job: o for o in every}
+    began = {g.job for g in situation.gangs if g.running_since is not None}
 
     def phase(job: Job) -> Phase:
-        if job.suspended:
-            return Phase.SUSPENDED
-        if job.id in recalled:
-            return Phase.QUEUED
-        if job.assignment is not None:
-            return Phase.RUNNING if job.assignment.running else Phase.STARTING
-        if job.id in placed:
-            return Phase.STARTING
-        return Phase.PROVISIONING if job.id in coming else Phase.QUEUED
+        placed = job.assignment is not None
+        runs = job.id in began or (job.assignment is not None and job.assignment.running)
+        return phases.phase(outcomes.get(job.id), suspended=job.suspended, placed=placed, runs=runs)
 
     tally = Tally(phase(job) for job in situation.jobs)
     return {(p.value,): tally[p] for p in _PHASES}
 
 
-def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Recall | Resize]]:
+def _decisions(plan: Plan) -> Iterator[tuple[_Decision, Placement | Hold | Requeue | Resize]]:
     for placement in plan.placements:
         yield _Decision(placement.job, "place", "Placed"), placement
     for hold in plan.holds:
         yield _Decision(hold.job, "hold", hold.reason.value), hold
-    for recall in plan.recalls:
-        yield _Decision(recall.job, "recall", recall.reason.value), recall
+    for requeue in plan.requeues:
+        yield _Decision(requeue.job, "recall", requeue.reason.value), requeue
     for resize in plan.resizes:
         grows = resize.to_nodes > resize.from_nodes
         action = "advise" if resize.advise_only else "grow" if grows else "give_back"

@@ -1,16 +1,4 @@
-"""A job as the core knows it: a `TrainingJob` that was parsed and found right.
-
-A job's life is one table, `STEPS`. The operator writes the phase a job is in to its status; which phase
-that is follows from what the cluster shows and what the plan says, and a step that the table lacks is a bug.
-
-    Queued ----------> Provisioning      nodes for it were ordered
-    Queued ----------> Starting          its pods were let go, onto nodes that are there
-    Starting --------> Running           every worker runs
-    Running ---------> Queued            its nodes were taken, or it was stopped to be moved
-    any but the last - Suspended         the user asked for it, and back to Queued when asked again
-    Starting, Running  Succeeded, Failed
-    Queued ... ------> Invalid           an edit made the spec unusable
-"""
+"""A job as the core knows it: a `TrainingJob` that was parsed and found right. See `stint.lifecycle` for its phases."""
 
 from __future__ import annotations
 
@@ -53,24 +41,12 @@ class Phase(StrEnum):
 
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
-_ALIVE = frozenset(Phase) - ENDED
-STEPS: Mapping[Phase, frozenset[Phase]] = {
-    Phase.QUEUED: _ALIVE | ENDED,
-    Phase.PROVISIONING: _ALIVE | ENDED,
-    Phase.STARTING: _ALIVE | ENDED,
-    Phase.RUNNING: _ALIVE | ENDED,
-    Phase.SUSPENDED: _ALIVE | ENDED,
-    Phase.INVALID: _ALIVE | ENDED,
-    Phase.SUCCEEDED: frozenset({Phase.SUCCEEDED}),
-    Phase.FAILED: frozenset({Phase.FAILED}),
-}
-
 
 class OnExceed(StrEnum):
-    """What happens when the next hour would cost more than the budget has left."""
+    """What happens when a job has spent its budget while it runs."""
 
-    WARN = "Warn"
-    CHECKPOINT_AND_STOP = "CheckpointAndStop"
+    WARN = "Warn"  # it goes on; its status says so
+    CHECKPOINT_AND_STOP = "CheckpointAndStop"  # requeued from its last checkpoint and held until the budget is raised
 
 
 class OnMiss(StrEnum):
@@ -148,7 +124,7 @@ class Toleration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class Binding:
     """A gang's place: decided, durable, and either being started or running."""
 
     offering: OfferingId
@@ -190,7 +166,7 @@ class Job:
     tolerations: tuple[Toleration, ...] = ()
     topology: Topology | None = None
     suspended: bool = False
-    assignment: Assignment | None = None
+    assignment: Binding | None = None
     not_before: datetime | None = None  # back-off after a roll-back or a failure
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
     moved_at: datetime | None = None  # for money, the last time

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NewType
 
-from stint.model.figure import Figure
+from stint.model.figure import Confidence, Figure
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
@@ -31,6 +31,9 @@ class Slices:
     per_gpu: int
     fraction: float  # of one GPU that a part is sure of
     memory_gib: float
+
+
+_SUNK = Figure(value=0.0, source="reserved, paid for anyway", as_of=None, confidence=Confidence.DEFINITION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +76,21 @@ class Offering:
         return self.billed_usd_per_node_hour or self.usd_per_node_hour
 
     @property
+    def price_of_existing(self) -> Figure | None:
+        """USD that one more hour of a node that is there costs, and one hour less saves: its marginal price.
+
+        A reserved node is paid for whether it is used or not, unless a commitment speaks of it and says otherwise.
+        """
+        return _SUNK if self._is_sunk else self.usd_per_node_hour
+
+    @property
     def price_of_new(self) -> Figure | None:
-        """USD per hour of a node that is bought now."""
-        return self.usd_per_new_node_hour or self.usd_per_node_hour
+        """The same of a node that is bought now."""
+        return _SUNK if self._is_sunk else self.usd_per_new_node_hour or self.usd_per_node_hour
+
+    @property
+    def _is_sunk(self) -> bool:
+        return self.capacity_type is CapacityType.RESERVED and self.billed_usd_per_node_hour is None
 
     def whole_gpus(self, count: int) -> float:
         """How many GPUs that many of what `per_node.gpus` counts are."""

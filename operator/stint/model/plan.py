@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from stint.model.job import JobId, NodeName
+from stint.model.last_full_plan import LastFullPlan
 from stint.model.market import PoolName
 from stint.model.offering import OfferingId
-from stint.model.standing import Standing
 
 
 class Reason(StrEnum):
@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NODE_INTERRUPTED = "NodeInterrupted"
     DISRUPTED = "Disrupted"  # a worker was preempted or evicted
     IDLE = "Idle"  # its GPUs did nothing for as long as its idlePolicy allows
+    SUSPENDED = "Suspended"  # spec.suspend is true
     INTERNAL_ERROR = "InternalError"  # deciding about this job raised what nobody foresaw
     NO_PLAN = "NoPlan"  # no solver had a plan that could be trusted: everything is left as it is
 
@@ -139,13 +140,16 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """Take this whole gang back: its pods go, it waits again."""
+class Requeue:
+    """Requeue this whole gang: its pods go, and it waits again from its last checkpoint."""
 
     job: JobId
     reason: Reason
     message: str
     avoid: tuple[NodeName, ...] = ()  # nodes that it is not to come back to for a while
+    retries: int | None = None  # that are used now; None: as many as before
+    failed_starts: int | None = None  # in a row; None: as many as before
+    not_before: datetime | None = None  # back-off; None: it competes again at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +203,10 @@ class Plan:
     placements: tuple[Placement, ...] = ()
     holds: tuple[Hold, ...] = ()
     stays: tuple[Stay, ...] = ()
-    recalls: tuple[Recall, ...] = ()
+    requeues: tuple[Requeue, ...] = ()
     resizes: tuple[Resize, ...] = ()
     certificate: Certificate | None = None
-    standing: Standing | None = None  # for the next situation, where the queue is long
+    standing: LastFullPlan | None = None  # for the next situation, where the queue is long
 
     @property
     def is_about_newcomers(self) -> bool:

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from stint.model.cluster import Node
 from stint.model.figure import Figure
+from stint.model.gang import GangFacts
 from stint.model.job import Job
+from stint.model.last_full_plan import LastFullPlan
 from stint.model.market import EgressRate, Offering, Pool
-from stint.model.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Settings:
     moves_per_hour: int = 0  # gangs that run and may be moved to save money
     payback: float = 1.5  # what a move must save, over what it costs
     quotas: tuple[Quota, ...] = ()
+    pace: float = 1.0  # seconds of the deciding clock in one second on the wall; more than 1 in demos
     fair_share: FairShare | None = None  # None: the queue knows no namespaces
     budget_steps: int = 10_000  # of work a solver may do; steps, not seconds, so a replay is exact
 
@@ -60,10 +62,11 @@ class Situation:
 
     now: datetime  # aware, UTC
     jobs: tuple[Job, ...] = ()  # every job that has not ended, in no order
+    gangs: tuple[GangFacts, ...] = ()  # of jobs that have a placement or had one, in no order
     nodes: tuple[Node, ...] = ()
     offerings: tuple[Offering, ...] = ()
     pools: tuple[Pool, ...] = ()
     rates: Rates = field(default_factory=Rates)
     settings: Settings = field(default_factory=Settings)
-    before: Standing | None = None  # the last decision about everybody, where the queue was long
+    before: LastFullPlan | None = None  # the last decision about everybody, where the queue was long
     notes: tuple[str, ...] = ()  # what the observer could not see, for people: "no Prometheus"

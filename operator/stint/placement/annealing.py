@@ -25,22 +25,20 @@ class Annealing:
     name: str = "annealing"
 
     def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
-        """See `Solver`. A step is one job served. The dice are its own: a situation gives one answer, whoever asks."""
-        del rng
-        dice = np.random.Generator(np.random.PCG64(len(problem.jobs)))
+        """See `Solver`. A step is one job served."""
         order = list(range(len(problem.jobs)))
         now = best = serve(problem, order)
         usd = least = objective_usd(problem, now)
         tries = budget_steps // max(1, len(order)) - 1
         pairs = [(a, b) for a in order for b in order[a + 1 :] if problem.jobs[a].priority == problem.jobs[b].priority]
         for i in range(tries if pairs else 0):
-            a, b = pairs[int(dice.integers(len(pairs)))]
+            a, b = pairs[int(rng.integers(len(pairs)))]
             other = order.copy()
             other[a], other[b] = other[b], other[a]
             found = serve(problem, other)
             cost = objective_usd(problem, found)
             temperature = least * _WARM * (_COLD / _WARM) ** (i / tries)
-            if cost <= usd or dice.random() < math.exp((usd - cost) / max(temperature, 1e-12)):
+            if cost <= usd or rng.random() < math.exp((usd - cost) / max(temperature, 1e-12)):
                 order, usd = other, cost
                 if cost < least - 1e-9:
                     best, least = found, cost

@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,7 +25,22 @@ from stint.placement import fit
 _WHOLE_FOR_A_PART_USD = 1e-3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainColumns(NamedTuple):
+    """The same as Python's own numbers: to read one of an array takes several times as long."""
+
+    job: list[int]
+    offering: list[int]
+    workers: list[int]
+    buys: list[bool]
+    per_node: list[int]
+    share: list[float]
+    usd_per_node_hour: list[float]
+    held_hours: list[float]
+    finish_hours: list[float]
+    objective_usd: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Structure of arrays; `cost` has the same axis."""
 
@@ -38,6 +55,22 @@ class Columns:
     objective_usd: Float[np.ndarray, " column"]  # J, started as early as possible
     cost: CostToFinish
 
+    @cached_property
+    def plain(self) -> PlainColumns:
+        """For solvers, which look at one column at a time."""
+        return PlainColumns(
+            job=self.job.tolist(),
+            offering=self.offering.tolist(),
+            workers=self.workers.tolist(),
+            buys=self.buys.tolist(),
+            per_node=self.per_node.tolist(),
+            share=self.share.tolist(),
+            usd_per_node_hour=self.usd_per_node_hour.tolist(),
+            held_hours=self.held_hours.tolist(),
+            finish_hours=self.cost.finish_hours.tolist(),
+            objective_usd=self.objective_usd.tolist(),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -49,7 +82,7 @@ class Rows:
     buys: Bool[np.ndarray, " row"]
 
     @classmethod
-    def standing(cls, offering: Sequence[int], workers: Sequence[int]) -> Rows:
+    def running(cls, offering: Sequence[int], workers: Sequence[int]) -> Rows:
         """A row a job, each on what it has: nothing is bought."""
         count = len(offering)
         return cls(
@@ -192,8 +225,8 @@ def price_columns(
 
     share = by_pair(share_of_node)
     per_node = by_pair(lambda j, o: fit.workers_per_node(j.per_worker, o.per_node)).astype(np.int64)
-    fresh = by_offering(lambda o: _marginal_price(o, buys=True))
-    price = np.where(buys, fresh, by_offering(lambda o: _marginal_price(o, buys=False)))
+    fresh = by_offering(lambda o: value_of(o.price_of_new, math.inf))
+    price = np.where(buys, fresh, by_offering(lambda o: value_of(o.price_of_existing, math.inf)))
     cold = np.array([pools[p].cold_start_seconds / SECONDS_PER_HOUR for p in pool_of], dtype=float)[rows.offering]
     boot = by_job(lambda j: _boot_hours(j, situation))
     startup = boot + np.where(buys, cold, 0.0)
@@ -254,13 +287,6 @@ def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: Rows) 
         work_hours_left(jobs[rows.job[i]], offerings[rows.offering[i]].gpu_model, int(rows.workers[i])) for i in example
     ]
     return np.array(hours, dtype=float)[same]
-
-
-def _marginal_price(offering: Offering, *, buys: bool) -> float:
-    """Reserved capacity is paid for whether it is used or not, unless a commitment speaks of it and says otherwise."""
-    if offering.capacity_type is CapacityType.RESERVED and offering.billed_usd_per_node_hour is None:
-        return 0.0
-    return value_of(offering.price_of_new if buys else offering.usd_per_node_hour, math.inf)
 
 
 def share_of_node(job: Job, offering: Offering) -> float:

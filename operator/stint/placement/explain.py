@@ -9,12 +9,12 @@ import numpy as np
 from stint.estimate.runtime import hours_after
 from stint.model.cluster import ZONE
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
-from stint.placement.capacity import Capacity
 from stint.placement.columns import Columns
 from stint.placement.fit import workers_per_node
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 MOST_WEIGHED = 1_000  # jobs that wait for a place and are told what else there is
 _COST_FIELDS = tuple(f for f in Cost.__dataclass_fields__ if f != "usd")
@@ -42,16 +42,18 @@ def candidate(problem: Problem, columns: Columns, choice: Choice, objective_usd:
     )
 
 
-def full_capacity(problem: Problem, assignment: Assignment) -> Capacity:
-    """What is left when everybody has what the assignment gives."""
-    capacity = Capacity(problem)
+def full_capacity(problem: Problem, assignment: Assignment) -> Timeline:
+    """What is left when every job has what the assignment gives it: what the solver counted, where it did."""
+    if assignment.left is not None and assignment.left.is_of(problem, assignment.choices):
+        return assignment.left
+    capacity = Timeline(problem)
     for choice in assignment.choices:
         if choice is not None:
             capacity.take(problem.columns, choice)
     return capacity
 
 
-def explanations(problem: Problem, assignment: Assignment, capacity: Capacity) -> list[Explanation]:
+def explanations(problem: Problem, assignment: Assignment, capacity: Timeline) -> list[Explanation]:
     """One for each job. `capacity` is what is left after the assignment, and stays as it is.
 
     A job's own place is not given back meanwhile: what else it could have had is on other offerings, where that would
@@ -122,7 +124,7 @@ def _endless(problem: Problem, job: int, candidates: np.ndarray) -> Iterator[Rej
 class _Room:
     """What offerings that would do lack for jobs, while nothing is taken or given back. Like jobs lack the same."""
 
-    def __init__(self, problem: Problem, capacity: Capacity) -> None:
+    def __init__(self, problem: Problem, capacity: Timeline) -> None:
         self._problem = problem
         self.capacity = capacity
         self._known: dict[tuple[object, ...], Rejection] = {}

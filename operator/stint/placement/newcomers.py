@@ -1,7 +1,7 @@
 """One more job among thousands: placed at the prices of the last decision about everybody, without another one.
 
-After a decision about a long queue its `Standing` goes with the next situation. While nothing has changed but that jobs
-came, or got the places that they were given, those who wait keep what they were promised. Whoever is new is served by
+After a decision about a long queue its `LastFullPlan` goes with the next situation. While nothing has changed but that
+jobs came, or got the places that they were given, jobs that wait keep what they were promised. A new job is served by
 `serve_by_rent` on what is left beside all promises, at the prices of capacity that were found then. Its **regret** is
 what it costs there, rent included, less the least that it would cost at those prices anywhere: what a decision about
 everybody could win back at the most, as far as prices tell. Everybody is decided about again
@@ -28,18 +28,18 @@ import numpy as np
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node
 from stint.model.job import Job, JobId, held_by_node
+from stint.model.last_full_plan import LastFullPlan, Reserved, UnitPrice
 from stint.model.market import PoolName
 from stint.model.plan import Hold, Plan, Reason, Resize
 from stint.model.resources import Resources
 from stint.model.situation import Situation
-from stint.model.standing import Reserved, Standing, UnitPrice
 from stint.placement import outcome
-from stint.placement.capacity import Capacity
 from stint.placement.horizons import lay_out, usual_horizons
 from stint.placement.portfolio import STRENGTHS, serve_by_rent
 from stint.placement.prices import Prices, prove
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, Choice, idle_usd
+from stint.placement.timeline import Timeline
 
 MANY = 200  # jobs that wait: for fewer, a decision about everybody takes no longer than anybody would notice
 _GOOD_FOR = timedelta(minutes=1)
@@ -53,7 +53,7 @@ class Served:
 
     problem: Problem
     answer: Assignment
-    capacity: Capacity
+    capacity: Timeline
     regret_usd: float
 
 
@@ -70,7 +70,7 @@ def whats_new(situation: Situation) -> tuple[Job, ...] | None:
     return tuple(j for j in situation.jobs if j.waiting and j.id not in held)
 
 
-def serve(situation: Situation, before: Standing, jobs: Sequence[Job]) -> Served | None:
+def serve(situation: Situation, before: LastFullPlan, jobs: Sequence[Job]) -> Served | None:
     """Places for jobs that are new, beside what the others were promised; None: everybody has to be looked at."""
     problem = _beside_orders(build_problem(situation, jobs), before)
     market = lay_out(problem, np.array(before.horizon_hours))
@@ -87,15 +87,15 @@ def serve(situation: Situation, before: Standing, jobs: Sequence[Job]) -> Served
     return Served(problem, answer, capacity, regret)
 
 
-def _beside_orders(problem: Problem, before: Standing) -> Problem:
+def _beside_orders(problem: Problem, before: LastFullPlan) -> Problem:
     """Pools may grow by that much less."""
     ordered = dict(before.bought)
     less = np.array([ordered.get(p.name, 0) for p in problem.pools], dtype=np.int64)
     return replace(problem, headroom=np.maximum(problem.headroom - less, 0))
 
 
-def _beside_promises(situation: Situation, problem: Problem, before: Standing) -> Capacity:
-    capacity = Capacity(problem)
+def _beside_promises(situation: Situation, problem: Problem, before: LastFullPlan) -> Timeline:
+    capacity = Timeline(problem)
     passed = hours_between(before.decided_at, situation.now)
     index = {n.name: i for i, n in enumerate(problem.nodes)}
     need = {j.id: np.array(j.per_worker.as_row()) for j in situation.jobs}
@@ -142,12 +142,12 @@ def _regret(situation: Situation, problem: Problem, prices: Prices, answer: Assi
 # -- what stands afterwards
 
 
-def stand(situation: Situation, problem: Problem, answer: Assignment, plan: Plan) -> Standing | None:
+def summary_of(situation: Situation, problem: Problem, answer: Assignment, plan: Plan) -> LastFullPlan | None:
     """After a decision about everybody; None: the queue is short, or there are no prices."""
-    if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.recalls:
+    if len(plan.holds) < MANY or answer.unit_usd is None or plan.certificate is None or plan.requeues:
         return None
     held = tuple(sorted(h.job for h in plan.holds))
-    return Standing(
+    return LastFullPlan(
         decided_at=situation.now,
         good_until=min([situation.now + _GOOD_FOR, *_back(situation, held)]),
         world=_world(situation, held),
@@ -166,7 +166,7 @@ def stand(situation: Situation, problem: Problem, answer: Assignment, plan: Plan
     )
 
 
-def still_stands(situation: Situation, served: Served | None, plan: Plan) -> Standing:
+def summary_with(situation: Situation, served: Served | None, plan: Plan) -> LastFullPlan:
     """After a decision about those who are new."""
     before = situation.before
     assert before is not None
@@ -202,7 +202,7 @@ def whole(plan: Plan, last: Plan | None) -> Plan:
     """
     if last is None or not plan.is_about_newcomers:
         return plan
-    told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some}
+    told = {x.job for some in (plan.placements, plan.holds, plan.stays, plan.requeues) for x in some}
     return replace(
         plan,
         holds=tuple(sorted((*(h for h in last.holds if h.job not in told), *plan.holds), key=lambda h: h.job)),

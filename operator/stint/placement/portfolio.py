@@ -4,7 +4,7 @@
 - **by rent**: greedy again, where each job also pays what its capacity is worth to the others (`prices`). Those who
   can do without what is scarce leave it to those who cannot.
 - **exact**, for what is small enough for it: a few jobs, or more of which none waits for another to end.
-- **bought together**: the cheapest of these, its gangs packed anew on nodes bought for all of them (`purchases`).
+- **bought together**: the cheapest of these, its gangs packed anew on nodes bought for all of them (`joint_purchases`).
 
 Annealing is not among them: it lets jobs change places in the queue, which looks half a per cent cheaper at the time
 and then leaves those with least slack to pay for it.
@@ -12,20 +12,18 @@ and then leaves those with least slack to pay for it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from stint.placement.capacity import Capacity
-from stint.placement.greedy import Greedy, columns_of_jobs
-from stint.placement.milp import Exact
+from stint.placement.exact import Exact
+from stint.placement.greedy import Greedy, cheapest, columns_of_jobs
+from stint.placement.joint_purchases import buy_together
 from stint.placement.prices import Prices
 from stint.placement.problem import Problem
-from stint.placement.purchases import buy_together
-from stint.placement.scarcity import find_prices
+from stint.placement.shadow_prices import find_prices
 from stint.placement.solver import Assignment, Choice, objective_usd
+from stint.placement.timeline import Start, Timeline
 
 _ALWAYS_EXACT, _EXACT_JOBS = 8, 200
 _FEW_JOBS, _MANY_JOBS = 300, 2_000  # above the second, greedy's answer alone, and the prices to prove it by
@@ -74,7 +72,7 @@ def _nothing_better(problem: Problem, answer: Assignment, prices: Prices) -> boo
     return objective_usd(problem, answer) <= bound + _ROUNDING * abs(bound)
 
 
-def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity: Capacity | None = None) -> Assignment:
+def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity: Timeline | None = None) -> Assignment:
     """In queue order, each job where J and a part of the rent of its capacity together are least.
 
     Args:
@@ -86,40 +84,23 @@ def serve_by_rent(problem: Problem, prices: Prices, *, strength: float, capacity
     hourly[market.column] = felt
     rents = np.zeros(len(columns.job))
     rents[market.column] = market.rent(felt, 0)
-    capacity = Capacity(problem) if capacity is None else capacity
+    capacity = Timeline(problem) if capacity is None else capacity
+    plain, horizons = columns.plain, market.horizon_hours
+    rent_at_once = rents.tolist()
+
+    def rent_usd(start: Start) -> float:
+        c = start.column
+        if plain.buys[c]:
+            return rent_at_once[c]
+        hours = np.minimum(plain.held_hours[c], np.maximum(horizons - start.start_hours, 0.0))
+        hours[0] = float(start.start_hours <= 0.0)
+        return float(hourly[c] @ hours)
+
     choices: list[Choice | None] = []
     for candidates in columns_of_jobs(columns, len(problem.jobs)):
-        choice = _by_rent(problem, capacity, candidates, rents, hourly, market.horizon_hours)
-        if choice is not None:
-            capacity.take(columns, choice)
-        choices.append(choice)
-    return Assignment(choices=tuple(choices))
-
-
-def _by_rent(
-    problem: Problem,
-    capacity: Capacity,
-    candidates: Int[np.ndarray, " own"],
-    rents: Float[np.ndarray, " column"],
-    hourly: Float[np.ndarray, "column horizon"],
-    horizons: Float[np.ndarray, " horizon"],
-) -> Choice | None:
-    columns = problem.columns
-    promise = columns.objective_usd[candidates] + rents[candidates]
-    best: tuple[float, Choice] | None = None
-    for c in candidates[np.lexsort((candidates, promise))]:
-        if best is not None and float(columns.objective_usd[c]) >= best[0]:
-            continue
-        found = capacity.place(columns, int(c), below=math.inf if best is None else best[0])
-        if found is None:
-            continue
-        choice, usd = found
-        if columns.buys[c]:
-            usd += float(rents[c])
-        else:
-            hours = np.minimum(float(columns.held_hours[c]), np.maximum(horizons - choice.start_hours, 0.0))
-            hours[0] = float(choice.start_hours <= 0.0)
-            usd += float(hourly[c] @ hours)
-        if best is None or usd < best[0]:
-            best = usd, choice
-    return None if best is None else best[1]
+        promise = columns.objective_usd[candidates] + rents[candidates]
+        found = cheapest(capacity, columns, candidates[np.lexsort((candidates, promise))], rent_usd)
+        if found is not None:
+            capacity.take(columns, found[0])
+        choices.append(None if found is None else found[0])
+    return Assignment(choices=tuple(choices), left=capacity)

@@ -71,16 +71,17 @@ class Problem:
         Lateness is part of the dollars. What `charge_usd` adds keeps what is late from being chosen while something
         in time can be had.
         """
-        job = int(columns.job[column])
+        plain = columns.plain
+        job = plain.job[column]
         wanted, deadline = self.jobs[job].objective, float(self.deadline_hours[job])
-        at_once = float(columns.cost.finish_hours[column])
-        finish = at_once + start_hours
-        objective = float(columns.objective_usd[column]) + wanted.performance * wanted.usd_per_hour * start_hours
+        objective = plain.objective_usd[column] + wanted.performance * wanted.usd_per_hour * start_hours
         if math.isinf(deadline):
             return objective
+        at_once = plain.finish_hours[column]
+        finish = at_once + start_hours
         later = max(0.0, finish - deadline) - max(0.0, at_once - deadline)
         lateness = wanted.cost * wanted.lateness_usd_per_hour * later
-        waits = start_hours > 0 or bool(columns.buys[column])
+        waits = start_hours > 0 or plain.buys[column]
         reserve = self.situation.settings.reserve_seconds / SECONDS_PER_HOUR if waits else 0.0
         part = 1.0 if finish > deadline else _RISKY if finish + reserve > deadline else 0.0
         return objective + lateness + float(self.late_usd[job]) * part

@@ -82,12 +82,12 @@ def _rates(situation: Situation) -> dict[str, float]:
 
 
 def _usd_per_gpu_hour(situation: Situation) -> dict[str, float]:
-    """The least that a GPU of each model costs."""
+    """The least that a whole GPU of each model costs, by the bill."""
     least: dict[str, float] = {}
     for offering in situation.offerings:
-        price = offering.usd_per_node_hour
+        price = offering.billed_price
         if price is not None and offering.per_node.gpus:
-            usd = price.value / offering.per_node.gpus
+            usd = price.value / offering.whole_gpus(offering.per_node.gpus)
             least[offering.gpu_model] = min(usd, least.get(offering.gpu_model, math.inf))
     return least
 
@@ -96,4 +96,5 @@ def _rate(job: Job, usd_per_gpu_hour: Mapping[str, float]) -> float:
     """What a waiting job will cost an hour at the least; 0 where nothing that it could use has a price."""
     models = job.gpu_models or tuple(job.work.units_per_second)
     usd = min((usd_per_gpu_hour[m] for m in models if m in usd_per_gpu_hour), default=0.0)
-    return usd * job.min_workers * job.per_worker.gpus
+    part = 1.0 if job.gpu_fraction is None else job.gpu_fraction  # of each GPU
+    return usd * job.min_workers * job.per_worker.gpus * part

@@ -1,46 +1,27 @@
-"""Gangs that have their place: what they will still cost, and whether they can go on."""
+"""Gangs that keep their placement: what they will still cost."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
 from stint.estimate.runtime import hours_after
-from stint.model.cluster import Node
-from stint.model.job import Job, NodeName, OnExceed
-from stint.model.plan import Reason, Recall, Stay
+from stint.model.job import Job, JobId
+from stint.model.plan import Stay
 from stint.model.situation import Situation
 from stint.placement.columns import Rows, price_columns
 
 
-def look_after(situation: Situation) -> tuple[tuple[Stay, ...], tuple[Recall, ...]]:
-    """For every job with a place: it stays, or its whole gang is recalled because part of it cannot go on."""
-    nodes = {n.name: n for n in situation.nodes}
-    placed = sorted((j for j in situation.jobs if j.assignment is not None), key=lambda j: j.id)
-    recalls = {j.id: r for j in placed if (r := _recall(j, nodes)) is not None}
-    staying = [j for j in placed if j.id not in recalls]
-    return _stays(situation, staying), tuple(recalls.values())
+def stays(situation: Situation, *, besides: Collection[JobId] = ()) -> tuple[Stay, ...]:
+    """For every job with a placement that keeps it: what it will still cost, and when it will be done.
 
-
-def _recall(job: Job, nodes: dict[NodeName, Node]) -> Recall | None:
-    assert job.assignment is not None
-    for name in sorted(set(job.assignment.nodes)):
-        node = nodes.get(name)
-        if node is None or not node.ready:
-            what = "is gone" if node is None else "is not ready"
-            text = f"node {name} {what}; the gang starts again elsewhere from its last checkpoint"
-            return Recall(job=job.id, reason=Reason.NODE_LOST, message=text)
-        if node.interrupted:
-            text = f"the provider takes node {name}; the gang starts again elsewhere from its last checkpoint"
-            return Recall(job=job.id, reason=Reason.NODE_INTERRUPTED, message=text)
-        if not node.schedulable and not job.assignment.running:
-            text = f"node {name} was cordoned before the gang ran; it starts elsewhere"
-            return Recall(job=job.id, reason=Reason.NODE_LOST, message=text)
-    if job.budget_usd is not None and job.spent_usd >= job.budget_usd and job.on_exceed is OnExceed.CHECKPOINT_AND_STOP:
-        text = f"spent {job.spent_usd:.2f} of {job.budget_usd:.2f} USD; raise spec.budget.usd to go on"
-        return Recall(job=job.id, reason=Reason.OVER_BUDGET, message=text)
-    return None
+    Args:
+        besides: jobs that are requeued.
+    """
+    staying = (j for j in situation.jobs if j.assignment is not None and j.id not in besides)
+    return _stays(situation, sorted(staying, key=lambda j: j.id))
 
 
 def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
@@ -51,7 +32,7 @@ def _stays(situation: Situation, jobs: list[Job]) -> tuple[Stay, ...]:
     pool_index = {p.name: i for i, p in enumerate(pools)}
     pool_of = np.array([pool_index[o.pool] for o in offerings], dtype=np.int64)
     known = [(j, a) for j in jobs if (a := j.assignment) is not None and a.offering in index]
-    rows = Rows.standing([index[a.offering] for _, a in known], [len(a.nodes) for _, a in known])
+    rows = Rows.running([index[a.offering] for _, a in known], [len(a.nodes) for _, a in known])
     columns = price_columns(situation, [j for j, _ in known], offerings, pools, pool_of, rows)
     stays = {}
     for i, (job, assignment) in enumerate(known):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem
+
+if TYPE_CHECKING:
+    from stint.placement.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +29,12 @@ class Assignment:
     """A solver's answer. `choices` is parallel to `problem.jobs`; None: no place now or later.
 
     `unit_usd` are prices of capacity that came with it; see `stint.placement.prices`. They may be anything: what they
-    prove is proved.
+    prove is proved. `left` is what the solver has left over, if it kept count; see `explain.full_capacity`.
     """
 
     choices: tuple[Choice | None, ...]
     unit_usd: Float[np.ndarray, "offering horizon resource"] | None = field(default=None, compare=False, repr=False)
+    left: Timeline | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable

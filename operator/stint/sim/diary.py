@@ -15,7 +15,7 @@ class Entry:
     """One thing that a plan said."""
 
     hour: float
-    what: str  # place, recall, order, give back
+    what: str  # place, requeue, order, give back
     job: str
     text: str
 
@@ -46,7 +46,7 @@ class Diary:
     def note(self, world: World, plan: Plan) -> str:
         """Write a decision down. Returns what is new in it, as text that is the same for the same decision."""
         hour = world.now_s / 3600.0
-        new = [Entry(hour, "recall", r.job, f"{r.reason.value}: {r.message}") for r in plan.recalls]
+        new = [Entry(hour, "requeue", r.job, f"{r.reason.value}: {r.message}") for r in plan.requeues]
         for p in plan.placements:
             late = f", {p.late_by_hours:.1f} h late" if p.late_by_hours else ""
             text = f"{p.chosen.workers} x {p.chosen.offering} at {p.chosen.usd_per_hour:.2f} USD/h{late}: "

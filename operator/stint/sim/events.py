@@ -17,8 +17,10 @@ class Kind(IntEnum):
     ORDER_LOST = 3  # what was ordered will not come
     NOTICE = 4  # the provider says that it takes a node
     TAKEN = 5  # and has
-    SUBMIT = 6
-    LOOK = 7  # time for a decision
+    FAILED = 6  # a worker of a gang failed by itself
+    EVICTED = 7  # a worker of a gang was evicted
+    SUBMIT = 8
+    LOOK = 9  # time for a decision
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from stint.model.job import Checkpoint, JobId, NodeName
 from stint.model.offering import OfferingId
 from stint.sim.books import Books
 
 _ROUNDING = 1e-9
+
+
+class Mishap(StrEnum):
+    """What goes wrong with a gang on nodes that are fine."""
+
+    FAILED = "failed"  # a worker, by itself
+    EVICTED = "evicted"  # a worker, by something else than Stint
+    HUNG = "hung"  # a worker never runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,10 @@ class Gang:
     restore_s: float  # is coming back from a checkpoint
     apart_usd_per_hour: dict[str, float] = field(default_factory=dict)
     usd: float = 0.0  # what its share of its nodes has cost
-    broken_s: float | None = None  # since when it stands still, for want of a node; until then its time is booked
+    broken_s: float | None = None  # since when it stands still; until then its time is booked
+    attempt: int = 0  # retries that its job had used when it was placed
+    mishap: Mishap | None = None  # why it stands still, where no node is lost
+    works: bool = False  # every worker has run
 
     @property
     def works_s(self) -> float:

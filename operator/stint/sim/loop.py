@@ -123,8 +123,8 @@ class _Run:
             raise UnsoundPlanError(self.policy.name, broken)
         self.keep(situation, made)
         self._decided_s = now_s
-        for recall in plan.recalls:
-            world.recall(recall)
+        for requeue in plan.requeues:
+            world.requeue(requeue)
         for placement in plan.placements:
             world.place(placement, situation)
         for resize in plan.resizes:
@@ -132,8 +132,11 @@ class _Run:
                 world.resize(resize)
         said = self.diary.note(world, plan)
         self.digest.update(said.encode())
-        if plan.recalls:
+        if plan.requeues:
             self._look_at(now_s + world.stage.every_s)
+            for requeue in plan.requeues:
+                if requeue.not_before is not None:
+                    self._look_at((requeue.not_before - world.stage.start) / timedelta(seconds=1))
         if later := [s for h in plan.holds if (s := _starts(h)) is not None and s > situation.now]:
             at_s = (min(later) - world.stage.start) / timedelta(seconds=1)
             self._look_at(max(at_s, now_s + max(AGAIN_S, world.stage.every_s)))

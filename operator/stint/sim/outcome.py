@@ -9,9 +9,9 @@ from datetime import timedelta
 import numpy as np
 
 from stint.sim.books import NODES
+from stint.sim.cluster_state import Life
 from stint.sim.diary import Diary, Entry, Sample
 from stint.sim.world import World
-from stint.sim.yard import Life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Outcome:
     late: tuple[str, ...]  # which ones missed their deadlines
     unfinished: Mapping[str, str]  # and why they waited last, where they did
     interruptions: int  # of nodes
-    recalls: int  # of gangs
+    requeues: int  # of gangs
     paid_gpu_hours: float
     taken_gpu_hours: float
     hours: float
@@ -74,7 +74,7 @@ def conclude(world: World, policy: str, diary: Diary, *, digest: str, interrupte
         late=tuple(sorted(late)),
         unfinished={j: diary.reasons.get(j, "") for j in sorted(world.open)},
         interruptions=world.interruptions,
-        recalls=sum(e.what == "recall" for e in diary.entries),
+        requeues=sum(e.what == "requeue" for e in diary.entries),
         paid_gpu_hours=world.books.gpu_hours["paid"],
         taken_gpu_hours=world.books.gpu_hours["taken"],
         hours=world.now_s / 3600.0,

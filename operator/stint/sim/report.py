@@ -45,14 +45,14 @@ def _who(outcome: Outcome) -> str:
 def _table(outcomes: Sequence[Outcome]) -> str:
     apart = [n for n in COMPONENTS if n not in NODES and any(o.usd[n] > 0 for o in outcomes)]
     heads = ["policy", "total $", *(f"{n} $" for n in (*NODES, *apart)), "GPUs used", "wait p50 h", "p99 h"]
-    heads += ["mean JCT h", "misses", "ended", "interrupted", "recalls", "decisions"]
+    heads += ["mean JCT h", "misses", "ended", "interrupted", "requeues", "decisions"]
     rows = []
     least = min((o.total_usd for o in outcomes if not o.unfinished), default=None)
     for o in outcomes:
         used = o.taken_gpu_hours / o.paid_gpu_hours if o.paid_gpu_hours else 0.0
         cells = [f"{x:,.2f}" for x in (o.total_usd, *(o.usd[n] for n in (*NODES, *apart)))]
         cells += [f"{used:.0%}", f"{o.p50_wait_h:.2f}", f"{o.p99_wait_h:.2f}", f"{o.mean_jct_h:.2f}", str(o.misses)]
-        cells += [f"{o.finished} of {o.jobs}", str(o.interruptions), str(o.recalls), str(o.decisions)]
+        cells += [f"{o.finished} of {o.jobs}", str(o.interruptions), str(o.requeues), str(o.decisions)]
         best = ' class="best"' if o.total_usd == least else ""
         rows.append(f"<tr{best}><th>{html.escape(_who(o))}</th>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     head = "".join(f"<th>{h}</th>" for h in heads)
@@ -117,7 +117,7 @@ def _log(outcomes: Sequence[Outcome]) -> str:
     data = plain.replace("<", "\\u003c")
     return (
         "<section><h2>Decisions</h2>"
-        '<p><input id="find" type="search" placeholder="job, pool, reason, place, recall, order ..." '
+        '<p><input id="find" type="search" placeholder="job, pool, reason, place, requeue, order ..." '
         'aria-label="Search the decisions"> <span id="count"></span></p>'
         '<div class="wide"><table><thead><tr><th>hour</th><th>policy</th><th>what</th><th>job</th><th>how</th></tr>'
         '</thead><tbody id="log"></tbody></table></div>'

@@ -6,7 +6,7 @@ from collections import Counter
 
 from stint.errors import StintError
 from stint.model.job import NodeName
-from stint.model.plan import Placement, Plan, Recall, Resize
+from stint.model.plan import Placement, Plan, Requeue, Resize
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement import fit
@@ -26,24 +26,24 @@ class UnsoundPlanError(StintError):
 def unsound(situation: Situation, plan: Plan) -> list[str]:
     """Every rule that a plan breaks, in words; empty: it is sound.
 
-    The rules: jobs that are placed wait, and jobs that are recalled do not; a gang is placed whole, on nodes that are
+    The rules: jobs that are placed wait, and jobs that are requeued do not; a gang is placed whole, on nodes that are
     there, of one offering that it may use; no node holds more than it has; pools stay within their limits; what is
     given back is empty and ours.
     """
     broken = [f"job {job} is decided about {n} times" for job, n in _said(plan).items() if n > 1]
-    broken += [text for r in plan.recalls if (text := _recall(situation, r))]
+    broken += [text for r in plan.requeues if (text := _requeue(situation, r))]
     broken += _placements(situation, plan.placements)
     promised = {name for p in plan.placements for name in p.nodes}
     return broken + _resizes(situation, [r for r in plan.resizes if not r.advise_only], promised)
 
 
 def _said(plan: Plan) -> Counter[str]:
-    return Counter(x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some)
+    return Counter(x.job for some in (plan.placements, plan.holds, plan.stays, plan.requeues) for x in some)
 
 
-def _recall(situation: Situation, recall: Recall) -> str:
-    job = next((j for j in situation.jobs if j.id == recall.job), None)
-    return f"job {recall.job} has no place to be recalled from" if job is None or job.assignment is None else ""
+def _requeue(situation: Situation, requeue: Requeue) -> str:
+    job = next((j for j in situation.jobs if j.id == requeue.job), None)
+    return f"job {requeue.job} has no place to be requeued from" if job is None or job.assignment is None else ""
 
 
 def _placements(situation: Situation, placements: tuple[Placement, ...]) -> list[str]:

@@ -22,6 +22,9 @@ class Conditions:
     notice_s: float = 120.0  # from the word that a node is taken until it is
     start_sigma: float = 0.0  # of the logarithm of how long a node takes to come, over what is expected
     out_of_stock: float = 0.0  # part of all ordered nodes that never come
+    worker_failures_per_hour: float = 0.0  # of one worker that works, by itself
+    evictions_per_hour: float = 0.0  # of one worker that works, by something else than Stint
+    hung_starts: float = 0.0  # part of all starts in which one worker never runs
     stock: Mapping[OfferingId, int] = field(default_factory=dict)  # nodes that the provider has at a time; else enough
 
 

@@ -7,6 +7,7 @@ same noun that the operator makes of a cluster.
 from __future__ import annotations
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -15,20 +16,24 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from stint.estimate.runtime import units_per_hour, work_hours_left
-from stint.model.job import Assignment, Job, JobId, NodeName
-from stint.model.plan import MOVES, Placement, Reason, Recall
+from stint.model.gang import GangFacts, GangState
+from stint.model.job import Binding, Job, JobId, NodeName
+from stint.model.plan import MOVES, Placement, Reason, Requeue
 from stint.model.resources import Resources
 from stint.model.situation import Situation
 from stint.placement.columns import Rows, price_columns, share_of_node
 from stint.sim.books import APART
+from stint.sim.cluster_state import ClusterState, Life
 from stint.sim.events import Event, Kind
-from stint.sim.gang import Gang, Tempo
+from stint.sim.gang import Gang, Mishap, Tempo
 from stint.sim.machine import Machine
-from stint.sim.yard import Life, Yard
+
+_MISHAPS = 1 << 20  # dice of gangs, apart from those of nodes
+_PLACEMENT_TIMEOUT_S = GangFacts(job=JobId(""), state=GangState.ABSENT).placement_timeout.total_seconds()
 
 
 @dataclass(slots=True)
-class World(Yard):
+class World(ClusterState):
     """The yard, and the gangs that run in it."""
 
     _to_come: dict[JobId, Job] = field(default_factory=dict)
@@ -68,6 +73,7 @@ class World(Yard):
         return Situation(
             now=self.now,
             jobs=tuple(self._seen(life) for life in self.open.values()),
+            gangs=tuple(self._facts(life, life.gang) for life in self.open.values() if life.gang is not None),
             nodes=tuple(m.look(self.stage.start, self.now_s) for m in self.machines.values()),
             offerings=tuple(self.offerings.values()),
             pools=self.stage.pools,
@@ -84,6 +90,29 @@ class World(Yard):
         if job.budget_usd is not None:
             spent += sum(self._rate(gang)) * (self.now_s - gang.placed_s) / 3600.0
         return replace(job, work=replace(job.work, units_done=done), spent_usd=spent)
+
+    def _facts(self, life: Life, gang: Gang) -> GangFacts:
+        """What the operator would see of a gang."""
+        size, began = len(gang.nodes), self._date(gang.works_s) if gang.works else None
+        failed, evicted, hung = (gang.mishap is m for m in (Mishap.FAILED, Mishap.EVICTED, Mishap.HUNG))
+        return GangFacts(
+            job=gang.job,
+            state=GangState.FAILED if failed else GangState.PLACED,
+            had_place=True,
+            nodes=gang.nodes,
+            since=self._date(gang.placed_s),
+            attempt=gang.attempt,
+            failed_starts=life.failed_starts,
+            pods=size,
+            ready=size if gang.works else size - hung,
+            running_since=began,
+            failure="simulated failure of a worker" if failed else "",
+            disruption=f"worker 0 on {gang.nodes[0]} is evicted" if evicted else "",
+            unschedulable=(size - 1,) if hung else (),
+        )
+
+    def _date(self, at_s: float) -> datetime:
+        return self.stage.start + timedelta(seconds=at_s)
 
     def _rate(self, gang: Gang) -> Iterable[float]:
         yield from gang.apart_usd_per_hour.values()
@@ -106,9 +135,17 @@ class World(Yard):
             if event.kind is Kind.FINISHED:
                 return self._finished(gang)
             life = self.lives[gang.job]
+            gang.works, life.failed_starts = True, 0
             assert life.job.assignment is not None
             life.job = replace(life.job, assignment=replace(life.job.assignment, running=True))
             return False  # nobody waits for that
+        if event.kind in (Kind.FAILED, Kind.EVICTED):
+            gang = self.gangs.get(JobId(event.subject))
+            if gang is None or gang.turn != event.turn or gang.broken_s is not None:
+                return False
+            self._break(gang)
+            gang.mishap = Mishap.FAILED if event.kind is Kind.FAILED else Mishap.EVICTED
+            return True
         if event.kind is Kind.LOOK and not event.subject:
             return True
         machine = self.machines.get(NodeName(event.subject))
@@ -141,7 +178,7 @@ class World(Yard):
         return True
 
     def _break(self, gang: Gang) -> None:
-        """A node of it is gone: it stands still, and holds what it has until it is recalled."""
+        """A node of it is gone: it stands still, and holds what it has until it is requeued."""
         if gang.broken_s is None:
             for name in sorted(set(gang.nodes)):
                 if name in self.machines:
@@ -175,11 +212,12 @@ class World(Yard):
         boot = max(start, restore)
         life.starts += 1
         gang = Gang(job.id, life.starts, offering.id, nodes, tempo, per_s, self.now_s, boot, max(0.0, boot - start))
+        gang.attempt = life.retries
         self._pay_apart(life, gang, situation)
         life.gang = self.gangs[job.id] = gang
         if life.first_start_s is None:
             life.first_start_s = self.now_s
-        place = Assignment(
+        place = Binding(
             offering=offering.id,
             nodes=nodes,
             since=self.now,
@@ -188,13 +226,32 @@ class World(Yard):
             finish=placement.chosen.finish,
         )
         life.job = replace(job, assignment=place, avoid=())
-        self.events.foresee(gang.works_s, Kind.WORKS, job.id, gang.turn)
-        self.events.foresee(gang.works_s + tempo.wall_s, Kind.FINISHED, job.id, gang.turn)
+        self._foresee(gang)
+
+    def _foresee(self, gang: Gang) -> None:
+        """When it works and ends, unless something happens to it first."""
+        conditions = self.stage.conditions
+        if conditions.hung_starts or conditions.worker_failures_per_hour or conditions.evictions_per_hour:
+            number = zlib.crc32(gang.job.encode())
+            rng = np.random.default_rng((self.seed, _MISHAPS, number, gang.turn))
+            hangs = float(rng.random()) < conditions.hung_starts
+            hours = [float(rng.exponential()), float(rng.exponential())]  # at one an hour
+            if hangs:
+                gang.broken_s, gang.mishap = self.now_s, Mishap.HUNG
+                self.events.foresee(self.now_s + _PLACEMENT_TIMEOUT_S + 1.0, Kind.LOOK)
+                return
+            rates = (conditions.worker_failures_per_hour, conditions.evictions_per_hour)
+            for kind, rate, scale in zip((Kind.FAILED, Kind.EVICTED), rates, hours, strict=True):
+                if rate > 0:
+                    after_s = 3600.0 * scale / (rate * len(gang.nodes))
+                    self.events.foresee(gang.works_s + after_s, kind, gang.job, gang.turn)
+        self.events.foresee(gang.works_s, Kind.WORKS, gang.job, gang.turn)
+        self.events.foresee(gang.works_s + gang.tempo.wall_s, Kind.FINISHED, gang.job, gang.turn)
 
     def _pay_apart(self, life: Life, gang: Gang, situation: Situation) -> None:
         """What is paid beside the nodes, as the cost model has it: by the hour, but for moving the data."""
         offering = self.offerings[gang.offering]
-        rows = Rows.standing([0], [len(gang.nodes)])
+        rows = Rows.running([0], [len(gang.nodes)])
         pools = (self.pools[offering.pool],)
         column = price_columns(situation, [life.job], (offering,), pools, np.zeros(1, dtype=np.int64), rows)
         hours, egress = float(column.held_hours[0]), float(column.cost.egress_usd[0])
@@ -205,23 +262,26 @@ class World(Yard):
             usd = {name: float(getattr(column.cost, f"{name}_usd")[0]) for name in APART if name != "egress"}
             gang.apart_usd_per_hour = {name: u / hours for name, u in usd.items() if 0 < u < math.inf}
 
-    def recall(self, recall: Recall) -> None:
+    def requeue(self, requeue: Requeue) -> None:
         """Stop a gang: its job waits again, with the work of its last checkpoint."""
-        life = self.open[recall.job]
+        life = self.open[requeue.job]
         gang = life.gang
         assert gang is not None
         kept = gang.units_kept(self.now_s)
         self._leave(life, gang)
         units = min(life.job.work.units, life.job.work.units_done + kept)
-        moved = self.now if recall.reason in MOVES else life.job.moved_at
-        life.interruptions += recall.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+        moved = self.now if requeue.reason in MOVES else life.job.moved_at
+        life.interruptions += requeue.reason in (Reason.NODE_LOST, Reason.NODE_INTERRUPTED)
+        life.retries = life.retries if requeue.retries is None else requeue.retries
+        life.failed_starts = life.failed_starts if requeue.failed_starts is None else requeue.failed_starts
         life.job = replace(
             life.job,
             assignment=None,
             work=replace(life.job.work, units_done=units),
             spent_usd=life.spent_usd,
             moved_at=moved,
-            avoid=recall.avoid,
+            avoid=requeue.avoid,
+            not_before=requeue.not_before,
         )
 
     def _leave(self, life: Life, gang: Gang) -> None:

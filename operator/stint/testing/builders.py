@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from stint.model.cluster import Node
 from stint.model.figure import Confidence, Figure
-from stint.model.job import Assignment, Job, NodeName, Work, held_by_node, job_id
+from stint.model.gang import GangFacts, GangState
+from stint.model.job import Binding, Job, NodeName, Work, held_by_node, job_id
 from stint.model.market import Offering, Pool, PoolName, offering_id
 from stint.model.offering import CapacityType
 from stint.model.plan import Plan
@@ -106,7 +107,7 @@ def a_job(
 
 def running_on(job: Job, *nodes: Node, offering: Offering, hours_left: float | None = None) -> Job:
     """The job with its place: one worker a node, in the order given."""
-    place = Assignment(
+    place = Binding(
         offering=offering.id,
         nodes=tuple(n.name for n in nodes),
         since=NOW - timedelta(hours=1),
@@ -117,9 +118,27 @@ def running_on(job: Job, *nodes: Node, offering: Offering, hours_left: float | N
     return replace(job, assignment=place)
 
 
+def a_gang(job: Job, **changes: object) -> GangFacts:
+    """What the cluster shows of a gang: placed, and running since it was, where its job has an assignment."""
+    place = job.assignment
+    size = len(place.nodes) if place else 0
+    facts = GangFacts(
+        job=job.id,
+        state=GangState.PLACED if place else GangState.ABSENT,
+        had_place=place is not None,
+        nodes=place.nodes if place else (),
+        since=place.since if place else None,
+        pods=size,
+        ready=size if place and place.running else 0,
+        running_since=place.since if place and place.running else None,
+    )
+    return replace(facts, **changes)  # type: ignore[arg-type]
+
+
 def a_situation(
     *,
     jobs: Iterable[Job] = (),
+    gangs: Iterable[GangFacts] = (),
     nodes: Iterable[Node] = (),
     offerings: Iterable[Offering],
     pools: Iterable[Pool] | None = None,
@@ -131,6 +150,7 @@ def a_situation(
     return Situation(
         now=NOW,
         jobs=tuple(jobs),
+        gangs=tuple(gangs),
         nodes=tuple(nodes),
         offerings=offerings,
         pools=tuple(a_pool(o) for o in offerings) if pools is None else tuple(pools),
@@ -146,7 +166,7 @@ def carried_out(situation: Situation, plan: Plan, *, seconds: float = 0.0) -> Si
     def place(job: Job) -> Job:
         if (p := placed.get(job.id)) is None:
             return job
-        there = Assignment(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
+        there = Binding(offering=p.chosen.offering, nodes=p.nodes, since=situation.now, finish=p.chosen.finish)
         return replace(job, assignment=there)
 
     jobs = tuple(place(j) for j in situation.jobs)

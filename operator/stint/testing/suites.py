@@ -16,9 +16,9 @@ from stint.errors import ApiError
 from stint.model.job import NodeName
 from stint.model.market import Offering, PoolName
 from stint.model.right import Right
-from stint.placement.capacity import Capacity
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice, Solver, objective_usd
+from stint.placement.timeline import Timeline
 from stint.placement.verify import violations
 from stint.testing.builders import NOW, an_offering
 from stint.testing.fake_api import FakeApi
@@ -36,7 +36,7 @@ def best_of_all(problem: Problem) -> float:
     gang of the same batch is not among them, and not what the exact solver looks at.
     """
     jobs = range(len(problem.jobs))
-    fresh = Capacity(problem)
+    fresh = Timeline(problem)
     known = {hours for o in range(len(problem.offerings)) for hours in fresh.instants(o)}
     columns = [
         [None, *np.flatnonzero((problem.columns.job == j) & np.isfinite(problem.columns.objective_usd))] for j in jobs
@@ -44,7 +44,7 @@ def best_of_all(problem: Problem) -> float:
     best = np.inf
     for order in itertools.permutations(jobs):
         for picked in itertools.product(*(columns[j] for j in order)):
-            capacity = Capacity(problem)
+            capacity = Timeline(problem)
             choices: list[Choice | None] = [None] * len(problem.jobs)
             for j, column in zip(order, picked, strict=True):
                 placed = None if column is None else capacity.place(problem.columns, int(column))

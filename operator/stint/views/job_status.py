@@ -13,17 +13,19 @@ from stint.api.meta import Condition, condition
 from stint.api.parse.job import deadline_of
 from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob
 from stint.estimate.runtime import SECONDS_PER_HOUR
-from stint.kube.observe.gang import GangState
 from stint.kube.observe.snapshot import Seen
 from stint.kube.plan_note import PlanNote, made_from
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
 from stint.ledger.days import whole
-from stint.model.job import ENDED, STEPS, Phase
+from stint.lifecycle import phases
+from stint.lifecycle.phases import Outcome
+from stint.model.gang import GangState
+from stint.model.job import ENDED, Phase
 from stint.model.market import Offering
 from stint.model.measured import Measured
 from stint.model.offering import OfferingId
-from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Recall, Stay
+from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Requeue, Stay
 from stint.views import usage_status
 
 MOST_REJECTED = 10
@@ -39,7 +41,6 @@ _WHY_BACK = frozenset(
         Reason.REFUSED,
     )
 )
-Outcome = Placement | Hold | Stay | Recall | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,33 +73,26 @@ def span(delta: timedelta) -> str:
 
 def outcomes(plan: Plan) -> dict[str, Outcome]:
     """Each job's part of a plan."""
-    every: list[Placement | Hold | Stay | Recall] = [*plan.placements, *plan.holds, *plan.stays, *plan.recalls]
+    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
     return {o.job: o for o in every}
 
 
 def phase_of(seen: Seen, outcome: Outcome) -> Phase:
-    """Where a job stands. The table in `stint.model.job` says which steps there are."""
+    """Where a job stands: as the cluster alone tells it, else as `stint.lifecycle.phases` says."""
     if seen.phase is not None:
         return seen.phase
-    if seen.resource.spec.suspend or seen.idle_held:
-        return Phase.SUSPENDED
-    if isinstance(outcome, Placement):
-        return Phase.STARTING
-    if isinstance(outcome, Recall):
-        return Phase.QUEUED
-    if seen.gang.state is GangState.PLACED:
-        return Phase.RUNNING if seen.progress.running_since is not None else Phase.STARTING
-    if isinstance(outcome, Hold) and outcome.reason is Reason.NODES_ON_THE_WAY:
-        return Phase.PROVISIONING
-    return Phase.QUEUED
+    return phases.phase(
+        outcome,
+        suspended=seen.resource.spec.suspend or seen.idle_held,
+        placed=seen.gang.state is GangState.PLACED,
+        runs=seen.progress.running_since is not None,
+    )
 
 
 def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
     """The whole status of one TrainingJob, from what it was and what is new."""
     resource, old = seen.resource, seen.resource.status
-    phase, steers = phase_of(seen, outcome), resource.spec.steers
-    if old.phase in STEPS and phase not in STEPS[Phase(old.phase)]:
-        raise AssertionError(f"{resource.metadata.name}: no step leads from {old.phase} to {phase}")
+    phase, steers = phases.step(old.phase, phase_of(seen, outcome)), resource.spec.steers
     status = msgspec.structs.replace(
         old,
         observed_generation=resource.metadata.generation,
@@ -189,7 +183,7 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
             finish=outcome.finish,
             nodes=ranks(seen.gang.plan.nodes) if seen.gang.plan else {},
         )
-    if isinstance(outcome, Recall):
+    if isinstance(outcome, Requeue):
         return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
     if isinstance(outcome, Hold):
         if outcome.chosen is not None:
@@ -324,7 +318,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
             facts["Booked"] = ("False", *booked)
         elif "Booked" in old:
             facts["Booked"] = ("True", "Booked", "")
-        if isinstance(outcome, Recall):
+        if isinstance(outcome, Requeue):
             facts["Interrupted"] = ("True", outcome.reason.value, outcome.message)
         elif phase is Phase.RUNNING and "Interrupted" in old:
             facts["Interrupted"] = ("False", "RunsAgain", old["Interrupted"].message)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from stint.api.meta import Condition
 from stint.api.trainingjob import Advice, Calibration, Status, Usage
 from stint.autoscale.advice import advise
-from stint.kube.observe.gang import GangState
 from stint.kube.observe.snapshot import Seen
 from stint.model.cluster import Utilisation
+from stint.model.gang import GangState
 from stint.model.job import OnIdle
 from stint.model.market import Offering
 from stint.model.measured import Measured, Speed
@@ -107,18 +107,6 @@ def _remedy(seen: Seen) -> str:
     if seen.resource.spec.idle_policy.action is OnIdle.ADVISE:
         return "end it, or have it taken back with spec.idlePolicy.action: Checkpoint"
     return f"spec.idlePolicy.action is {seen.resource.spec.idle_policy.action.value}"
-
-
-def idle_message(seen: Seen) -> str:
-    """Why a gang is taken back, in money, and what brings it back."""
-    policy = seen.resource.spec.idle_policy
-    why = seen.idle.due or "its GPUs did nothing"
-    if policy.action is OnIdle.STOP:
-        return f"{why}; spec.idlePolicy ends it"
-    return (
-        f"{why}; taken back to its last checkpoint and held until its spec is edited: raise "
-        "spec.idlePolicy.afterMinutes, or set spec.suspend to true and back"
-    )
 
 
 def news(old: Status, new: Status) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from stint.model.situation import Situation
 class Fate:
     """What becomes of a job in a plan. What is None is not known, as the job has no place in sight."""
 
-    decision: str  # place, hold, stay, recall; suspended: nothing is decided
+    decision: str  # place, hold, stay, requeue; suspended: nothing is decided
     where: OfferingId | None = None
     start: datetime | None = None
     finish: datetime | None = None
@@ -62,7 +62,7 @@ def fates(situation: Situation, plan: Plan) -> dict[JobId, Fate]:
     found = {j.id: Fate(decision="suspended") for j in situation.jobs}
     found |= {p.job: _chosen("place", p.chosen) for p in plan.placements}
     found |= {h.job: _chosen("hold", h.chosen) if h.chosen else Fate(decision="hold") for h in plan.holds}
-    found |= {r.job: Fate(decision="recall") for r in plan.recalls}
+    found |= {r.job: Fate(decision="requeue") for r in plan.requeues}
     for s in plan.stays:
         place = jobs[s.job].assignment
         assert place is not None

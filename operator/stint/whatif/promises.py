@@ -8,7 +8,7 @@ from datetime import datetime
 
 from stint.estimate.runtime import hours_between
 from stint.model.job import Job, JobId
-from stint.model.plan import Hold, Placement, Plan, Reason, Recall, Stay
+from stint.model.plan import Hold, Placement, Plan, Reason, Requeue, Stay
 from stint.model.situation import Situation
 
 
@@ -24,15 +24,15 @@ class Broken:
 def broken_promises(situation: Situation, plan: Plan) -> tuple[Broken, ...]:
     """Every deadline and budget that cannot hold as far as the plan can see, by job."""
     jobs = {j.id: j for j in situation.jobs}
-    parts: list[Placement | Hold | Stay | Recall] = [*plan.placements, *plan.holds, *plan.stays, *plan.recalls]
+    parts: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
     return tuple(b for part in sorted(parts, key=lambda p: p.job) for b in _of(jobs[part.job], part))
 
 
-def _of(job: Job, part: Placement | Hold | Stay | Recall) -> Iterator[Broken]:
+def _of(job: Job, part: Placement | Hold | Stay | Requeue) -> Iterator[Broken]:
     match part:
         case Placement(chosen=chosen):
             yield from _late(job, chosen.finish)
-        case Hold(reason=Reason.OVER_BUDGET, message=message) | Recall(reason=Reason.OVER_BUDGET, message=message):
+        case Hold(reason=Reason.OVER_BUDGET, message=message) | Requeue(reason=Reason.OVER_BUDGET, message=message):
             yield Broken(job=job.id, promise="budget", message=message)
         case Hold(reason=Reason.MISSES_DEADLINE, message=message):
             yield Broken(job=job.id, promise="deadline", message=message)

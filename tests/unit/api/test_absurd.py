@@ -15,7 +15,6 @@ from stint.api.pricebook import PriceBook
 from stint.api.quantity import quantity
 from stint.api.trainingjob import TrainingJob
 from stint.capacity.adapter import BOUGHT_BY, ORDERED_AT
-from stint.controllers.cycle import BACKOFF_S, MOST_BACKOFF_S, Cycle
 from stint.decide import decide
 from stint.errors import InvalidInputError
 from stint.kube.act.manifests import indexed_job
@@ -23,6 +22,7 @@ from stint.kube.observe.snapshot import Observation
 from stint.kube.plan_note import made_from, note
 from stint.kube.reduce import reduce_node, reduce_pod
 from stint.kube.wire import WireNode, WirePod
+from stint.lifecycle.retries import MOST_BACKOFF_S, next_try
 from stint.model.job import Phase
 from stint.model.plan import Hold, Placement, Plan
 from stint.testing.builders import NOW
@@ -358,11 +358,8 @@ def test_a_pod_beyond_the_gangs_last_rank_is_no_worker():
 
 
 def test_a_job_that_is_refused_for_weeks_still_backs_off():
-    cycle = Cycle.__new__(Cycle)
-    cycle.clock = type("Clock", (), {"pace": 1.0})()  # type: ignore[assignment]
     old = a_resource({"rollbacks": 1024}).status
-    assert cycle._back_off(old, NOW).not_before == NOW + timedelta(seconds=MOST_BACKOFF_S)
-    assert MOST_BACKOFF_S > BACKOFF_S
+    assert next_try(NOW, old.rollbacks) == NOW + timedelta(seconds=MOST_BACKOFF_S)
 
 
 def test_a_run_that_its_checkpoints_stretch_beyond_all_dates_keeps_nobody_waiting():

@@ -8,7 +8,8 @@ import pytest
 from stint.api import snapshot
 from stint.decide import decide
 from stint.errors import InvalidInputError
-from stint.testing.builders import a_job, a_node, a_situation, an_offering
+from stint.model.situation import Settings
+from stint.testing.builders import a_job, a_node, a_situation, an_offering, running_on
 
 OFFERING = an_offering()
 SITUATION = a_situation(offerings=[OFFERING], nodes=[a_node("n", OFFERING)], jobs=[a_job(workers=1)])
@@ -104,3 +105,26 @@ def test_a_plan_alone_is_canonical_too():
     plan = decide(SITUATION)
     assert snapshot.encode_plan(plan) == snapshot.encode_plan(decide(SITUATION))
     assert json.loads(snapshot.encode_plan(plan)) == json.loads(snapshot.encode(SITUATION, plan))["plan"]
+
+
+def test_a_situation_stored_with_the_solver_auto_is_read_as_portfolio():
+    situation = a_situation(offerings=[an_offering()], settings=Settings(solver="auto"))
+    record = snapshot.decode(snapshot.encode(situation, None), name="old")
+    assert record.situation.settings.solver == "portfolio"
+
+
+def test_a_record_of_an_earlier_version_is_read():
+    """It has no gangs, calls requeues recalls, and knows less of them."""
+    node = a_node("n", OFFERING, ready=False)
+    situation = a_situation(offerings=[OFFERING], nodes=[node], jobs=[running_on(a_job(), node, offering=OFFERING)])
+    plan = decide(situation)
+    record = json.loads(snapshot.encode(situation, plan))
+    del record["situation"]["gangs"], record["situation"]["settings"]["pace"]
+    record["plan"]["recalls"] = [
+        {k: v for k, v in r.items() if k in ("job", "reason", "message", "avoid")}
+        for r in record["plan"].pop("requeues")
+    ]
+    read = snapshot.decode(json.dumps(record), name="old.json")
+    assert read.situation == situation
+    assert read.plan == plan
+    assert len(plan.requeues) == 1

@@ -7,8 +7,10 @@ import pytest
 
 from stint.decide import decide
 from stint.model.job import Checkpoint
+from stint.model.offering import CapacityType
 from stint.model.plan import Reason
 from stint.model.situation import Settings
+from stint.placement.greedy import Greedy
 from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
 
 SAVES = Checkpoint(every=timedelta(hours=1), restart=timedelta(minutes=6))
@@ -33,14 +35,25 @@ def cheaper_place(*, hours=20.0, moves=5, payback=1.5, besides=(), **changes):
 
 
 class TestToACheaperPlace:
+    def test_it_is_tried_with_the_solver_at_hand(self):
+        given = cheaper_place()
+        broken = replace(given, settings=replace(given.settings, solver="none of them"))
+        assert decide(broken, solver=Greedy()).requeues == decide(given).requeues != ()
+
+    def test_no_gang_moves_from_one_paid_for_node_to_another(self):
+        given = cheaper_place()
+        dear, cheap = (replace(o, capacity_type=CapacityType.RESERVED) for o in given.offerings)
+        jobs = tuple(replace(j, capacity_types=(CapacityType.RESERVED,)) for j in given.jobs)
+        assert decide(replace(given, offerings=(dear, cheap), jobs=jobs)).requeues == ()
+
     def test_a_gang_moves_and_is_told_what_that_saves(self):
         plan = decide(cheaper_place())
-        (recall,) = plan.recalls
-        assert recall.reason is Reason.CHEAPER_ELSEWHERE
+        (requeue,) = plan.requeues
+        assert requeue.reason is Reason.CHEAPER_ELSEWHERE
         assert plan.stays == ()
         # 17.5 h at 8 instead of 16 USD/h, less half an hour again and a start of six minutes, time valued
         saved = 17.5 * 8.0 - (0.5 + 0.1) * (8.0 + 1.0)
-        assert f"saves {saved:.2f} USD" in recall.message
+        assert f"saves {saved:.2f} USD" in requeue.message
 
     def test_it_goes_there_when_it_waits(self):
         situation = cheaper_place()
@@ -67,7 +80,7 @@ class TestToACheaperPlace:
         if every is None:
             lost = replace(situation.jobs[0], checkpoint=Checkpoint(every=None))
             situation = replace(situation, jobs=(lost,))
-        assert decide(situation).recalls == (), why
+        assert decide(situation).requeues == (), why
 
     def test_no_more_than_so_many_an_hour(self):
         moved = replace(
@@ -77,14 +90,14 @@ class TestToACheaperPlace:
         situation = cheaper_place(moves=1, besides=(moved,))
         third = a_node("third", CHEAP)
         situation = replace(situation, nodes=(*situation.nodes, third))
-        assert decide(situation).recalls == ()
+        assert decide(situation).requeues == ()
         later = replace(moved, moved_at=NOW - timedelta(minutes=61))
-        assert len(decide(replace(situation, jobs=(situation.jobs[0], later))).recalls) == 1
+        assert len(decide(replace(situation, jobs=(situation.jobs[0], later))).requeues) == 1
 
     def test_a_place_that_is_taken_is_no_place(self):
         situation = cheaper_place()
         full = a_node("there", CHEAP, used_gpus=8)
-        assert decide(replace(situation, nodes=(situation.nodes[0], full))).recalls == ()
+        assert decide(replace(situation, nodes=(situation.nodes[0], full))).requeues == ()
 
 
 def half_full(*, hours=20.0, advise_only=False, removable=True, **changes):
@@ -105,10 +118,10 @@ def half_full(*, hours=20.0, advise_only=False, removable=True, **changes):
 class TestOffAWastefulNode:
     def test_one_gang_leaves_and_is_kept_off_the_node_for_a_while(self):
         plan = decide(half_full())
-        (recall,) = plan.recalls
-        assert recall.avoid == ("n0",)
-        assert recall.job == "team/j0"
-        assert "leaves node n0, which is then given back" in recall.message
+        (requeue,) = plan.requeues
+        assert requeue.avoid == ("n0",)
+        assert requeue.job == "team/j0"
+        assert "leaves node n0, which is then given back" in requeue.message
         assert [s.job for s in plan.stays] == ["team/j1"]
 
     def test_it_then_joins_the_other(self):
@@ -120,9 +133,15 @@ class TestOffAWastefulNode:
 
     @pytest.mark.parametrize("change", [{"hours": 3.0}, {"advise_only": True}, {"removable": False}])
     def test_nobody_leaves_for_nothing(self, change):
-        assert decide(half_full(**change)).recalls == ()
+        assert decide(half_full(**change)).requeues == ()
+
+    def test_a_reserved_node_is_paid_for_when_it_is_empty_too(self):
+        given = half_full()
+        reserved = replace(DEAR, capacity_type=CapacityType.RESERVED)
+        jobs = tuple(replace(j, capacity_types=(CapacityType.RESERVED,)) for j in given.jobs)
+        assert decide(replace(given, offerings=(reserved,), jobs=jobs)).requeues == ()
 
     def test_a_node_on_which_others_are_is_left_alone(self):
         situation = half_full()
         shared = tuple(replace(n, used=replace(n.used, gpus=5)) for n in situation.nodes)
-        assert decide(replace(situation, nodes=shared)).recalls == ()
+        assert decide(replace(situation, nodes=shared)).requeues == ()

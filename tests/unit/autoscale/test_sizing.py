@@ -17,7 +17,7 @@ from stint.placement import queue
 from stint.placement.explain import full_capacity
 from stint.placement.greedy import Greedy
 from stint.placement.problem import build_problem
-from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering
+from stint.testing.builders import NOW, a_figure, a_job, a_node, a_pool, a_situation, an_offering
 from stint.testing.suites import solve
 
 A100 = an_offering()
@@ -132,3 +132,25 @@ def test_an_order_for_hundreds_names_the_first_of_them():
     (change,) = resize(a_situation(offerings=[A100], pools=[pool], jobs=jobs))
     assert len(change.for_jobs) == 10
     assert change.message.endswith("team/j06, team/j07 and 2 more jobs to start")
+
+
+def test_what_a_node_costs_is_one_figure_for_all():
+    """Reserved: nothing, until a commitment says otherwise; what a new node costs may differ from one that is there."""
+    reserved = replace(A100, capacity_type=CapacityType.RESERVED)
+    assert [p.value for p in (reserved.price_of_existing, reserved.price_of_new, reserved.billed_price)] == [0, 0, 8]
+    (gone,) = resize(
+        a_situation(
+            offerings=[reserved],
+            nodes=[replace(empty("n"), offering=reserved.id)],
+            pools=[a_pool(reserved, scaler="Kwok", most=4)],
+        )
+    )
+    assert (gone.to_nodes, gone.usd_per_hour) == (0, 0.0)
+    part = replace(reserved, billed_usd_per_node_hour=a_figure(5.0), usd_per_new_node_hour=a_figure(6.0))
+    assert [p.value for p in (part.price_of_existing, part.price_of_new, part.billed_price)] == [8, 6, 5]
+    spent = replace(A100, usd_per_new_node_hour=a_figure(6.0))
+    given = a_situation(offerings=[spent], nodes=[a_node("n", spent, used_gpus=4)], pools=[GROWS], jobs=[a_job()])
+    columns = build_problem(given, given.jobs).columns
+    assert columns.usd_per_node_hour.tolist() == [8.0, 6.0]
+    (bought,) = resize(given)
+    assert bought.usd_per_hour == 6.0

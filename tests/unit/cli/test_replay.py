@@ -116,7 +116,7 @@ def test_jobs_that_could_not_be_decided_about_are_left_out_again(tmp_path, monke
 def test_a_plan_that_cannot_be_made_any_more_differs(tmp_path, capsys):
     _stored(tmp_path, replace(SITUATION, settings=Settings(solver="gone")), decide(SITUATION))
     assert main(["replay", str(tmp_path)]) == 3
-    assert "stored: a plan; now: KeyError('gone')" in capsys.readouterr().out
+    assert "stored: a plan; now: KeyError(\"solver 'gone' must be one of annealing, exact" in capsys.readouterr().out
 
 
 def test_a_file_that_is_none_is_told_and_the_others_are_replayed(tmp_path, capsys):

@@ -11,7 +11,7 @@ from stint.cli import scenario as files
 from stint.cli.main import main
 from stint.cli.simulate import Bounded
 from stint.errors import InvalidInputError, StintError
-from stint.model.plan import Plan, Reason, Recall
+from stint.model.plan import Plan, Reason, Requeue
 from stint.sim import loop
 from stint.sim.policies import POLICIES
 
@@ -170,13 +170,13 @@ def test_an_unsound_policy_does_not_keep_the_others_from_their_runs(tmp_path, ca
         name = "unsound"
 
         def __call__(self, situation):
-            recall = Recall(job="no/body", reason=Reason.NODE_LOST, message="")
-            return Plan(decided_at=situation.now, recalls=(recall,))
+            requeue = Requeue(job="no/body", reason=Reason.NODE_LOST, message="")
+            return Plan(decided_at=situation.now, requeues=(requeue,))
 
     monkeypatch.setattr("stint.cli.simulate.POLICIES", {"unsound": Unsound(), **POLICIES})
     assert main(["simulate", str(_scenario(tmp_path, GOOD)), "--policy", "unsound", "--policy", "fifo"]) == 1
     out = capsys.readouterr()
-    assert "policy unsound made an unsound plan: job no/body has no place to be recalled from" in out.err
+    assert "policy unsound made an unsound plan: job no/body has no place to be requeued from" in out.err
     assert "fifo" in out.out
 
 

@@ -89,7 +89,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 def is_left_as_it_is(verdict: Verdict) -> bool:
     """Nobody moves, everybody is told why, and no pool grows."""
     plan = verdict.plan
-    assert (plan.placements, plan.recalls, plan.resizes) == ((), (), ())
+    assert (plan.placements, plan.requeues, plan.resizes) == ((), (), ())
     assert [s.job for s in plan.stays] == ["team/runs"]
     assert [h.job for h in plan.holds] == ["team/one", "team/three", "team/two"]
     assert {h.reason for h in plan.holds} == {Reason.NO_PLAN}
@@ -99,7 +99,7 @@ def is_left_as_it_is(verdict: Verdict) -> bool:
 
 async def test_the_plan_is_the_one_that_deciding_here_gives(bench):
     planner = bench.planner()
-    for solver in ("greedy", "auto"):
+    for solver in ("greedy", "exact"):
         verdict = await planner.plan(situation(solver))
         made = decide(situation(solver))
         assert verdict == Verdict(situation(solver), made, made)
@@ -173,7 +173,7 @@ async def test_a_process_that_died_between_two_plans_is_replaced(bench):
 
 @pytest.mark.parametrize(("bad", "reason"), [("hangs", "overran"), ("lies", "unsound"), ("ends", "died")])
 async def test_where_greedy_fails_too_everything_is_left_as_it_is(bench, bad, reason):
-    verdict = await bench.planner(f"greedy={bad}", f"auto={bad}", timeout_s=SHORT_S).plan(situation("auto"))
+    verdict = await bench.planner(f"greedy={bad}", f"exact={bad}", timeout_s=SHORT_S).plan(situation("exact"))
     assert is_left_as_it_is(verdict)
     assert bench.steps() == {("greedy", reason): 1, ("leave-as-is", reason): 1}
     assert bench.told[-1].endswith("everything is left as it is until the next cycle")

@@ -10,7 +10,7 @@ import pytest
 
 from hack.bench import __main__ as bench
 from hack.bench import openb
-from stint.placement.fragmentation import GPU, Shape
+from hack.bench.fragmentation import GPU, Shape
 
 BIG, SMALL = Shape(1000, gpus=1, gpu_milli=800), Shape(1000, gpus=1, gpu_milli=200)
 

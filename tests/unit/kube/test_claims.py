@@ -151,12 +151,14 @@ def test_no_gang_is_placed_beside_claimed_devices():
 @pytest.mark.parametrize("node", ["n1", ""], ids=["bound", "gated"])
 def test_claims_of_our_own_gang_take_its_nodes_and_leave_it_there(node):
     pods = [
-        msgspec.structs.replace(a_gang_pod(i, node=node, phase="Running" if node else "Pending"), claims=True)
+        msgspec.structs.replace(
+            a_gang_pod(i, node=node, phase="Running" if node else "Pending", gated=not node), claims=True
+        )
         for i in range(2)
     ]
     seen = a_cluster(pods, trainingjobs=[a_resource(workers=2, gpu={"perWorker": 2})], jobs=[a_batch_job()])
     assert is_full(seen.situation.nodes[0])
-    assert not decide(seen.situation).recalls
+    assert not decide(seen.situation).requeues
 
 
 def test_an_extended_resource_that_dra_serves_counts_once():

@@ -3,7 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stint.kube.observe.gang import GangState, look
+from stint.kube.observe.gang import look
+from stint.model.gang import GangState
 from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan
 
 NONE: frozenset[str] = frozenset()

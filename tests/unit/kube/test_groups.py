@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from stint.kube.observe.gang import GangState
 from stint.kube.observe.groups import Workloads, gather, look_group
 from stint.kube.steered import GATE, selector, steered_name
+from stint.model.gang import GangState
 from stint.model.job import Toleration
 from stint.model.resources import Resources
 from stint.testing.builders import NOW

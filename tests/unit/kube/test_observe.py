@@ -13,9 +13,9 @@ from stint.capacity.adapter import ORDERED_AT
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube import plan_note
-from stint.kube.observe.gang import GangState
 from stint.kube.observe.snapshot import Caches, Observation, observe
 from stint.kube.records import PodRecord
+from stint.model.gang import GangState
 from stint.model.job import Phase, job_id
 from stint.model.market import Taint
 from stint.model.resources import Resources

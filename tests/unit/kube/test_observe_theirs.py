@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from stint.decide import decide
-from stint.kube.observe.gang import GangState
 from stint.kube.plan_note import note
 from stint.kube.records import PLAN_ANNOTATION
+from stint.model.gang import GangState
 from stint.model.job import Phase, job_id
 from stint.model.plan import Reason
 from stint.model.resources import Resources

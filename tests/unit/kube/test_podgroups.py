@@ -17,11 +17,12 @@ from stint.kube.act.manifests import group_name, indexed_job, pod_group
 from stint.kube.act.podgroups import VERSION_PATH, PodGroups
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.informer import Informer
-from stint.kube.observe.gang import Gang, GangState, look
+from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.snapshot import Seen, Spending
 from stint.kube.plan_note import PlanNote
 from stint.kube.reduce import reduce_job, reduce_pod, reduce_service
 from stint.kube.wire import WireJob, WirePod, WireService
+from stint.model.gang import GangState
 from stint.model.job import job_id
 from stint.testing.builders import NOW
 from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan, a_resource

@@ -11,6 +11,7 @@ import pytest
 from stint.kube.observe.progress import Told, kept, tell
 from stint.kube.observe.snapshot import Seen
 from stint.kube.records import UNITS_DONE, PodRecord
+from stint.lifecycle.idle import acts
 from stint.model.cluster import Utilisation
 from stint.model.job import Phase
 from stint.model.measured import Measured, Speed
@@ -196,17 +197,17 @@ class TestIdle:
         assert not self.see(IDLE, LONG, idlePolicy={"afterMinutes": 61}).idle.due
 
     @pytest.mark.parametrize("action", ["Checkpoint", "Stop"])
-    def test_a_policy_that_acts_suspends_it_and_unknown_never_does(self, action: str):
+    def test_a_policy_that_acts_stops_it_and_unknown_never_does(self, action: str):
         policy = {"idlePolicy": {"action": action}}
         seen = self.see(IDLE, LONG, **policy)
-        assert seen.job is not None
-        assert seen.job.suspended
+        assert seen.facts is not None
+        assert acts(seen.facts, NOW)
         unknown = replace(IDLE, gpus=None)
         half = replace(IDLE, gpus=4, idle_gpus=4)
         for used in (None, unknown, replace(unknown, idle_gpus=None), half):
             seen = self.see(used, LONG, **policy)
-            assert seen.job is not None
-            assert not seen.job.suspended
+            assert seen.facts is not None
+            assert not acts(seen.facts, NOW)
             assert seen.idle.since is None, "the time begins anew"
 
     def test_it_is_held_until_its_spec_is_edited(self):

@@ -25,7 +25,7 @@ from stint.model.plan import (
     Placement,
     Plan,
     Reason,
-    Recall,
+    Requeue,
     Resize,
     Stay,
 )
@@ -167,8 +167,8 @@ class TestDecisions:
         metrics = after(Metrics(), resizes=(resize,))
         assert value(metrics, "stint_decisions_total", action=action, reason=reason) == 1
 
-    def test_recalls(self):
-        metrics = after(Metrics(), recalls=(Recall(job=LLAMA, reason=Reason.NODE_LOST, message=""),))
+    def test_requeues(self):
+        metrics = after(Metrics(), requeues=(Requeue(job=LLAMA, reason=Reason.NODE_LOST, message=""),))
         assert value(metrics, "stint_decisions_total", action="recall", reason="NodeLost") == 1
 
     def test_a_placement_that_is_tried_again_saves_once(self):

@@ -2,21 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from stint.model.job import ENDED, STEPS, Phase, job_id, split_job_id
+from stint.model.job import job_id, split_job_id
 from stint.model.market import PoolName, offering_id
 from stint.model.offering import CapacityType
 from stint.model.resources import AXES, Resources
 from stint.testing.builders import a_job, a_node, an_offering, running_on
-
-
-def test_every_phase_is_in_the_table_of_steps_and_none_leads_out_of_an_end():
-    assert set(STEPS) == set(Phase)
-    assert {phase for phase in Phase if STEPS[phase] == {phase}} == ENDED
-
-
-@pytest.mark.parametrize("phase", sorted(set(Phase) - ENDED))
-def test_a_job_that_lives_may_stay_as_it_is_and_may_end(phase):
-    assert {phase, *ENDED} <= STEPS[phase]
 
 
 def test_keys_come_apart_as_they_were_put_together():

@@ -38,7 +38,7 @@ def reasons(plan: Plan) -> set[Reason]:
 
 def check_whole(situation: Situation, plan: Plan) -> None:
     """Everybody is in it once, no figure in it is strange, and who waits is told why."""
-    told = [o.job for part in (plan.placements, plan.holds, plan.stays, plan.recalls) for o in part]
+    told = [o.job for part in (plan.placements, plan.holds, plan.stays, plan.requeues) for o in part]
     assert sorted(told) == sorted(j.id for j in situation.jobs)
     assert all(h.message for h in plan.holds)
     looked_at: list[Candidate | None] = [p.chosen for p in plan.placements] + [h.chosen for h in plan.holds]
@@ -267,7 +267,7 @@ class TestMoneyAndTime:
         situation = a_situation(offerings=[A100], nodes=nodes, jobs=[stops, warns], settings=settings)
         plan = decide(situation)
         check_whole(situation, plan)
-        assert [(r.job, r.reason) for r in plan.recalls] == [(stops.id, Reason.OVER_BUDGET)]
+        assert [(r.job, r.reason) for r in plan.requeues] == [(stops.id, Reason.OVER_BUDGET)]
 
     @pytest.mark.parametrize(("often", "every"), [(1000.0, None), (1e14, timedelta(minutes=1))])
     def test_interrupted_too_often_to_finish(self, settings, often, every):

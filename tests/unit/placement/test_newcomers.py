@@ -28,7 +28,7 @@ def first() -> Plan:
 
 def is_about_everybody(situation: Situation) -> bool:
     plan = decide(situation)
-    decided = [x.job for some in (plan.placements, plan.holds, plan.stays, plan.recalls) for x in some]
+    decided = [x.job for some in (plan.placements, plan.holds, plan.stays, plan.requeues) for x in some]
     assert sorted(decided) == sorted(j.id for j in situation.jobs)
     assert plan == decide(replace(situation, before=None)), "what stood before has no part in it"
     return not plan.is_about_newcomers

@@ -9,7 +9,7 @@ from stint.placement import queue
 from stint.placement.horizons import HORIZONS, lay_out
 from stint.placement.portfolio import Portfolio
 from stint.placement.problem import build_problem
-from stint.placement.scarcity import find_prices
+from stint.placement.shadow_prices import find_prices
 from stint.testing.builders import a_job, a_node, a_situation, an_offering, running_on
 
 HURRIED = Objective(usd_per_hour=5.0)

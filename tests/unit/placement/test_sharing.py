@@ -3,17 +3,22 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from stint.api.sharing import fair_share_of, quotas_of
 from stint.decide import decide
 from stint.errors import InvalidInputError
 from stint.feeds import bundled
-from stint.model.job import job_id
+from stint.model.job import Work, job_id
+from stint.model.market import Slices
 from stint.model.plan import Reason
+from stint.model.resources import Resources
 from stint.model.situation import FairShare, Quota, Settings
 from stint.placement import queue
-from stint.testing.builders import NOW, a_job, a_node, a_situation, an_offering, running_on
+from stint.placement.greedy import Greedy
+from stint.placement.portfolio import Portfolio
+from stint.testing.builders import NOW, a_job, a_node, a_pool, a_situation, an_offering, running_on
 
 OFFERING = an_offering(usd=8.0)  # a dollar a GPU-hour
 
@@ -50,12 +55,93 @@ class TestQuota:
         assert [p.job for p in plan.placements] == ["a/a0"]
         assert "may hold 8 A100-80GB; 8 are in use, and this would add 4" in plan.holds[0].message
 
+    def test_a_part_of_a_gpu_counts_as_that_part(self):
+        parts = Slices(name="1g.10gb", resource="nvidia.com/mig-1g.10gb", per_gpu=7, fraction=1 / 7, memory_gib=10.0)
+        seven = replace(an_offering("mig", gpus=14), slices=parts)  # two GPUs
+        jobs = [replace(of("a", f"a{i}"), gpu_fraction=0.1, per_worker=Resources(gpus=1, pods=1)) for i in range(9)]
+        runs = running_on(jobs[8], a_node("m0", seven), offering=seven, hours_left=5.0)
+        situation = a_situation(
+            offerings=[seven],
+            nodes=[a_node("m0", seven, used_gpus=1)],
+            jobs=[*jobs[:8], runs],
+            settings=Settings(quotas=(Quota(namespace="a", gpus={"A100-80GB": 1}),)),
+        )
+        plan = decide(situation)
+        assert len(plan.placements) == 6  # and one runs
+        assert "may hold 1 A100-80GB; 1 are in use, and this would add 0.1429" in plan.holds[0].message
+
+    def test_a_long_queue_beyond_its_quota_is_not_solved_again_for_each_job(self):
+        class Counts(Greedy):
+            asked = 0
+
+            def solve(self, problem, **given):
+                Counts.asked += 1
+                return super().solve(problem, **given)
+
+        jobs = [of("a", f"a{i:02}", hours=1.0) for i in range(40)] + [of("b", f"b{i:02}") for i in range(3)]
+        given = cluster(jobs, quotas=(Quota(namespace="a", usd_per_hour=8.0),))
+        plan = decide(given, solver=Counts())
+        assert sorted(p.job for p in plan.placements) == ["a/a00", "a/a01", "b/b00", "b/b01", "b/b02"]
+        assert {h.reason for h in plan.holds} == {Reason.OVER_QUOTA}
+        assert Counts.asked == 2
+
+    @pytest.mark.parametrize("solver", [Greedy(), Portfolio()], ids=lambda s: s.name)
+    @pytest.mark.parametrize("seed", range(12))
+    def test_no_namespace_has_more_than_its_quota_and_none_waits_for_anothers(self, seed, solver):
+        rng = np.random.default_rng(seed)
+        big = an_offering("big", usd=16.0, model="H100-SXM")
+        jobs = [
+            replace(
+                of(str(rng.choice(["a", "b", "c"])), f"j{i:02}", hours=float(rng.uniform(1, 9))),
+                per_worker=Resources(gpus=int(rng.choice([1, 2, 4, 8])), pods=1),
+                work=Work(units=3600.0, units_per_second={"A100-80GB": 1.0, "H100-SXM": float(rng.uniform(1.5, 3))}),
+            )
+            for i in range(30)
+        ]
+        quotas = (Quota(namespace="a", usd_per_hour=12.0), Quota(namespace="b", gpus={"A100-80GB": 8, "H100-SXM": 4}))
+        nodes = [a_node(f"n{i}", o) for i, o in enumerate([OFFERING, OFFERING, big, big])]
+        pools = [a_pool(OFFERING, scaler="Kwok", most=4), a_pool(big)]
+        given = a_situation(
+            offerings=[OFFERING, big], nodes=nodes, jobs=jobs, pools=pools, settings=Settings(quotas=quotas)
+        )
+        plan = decide(given, solver=solver)
+        decided = [p.job for p in (*plan.placements, *plan.holds)]
+        assert sorted(decided) == sorted(j.id for j in jobs)
+        bought_for = {j for r in plan.resizes for j in r.for_jobs}
+        chosen = {p.job: p.chosen for p in plan.placements}
+        chosen |= {h.job: h.chosen for h in plan.holds if h.chosen is not None and h.job in bought_for}
+        by_id = {j.id: j for j in jobs}
+        assert sum(c.usd_per_hour for j, c in chosen.items() if j.startswith("a/")) <= 12.0 + 1e-9
+        for offering, most in ((OFFERING, 8), (big, 4)):
+            mine = [by_id[j].per_worker.gpus for j, c in chosen.items() if j[0] == "b" and c.offering == offering.id]
+            assert sum(mine) <= most
+        free = {n.name: n.allocatable.gpus for n in nodes}
+        for p in plan.placements:
+            for name in p.nodes:
+                free[name] -= by_id[p.job].per_worker.gpus
+        for hold in plan.holds:
+            if hold.reason is Reason.NOT_ENOUGH_GPUS and hold.chosen is None:
+                assert max(free.values()) < by_id[hold.job].per_worker.gpus, hold
+
     def test_a_quota_of_nothing(self):
         plan = decide(cluster([of("a", "a0")], quotas=(Quota(namespace="a", usd_per_hour=0.0),)))
         assert plan.placements == ()
 
 
 class TestFairShare:
+    def test_a_part_of_a_gpu_costs_that_part(self):
+        parts = Slices(name="2-shared", resource="nvidia.com/gpu.shared", per_gpu=2, fraction=0.5, memory_gib=40.0)
+        shared = replace(an_offering("shared", gpus=16), slices=parts)  # eight GPUs at a dollar
+        small = [
+            replace(of("a", f"a{i}"), gpu_fraction=0.5, per_worker=Resources(gpus=1, pods=1), min_workers=2)
+            for i in range(2)
+        ]
+        whole = [replace(of("b", f"b{i}"), per_worker=Resources(gpus=1, pods=1)) for i in range(2)]
+        jobs = [*small, *whole]
+        given = a_situation(offerings=[shared, OFFERING], jobs=jobs, settings=Settings(fair_share=FairShare()))
+        # Two halves cost what a whole one costs: the namespaces take turns.
+        assert [j.id for j in queue.in_order(given)] == ["a/a0", "b/b0", "a/a1", "b/b1"]
+
     def order(self, jobs, **share):
         return [j.id for j in queue.in_order(cluster(jobs, fair_share=FairShare(**share)))]
 

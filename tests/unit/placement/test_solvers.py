@@ -12,8 +12,10 @@ from stint.model.job import Objective
 from stint.model.offering import CapacityType
 from stint.model.situation import Situation
 from stint.placement import queue
+from stint.placement.annealing import Annealing
+from stint.placement.exact import MOST_PLACES, Exact
 from stint.placement.greedy import Greedy
-from stint.placement.milp import MOST_PLACES, Auto, Exact
+from stint.placement.portfolio import Portfolio
 from stint.placement.problem import Problem, build_problem
 from stint.placement.solver import Assignment, objective_usd
 from stint.placement.verify import violations
@@ -40,7 +42,7 @@ def where(problem: Problem, answer: Assignment) -> dict[str, tuple[str, ...] | N
     }
 
 
-@pytest.mark.parametrize("solver", [Greedy(), Exact(), Auto()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [Greedy(), Annealing(), Exact(), Portfolio()], ids=lambda s: s.name)
 class TestEverySolver:
     def test_answers_an_empty_queue(self, solver):
         assert solve(solver, lay_out(a_situation(offerings=[A100]))).choices == ()
@@ -123,7 +125,7 @@ def test_exact_gives_the_cheap_node_to_the_job_that_gains_most_and_greedy_to_the
     assert where(problem, greedy)["first"] == ("cheap",)
     assert where(problem, exact) == {"first": ("dear",), "second": ("cheap",)}
     assert objective_usd(problem, exact) < objective_usd(problem, greedy)
-    assert where(problem, solve(Auto(), problem)) == where(problem, exact)
+    assert where(problem, solve(Portfolio(), problem)) == where(problem, exact)
 
 
 def test_exact_does_not_buy_and_then_go_where_nothing_had_to_be_bought():

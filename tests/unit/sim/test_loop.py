@@ -49,7 +49,7 @@ def test_an_interruption_costs_the_work_since_the_last_checkpoint():
     outcome = simulate(stage, STINT, seed=3)
     assert outcome.finished == 6
     assert outcome.interruptions > 0
-    assert outcome.recalls > 0
+    assert outcome.requeues > 0
     assert outcome.usd["useful"] == pytest.approx(6 * 6 * 3.0)
     assert outcome.usd["rework"] > 6 * 17 * 30 / 3600 * 3.0
 
@@ -263,3 +263,27 @@ def test_a_stage_has_every_job_once():
     with pytest.raises(InvalidInputError, match="2 mistakes") as caught:
         a_stage(jobs)
     assert [m.found for m in caught.value.mistakes] == ["'team/a'", "'team/c'"]
+
+
+def test_every_requeue_that_the_operator_knows_is_seen_here_too():
+    """Failures, evictions and hung starts are decided by the very code of the operator, back-off and all."""
+    rough = Conditions(worker_failures_per_hour=0.1, evictions_per_hour=0.1, hung_starts=0.3)
+    stage = a_stage([submitted(f"j{i}", hours=6.0) for i in range(8)], [ON_DEMAND], conditions=rough)
+    outcome = simulate(stage, STINT, seed=1)
+    reasons = {e.text.partition(":")[0] for e in outcome.log if e.what == "requeue"}
+    assert {"WorkerFailed", "Disrupted", "DidNotStart"} <= reasons
+    assert outcome.finished == 8
+    assert outcome.usd["useful"] == pytest.approx(8 * 6 * 8.0)
+    calm = simulate(replace(stage, conditions=Conditions()), STINT, seed=1)
+    assert outcome.total_usd > calm.total_usd, "what went wrong is paid for"
+    assert simulate(stage, STINT, seed=1).digest == outcome.digest
+
+
+def test_a_start_that_hangs_is_tried_again_after_the_back_off_on_other_nodes():
+    hung: list[Plan] = []
+    stage = a_stage([submitted("a", hours=1.0)], [ON_DEMAND], conditions=Conditions(hung_starts=0.9))
+    outcome = simulate(stage, STINT, seed=2, keep=lambda _, plan: hung.append(plan))
+    starts = [r.failed_starts for plan in hung for r in plan.requeues]
+    assert starts == list(range(1, len(starts) + 1))
+    assert len(starts) >= 2
+    assert outcome.finished == 1

@@ -13,7 +13,7 @@ from stint.decide import decide
 from stint.model.cluster import Utilisation
 from stint.model.job import Phase
 from stint.model.measured import Measured
-from stint.model.plan import Reason, Recall
+from stint.model.plan import Reason, Requeue
 from stint.testing.builders import NOW
 from stint.views import job_status
 from tests.unit.kube.objects import P4DE, a_batch_job, a_gang_pod, a_plan, a_record, a_resource
@@ -106,11 +106,11 @@ def test_only_figures_that_always_move_are_not_worth_a_write_of_their_own():
     assert job_status.significant(status, msgspec.structs.replace(status, phase="Running"))
 
 
-def test_a_recall_is_told_as_an_interruption():
+def test_a_requeue_is_told_as_an_interruption():
     seen = look(resources=[a_resource()], nodes=[a_record()], jobs=[a_batch_job()])
     context = job_status.Context(now=NOW, offerings=seen.inventory.offerings)
-    recall = Recall(job=UNET, reason=Reason.NODE_LOST, message="node n1 is gone")
-    status = job_status.build(seen.seen[UNET], recall, context)
+    requeue = Requeue(job=UNET, reason=Reason.NODE_LOST, message="node n1 is gone")
+    status = job_status.build(seen.seen[UNET], requeue, context)
     assert conditions(status)["Interrupted"] == ("True", "NodeLost")
 
 
@@ -259,8 +259,7 @@ def test_what_has_ended_never_comes_back():
     context = job_status.Context(now=NOW, offerings={})
     assert job_status.build(seen, None, context).phase == "Succeeded"
     wrong = dataclasses.replace(seen, phase=Phase.RUNNING)
-    with pytest.raises(AssertionError, match="no step leads from Succeeded to Running"):
-        job_status.build(wrong, None, context)
+    assert job_status.build(wrong, None, context).phase == "Succeeded"
 
 
 def test_unknown_utilisation_is_absent_and_not_zero():

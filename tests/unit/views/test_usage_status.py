@@ -10,9 +10,10 @@ import pytest
 from stint.api.trainingjob import Status
 from stint.decide import decide
 from stint.kube.observe.snapshot import Observation
+from stint.lifecycle.requeue import requeues
 from stint.model.cluster import Utilisation
 from stint.model.measured import Measured, Speed
-from stint.model.plan import Reason, Recall
+from stint.model.plan import Reason
 from stint.testing.builders import NOW
 from stint.views import job_status, usage_status
 from tests.unit.kube.objects import a_batch_job, a_plan, a_record, a_resource
@@ -119,12 +120,13 @@ def _idle_condition() -> dict[str, str]:
 def test_taken_back_it_says_why_in_money_and_is_held(action: str, says: str):
     policy = {"idlePolicy": {"action": action}}
     seen = observed(of(IDLE), LONG, **policy).seen[UNET]
-    message = usage_status.idle_message(seen)
+    (requeue,) = requeues(observed(of(IDLE), LONG, **policy).situation)
+    message = requeue.message
+    assert requeue.reason is Reason.IDLE
     assert "10.00 USD" in message
     assert says in message
-    recall = Recall(job=UNET, reason=Reason.IDLE, message=message)
     context = job_status.Context(now=NOW, offerings={}, measured=of(IDLE))
-    back = job_status.build(replace(seen, idle_held=True), recall, context)
+    back = job_status.build(replace(seen, idle_held=True), requeue, context)
     assert (back.phase, back.reason, back.message, back.nodes) == ("Suspended", "Idle", message, {})
     held = {"phase": "Suspended", "reason": "Idle", "message": message, "idleHeld": 3}
     after = build(of(None), held, job=a_batch_job(suspended=True), pods=(), **policy)

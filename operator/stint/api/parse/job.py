@@ -27,7 +27,7 @@ from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import work_hours_left
 from stint.model.job import (
-    Assignment,
+    Binding,
     Checkpoint,
     Data,
     Job,
@@ -50,7 +50,7 @@ _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UT
 class Known:
     """What is known of a job beside its spec: where it is, what it did, what it cost."""
 
-    assignment: Assignment | None = None
+    assignment: Binding | None = None
     units_done: float = 0.0
     spent_usd: float = 0.0
     not_before: datetime | None = None

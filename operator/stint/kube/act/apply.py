@@ -16,12 +16,13 @@ from stint.kube.act.manifests import has_own_group, indexed_job, let_go_patch, p
 from stint.kube.act.podgroups import VERSION_PATH, PodGroups
 from stint.kube.client.api import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.client.informer import Informer
-from stint.kube.observe.gang import Gang, GangState
+from stint.kube.observe.gang import Gang
 from stint.kube.observe.snapshot import Seen
 from stint.kube.plan_note import PlanNote, note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, ServiceRecord
 from stint.kube.wire import WireJob, WirePod, WireService
 from stint.kube.workloads import RESUME, WorkloadRecord
+from stint.model.gang import GangState
 from stint.model.job import JobId
 from stint.workloads.registry import KINDS
 

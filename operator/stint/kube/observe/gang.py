@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 
 from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
-from stint.model.job import Assignment, NodeName, Toleration
+from stint.model.gang import GangState
+from stint.model.job import Binding, NodeName, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 from stint.workloads.registry import KINDS
 
 _TERMINAL = ("Succeeded", "Failed")
-
-
-class GangState(StrEnum):
-    """Where the gang's objects stand."""
-
-    ABSENT = "absent"  # no Job
-    LEAVING = "leaving"  # pods of an earlier place are still there, or the Job is being deleted
-    PARKED = "parked"  # a suspended Job without pods
-    PLACED = "placed"  # a Job with a plan
-    TAKEN_BACK = "taken-back"  # the same, but status says already that this place is no more: the Job has to follow
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +100,11 @@ class Gang:
     def _unscheduled(self) -> tuple[PodRecord, ...]:
         return tuple(p for p in self.pods if p.gang and not p.gang.gated and not p.gang.scheduled)
 
-    def assignment(self) -> Assignment | None:
+    def assignment(self) -> Binding | None:
         """The gang's place, as its Job's annotation has it."""
         if self.state is not GangState.PLACED or self.plan is None:
             return None
-        return Assignment(
+        return Binding(
             offering=OfferingId(self.plan.offering),
             nodes=tuple(NodeName(n) for n in self.plan.nodes),
             since=self.plan.since,

@@ -13,11 +13,12 @@ from datetime import datetime
 
 import msgspec
 
-from stint.kube.observe.gang import Gang, GangState, Theirs, disrupted
+from stint.kube.observe.gang import Gang, Theirs, disrupted
 from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
 from stint.kube.steered import Steered
 from stint.kube.workloads import RESUME, WorkloadRecord
+from stint.model.gang import GangState
 from stint.model.job import JobId, job_id
 from stint.model.resources import Resources
 

@@ -1,44 +1,32 @@
-"""GPUs that are paid for and do nothing: since when, for how much, and what their job's idlePolicy has to say to it.
+"""GPUs of a running gang that do nothing: since when, as far as that is measured of all of them.
 
-Only what is measured of all of a gang's GPUs counts. Unknown is not idle: it begins the time anew.
+Unknown is not idle: it begins the time anew. What follows from it is `stint.lifecycle.idle`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from stint.api.trainingjob import IdlePolicy, Progress, Status
-from stint.estimate.runtime import hours_between
-from stint.kube.observe.gang import Gang, GangState
+from stint.api.trainingjob import Progress, Status
+from stint.kube.observe.gang import Gang
 from stint.model.cluster import Utilisation
-from stint.model.job import OnIdle
+from stint.model.gang import GangState, Idle
 
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """Of one gang."""
+    """What people are told of one gang."""
 
     since: datetime | None = None  # all of its GPUs do nothing since then; None: they work, or it is not known
-    due: str = ""  # for so long that its policy applies, in a sentence with money; empty: not yet
+    due: str = ""  # for so long that its policy applies, in a clause with money; empty: not yet
     usd: float = 0.0  # what that time has cost
-
-    def acts(self, policy: IdlePolicy) -> bool:
-        """Whether the gang is to be taken back."""
-        return bool(self.due) and policy.action is not OnIdle.ADVISE
 
 
 def look_idle(
-    gang: Gang,
-    status: Status,
-    progress: Progress,
-    policy: IdlePolicy,
-    used: Utilisation | None,
-    now: datetime,
-    *,
-    holds: int,
-) -> Idleness:
-    """Pure.
+    gang: Gang, status: Status, progress: Progress, used: Utilisation | None, now: datetime, *, holds: int
+) -> Idle | None:
+    """Since when all of a gang's GPUs do nothing; None: they work, or that is not known. Pure.
 
     Args:
         used: what is known at the moment; None: nothing.
@@ -46,14 +34,10 @@ def look_idle(
     """
     works = gang.state is GangState.PLACED and gang.plan is not None and progress.running_since is not None
     if not works or used is None or not used.all_idle or gang.plan is None or (used.gpus or 0) < holds:
-        return Idleness()
-    since = status.idle_since or now
-    waited = now - since
-    if waited < timedelta(minutes=policy.after_minutes):
-        return Idleness(since=since)
-    rate = gang.plan.usd_per_hour
-    usd = rate * hours_between(since, now)
-    what = "all of its GPUs have" if used.gpus != 1 else "its GPU has"
-    bare = " and no process has them open" if used.processless_gpus and used.processless_gpus == used.gpus else ""
-    text = f"{what} done nothing for {waited.total_seconds() / 60:.0f} min{bare}, at {rate:.2f} USD/h: {usd:.2f} USD"
-    return Idleness(since=since, due=text, usd=usd)
+        return None
+    return Idle(
+        since=status.idle_since or now,
+        gpus=used.gpus or 0,
+        processless=bool(used.processless_gpus) and used.processless_gpus == used.gpus,
+        usd_per_hour=gang.plan.usd_per_hour,
+    )

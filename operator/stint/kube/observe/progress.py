@@ -21,8 +21,9 @@ from datetime import datetime
 from stint.api.trainingjob import Progress, TrainingJob
 from stint.errors import Mistake
 from stint.estimate.runtime import hours_between, units_after, units_per_hour
-from stint.kube.observe.gang import Gang, GangState
+from stint.kube.observe.gang import Gang
 from stint.kube.records import UNITS_DONE
+from stint.model.gang import GangState
 from stint.model.job import Job, job_id
 from stint.model.measured import Measured
 

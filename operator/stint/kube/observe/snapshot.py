@@ -18,7 +18,7 @@ from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
-from stint.kube.observe.gang import Gang, GangState, look
+from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, take_inventory
@@ -27,6 +27,9 @@ from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.plan_note import read_note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
+from stint.lifecycle import idle as idle_rules
+from stint.lifecycle.retries import gives_up
+from stint.model.gang import GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
@@ -60,6 +63,7 @@ class Seen:
     spending: Spending
     progress: Progress = field(default_factory=Progress)
     told: Told = field(default_factory=Told)  # what it says of its progress
+    facts: GangFacts | None = None  # of its gang, for `decide`; None: it has ended, or its spec is unusable
     idle: Idleness = field(default_factory=Idleness)
     idle_held: bool = False  # taken back as idle, and not edited since
 
@@ -137,6 +141,7 @@ def observe(
         situation=Situation(
             now=now,
             jobs=jobs,
+            gangs=tuple(s.facts for _, s in sorted(seen.items()) if s.facts is not None and _matters(s.facts)),
             nodes=found.nodes,
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
@@ -274,7 +279,7 @@ def _see(
     if gang.state is GangState.SUCCEEDED:
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
-    spent = gang.plan is not None and gang.plan.attempt >= resource.spec.retries
+    spent = gang.plan is not None and gives_up(gang.plan.attempt, resource.spec.retries)
     if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
         return replace(seen, phase=Phase.FAILED)
     if measured.use_speeds:
@@ -282,16 +287,55 @@ def _see(
     told = tell(resource, gang, measured)
     done = progress(job, gang, status.progress, told, now)
     used, holds = measured.usage.get(job.id), job.per_worker.gpus * len(gang.pods)
-    idle = look_idle(gang, status, done, resource.spec.idle_policy, used, now, holds=holds)
+    idle = look_idle(gang, status, done, used, now, holds=holds)
     held = status.idle_held > 0 and status.idle_held == resource.metadata.generation
     if held and resource.spec.idle_policy.action is OnIdle.STOP and gang.state in (GangState.ABSENT, GangState.PARKED):
         return replace(seen, phase=Phase.FAILED, idle_held=True)
     job = replace(
         job,
         work=replace(job.work, units_done=done.estimate),
-        suspended=job.suspended or held or idle.acts(resource.spec.idle_policy),
+        suspended=job.suspended or held,
     )
-    return replace(seen, job=job, progress=done, told=told, idle=idle, idle_held=held)
+    facts = _facts(resource, gang, job, done, idle, held=held)
+    shown = Idleness(idle.since, idle_rules.due(facts, now), idle_rules.cost_usd(facts, now)) if idle else Idleness()
+    return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
+
+
+def _facts(
+    resource: TrainingJob, gang: Gang, job: Job, progress: Progress, idle: Idle | None, *, held: bool
+) -> GangFacts:
+    """What `decide` may know of a gang, without a verdict."""
+    spec, status, plan = resource.spec, resource.status, gang.plan
+    return GangFacts(
+        job=job.id,
+        state=gang.state,
+        made_by=gang.theirs.what if gang.theirs else "",
+        had_place=status.phase in (Phase.STARTING, Phase.RUNNING),
+        nodes=tuple(NodeName(n) for n in plan.nodes) if plan else (),
+        since=plan.since if plan else None,
+        attempt=plan.attempt if plan else 0,
+        failed_starts=status.rollbacks,
+        pods=len(gang.pods) + len(gang.lost),
+        ready=gang.ready_workers,
+        done=max(gang.done, gang.job.succeeded if gang.job else 0),
+        running_since=progress.running_since,
+        failure=gang.failure,
+        disruption=gang.disrupted,
+        gone=gang.gone,
+        unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
+        ignored=len(gang.ignored_by_schedulers()),
+        placement_timeout=timedelta(seconds=spec.placement_timeout_seconds),
+        suspend=spec.suspend,
+        idle=idle,
+        on_idle=spec.idle_policy.action,
+        idle_after=timedelta(minutes=spec.idle_policy.after_minutes),
+        idle_held=held,
+    )
+
+
+def _matters(facts: GangFacts) -> bool:
+    """Of a job that waits and never had a placement there is nothing to judge."""
+    return facts.state is not GangState.ABSENT or facts.had_place
 
 
 def _last_used(status: Status) -> dict[str, Speed]:

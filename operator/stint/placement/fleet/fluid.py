@@ -25,11 +25,10 @@ from jaxtyping import Float, Int
 from stint.placement.fleet.certificate import Proof, prove
 from stint.placement.fleet.model import Fleet
 from stint.placement.fleet.offers import Offers
-from stint.placement.highs import QuietHighs, cheapest_of_each
+from stint.placement.sifting import Answer, Entries, NoPricesError, Sifting, cheapest_of_each
 
 _SMALL_GPUS = 8  # of a gang that may stay split: it is easily put elsewhere
 _DUAL = 1  # the method for other bounds
-_PRIMAL = 4  # the simplex method that goes on from where new variables found the last answer
 _ROUNDS = 8
 _FIRST, _FALLBACK, _MORE = 4, 2, 3  # offers a class at the start, without a limit, and in every later round
 _SAMPLED_ABOVE = 1000  # classes: from there on prices are first found on a sample
@@ -56,10 +55,7 @@ class FluidProgramme:
     def __init__(self, fleet: Fleet, offers: Offers) -> None:
         self.fleet, self.offers = fleet, offers
         self.iterations = 0
-        self._highs = QuietHighs()
-        self._in = np.zeros(len(offers.column), dtype=bool)
         self._promise = offers.alone_usd
-        self._order: list[Int[np.ndarray, " some"]] = []  # offers in the order of the programme's variables
         self._count = fleet.count.astype(float)
         self._limit = fleet.limit.copy()
         pools, resources = offers.capacity.shape
@@ -75,7 +71,8 @@ class FluidProgramme:
         lp.a_matrix_.start_ = np.arange(pools + 1) * resources
         lp.a_matrix_.index_ = classes + np.arange(pools * resources)
         lp.a_matrix_.value_ = offers.capacity.ravel()
-        self._highs.passModel(lp)
+        self._sifting = Sifting(lp, columns=len(offers.column), entries=self._entries)
+        self._highs = self._sifting.highs
 
     def solve(self, *, close: float = _CLOSE) -> Fluid:
         """From the start, or again after `recount`.
@@ -84,13 +81,13 @@ class FluidProgramme:
             close: how near to the proven bound it may stop, as a ratio; no other offers are looked at then.
 
         Raises:
-            FluidError: the solver did not end well, or some class cannot be run whole.
+            NoPricesError: the solver did not end well, or some class cannot be run whole.
         """
-        if not self._order:
-            self._take(self._promising())
+        if not self._sifting.order:
+            self._sifting.take(self._promising())
             self._start()
         for _ in range(_ROUNDS):
-            found = self._fluid(*self._answer())
+            found = self._fluid(self._answer())
             if found.usd_per_hour - found.proof.bound_usd_per_hour <= close * found.usd_per_hour:
                 break
             sound = self.offers.priced(self.fleet, found.proof.measure_usd)
@@ -98,24 +95,26 @@ class FluidProgramme:
             better = better if len(better) else self._cheaper(sound, found.class_usd)
             if not len(better):
                 break
-            self._take(cheapest_of_each(self.offers.of_class[better], found.lifted_usd[better], better, _MORE))
+            few = cheapest_of_each(self.offers.of_class[better], found.lifted_usd[better], better, _MORE)
+            self._sifting.take(few)
         return found
 
     def _cheaper(
         self, usd: Float[np.ndarray, " offer"], class_usd: Float[np.ndarray, " class"]
     ) -> Int[np.ndarray, " some"]:
         """Offers that undercut what their class costs now and are not looked at yet."""
-        have = class_usd[self.offers.of_class]
-        under = (usd - have < -_TOLERANCE * np.maximum(1.0, np.abs(have))) & ~self._in
-        return np.flatnonzero(under & (self._count[self.offers.of_class] > 0))
+        of_class = self.offers.of_class
+        better = self._sifting.undercut(usd, class_usd[of_class], tolerance=_TOLERANCE)
+        still: Int[np.ndarray, " some"] = better[self._count[of_class[better]] > 0]
+        return still
 
     def refresh(self) -> tuple[Float[np.ndarray, "pool measure"], Float[np.ndarray, " class"]]:
         """The prices after `recount`, u and mu, among the offers that are looked at already: nothing is proved anew.
 
         Raises:
-            FluidError: as `solve`.
+            NoPricesError: as `solve`.
         """
-        dual = self._answer()[2]
+        dual = self._answer().dual
         pools, resources = self.offers.capacity.shape
         classes = len(self.fleet.count)
         return np.maximum(dual[classes:].reshape(pools, resources), 0.0), dual[:classes]
@@ -157,8 +156,8 @@ class FluidProgramme:
             settled |= set(only)
             shut.append(self._settle(only, never))
             try:
-                mass = self._mass(self._answer()[1])
-            except FluidError:  # together they leave others without room: as it was, and no further
+                mass = self._mass(self._answer().value)
+            except NoPricesError:  # together they leave others without room: as it was, and no further
                 self._open(shut.pop())
                 break
         for some in shut:
@@ -170,7 +169,7 @@ class FluidProgramme:
 
     def _mass(self, value: Float[np.ndarray, " variable"]) -> Float[np.ndarray, " offer"]:
         mass = np.zeros(len(self.offers.column))
-        mass[np.concatenate(self._order)] = value[len(self.fleet.limit) :]
+        mass[np.concatenate(self._sifting.order)] = value[len(self.fleet.limit) :]
         return mass
 
     def _reserve(self, room: Float[np.ndarray, "pool measure"], offer: int) -> bool:
@@ -207,7 +206,7 @@ class FluidProgramme:
 
     def _settle(self, only: Mapping[int, int], never: Sequence[tuple[int, int]]) -> Int[np.ndarray, " some"]:
         """Some classes to one market each, others out of one; returns the variables shut for that."""
-        order = np.concatenate(self._order)
+        order = np.concatenate(self._sifting.order)
         of_class, market = self.offers.of_class[order], self.fleet.column_market[self.offers.column[order]]
         wanted = np.full(len(self.fleet.count), -1)
         wanted[list(only)] = list(only.values())
@@ -234,7 +233,7 @@ class FluidProgramme:
         """From a plan that is nearly one: every class on its first offer, nodes for what the fullest resource asks."""
         fleet, offers = self.fleet, self.offers
         pools, resources = offers.capacity.shape
-        taken = self._order[0]
+        taken = self._sifting.order[0]
         cheapest = cheapest_of_each(offers.of_class[taken], self._promise[taken], np.arange(len(taken)), 1)
         chosen = taken[cheapest]
         asked = np.zeros((pools, resources))
@@ -254,39 +253,31 @@ class FluidProgramme:
         basis.valid = True
         self._highs.setBasis(basis)
 
-    def _take(self, some: Int[np.ndarray, " some"]) -> None:
+    def _entries(self, some: Int[np.ndarray, " some"]) -> Entries:
         fleet, offers = self.fleet, self.offers
-        self._highs.setOptionValue("simplex_strategy", _PRIMAL)
-        self._in[some] = True
-        self._order.append(some)
         resources, k = offers.capacity.shape[1], len(some)
-        index = np.empty((k, 1 + resources), dtype=np.int32)
-        value = np.empty((k, 1 + resources))
-        index[:, 0], value[:, 0] = offers.of_class[some], 1.0
-        index[:, 1:] = len(fleet.count) + offers.pool[some][:, None] * resources + np.arange(resources)
+        row, value = np.empty((k, 1 + resources), dtype=np.int64), np.empty((k, 1 + resources))
+        row[:, 0], value[:, 0] = offers.of_class[some], 1.0
+        row[:, 1:] = len(fleet.count) + offers.pool[some][:, None] * resources + np.arange(resources)
         value[:, 1:] = -offers.use[some]
-        self._highs.add_columns(fleet.column_usd_per_hour[offers.column[some]], index, value)
+        begin = np.arange(k) * (1 + resources)
+        usd = fleet.column_usd_per_hour[offers.column[some]]
+        return Entries(usd=usd, begin=begin, row=row.ravel(), value=value.ravel())
 
-    def _answer(self) -> tuple[float, Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
-        highs = self._highs
-        highs.run()
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            raise FluidError(f"HiGHS ended with {highs.modelStatusToString(highs.getModelStatus())}")
-        info, solution = highs.getInfo(), highs.getSolution()
-        self.iterations += max(0, info.simplex_iteration_count)
-        return info.objective_function_value, np.array(solution.col_value), np.array(solution.row_dual)
+    def _answer(self) -> Answer:
+        answer = self._sifting.answer()
+        self.iterations += max(0, self._highs.getInfo().simplex_iteration_count)
+        return answer
 
-    def _fluid(
-        self, usd_per_hour: float, value: Float[np.ndarray, " variable"], dual: Float[np.ndarray, " row"]
-    ) -> Fluid:
-        fleet, offers = self.fleet, self.offers
+    def _fluid(self, answer: Answer) -> Fluid:
+        fleet, offers, dual = self.fleet, self.offers, answer.dual
         pools, resources = offers.capacity.shape
-        nodes, mass = value[:pools], self._mass(value)
+        nodes, mass = answer.value[:pools], self._mass(answer.value)
         unit = np.maximum(dual[len(fleet.count) :].reshape(pools, resources), 0.0)
         idle = nodes <= 1e-9
         class_usd = dual[: len(fleet.count)]
         return Fluid(
-            usd_per_hour=usd_per_hour,
+            usd_per_hour=answer.usd,
             mass=mass,
             nodes=nodes,
             class_usd=class_usd,
@@ -294,10 +285,6 @@ class FluidProgramme:
             proof=prove(fleet, offers, unit, class_usd, self._count),
             iterations=self.iterations,
         )
-
-
-class FluidError(Exception):
-    """The programme has no answer that can be used."""
 
 
 def _prices_of_a_sample(fleet: Fleet, offers: Offers) -> Float[np.ndarray, " offer"]:

@@ -13,8 +13,8 @@ from stint.placement.fleet.fluid import Fluid, FluidProgramme
 from stint.placement.fleet.improve import ruin_and_recreate, sweep, sweep_gangs
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import Offers, offers_worth_a_look
+from stint.placement.fleet.partial_plan import NoRoomError, PartialPlan
 from stint.placement.fleet.rounding import Bound, round_fluid
-from stint.placement.fleet.site import NoRoomError, Site
 
 _SMALL, _MEDIUM = 60, 600  # jobs
 _DIVES = 9
@@ -53,7 +53,7 @@ def plan_fleet(fleet: Fleet, *, effort: Effort, rng: np.random.Generator) -> Pla
 
     Raises:
         NoRoomError: the limits leave some gang without a place.
-        FluidError: HiGHS gave no prices.
+        NoPricesError: HiGHS gave no prices.
     """
     offers = offers_worth_a_look(fleet)
     programme = FluidProgramme(fleet, offers)
@@ -119,11 +119,11 @@ def _improved(
     fleet: Fleet, offers: Offers, bound: Bound, fluid: Fluid, *, steps: int, everything: bool, rng: np.random.Generator
 ) -> FleetPlan:
     """Gangs without a place get one, wasteful nodes are emptied, and what is left is tried again and again."""
-    site = Site(fleet, offers, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
-    site.place_loose()
-    sweep(site.yard, thrift=0.0)
+    partial = PartialPlan(fleet, offers, bound, fluid.proof, besides=np.full(len(bound.node_pool), everything))
+    partial.place_loose()
+    sweep(partial.in_play, thrift=0.0)
     if everything:
-        sweep_gangs(site.yard, thrift=0.0)
+        sweep_gangs(partial.in_play, thrift=0.0)
     if steps:
-        ruin_and_recreate(site.yard, steps=steps, rng=rng)
-    return site.plan()
+        ruin_and_recreate(partial.in_play, steps=steps, rng=rng)
+    return partial.plan()

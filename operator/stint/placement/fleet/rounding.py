@@ -30,7 +30,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Incumbent:
     """Nodes that stay, and who stays on them. Entries are sorted by job."""
 
     node_pool: Int[np.ndarray, " node"]
@@ -40,11 +40,11 @@ class Standing:
     entry_workers: Int[np.ndarray, " entry"]
 
 
-def nothing_stands(fleet: Fleet) -> Standing:
+def nothing_stands(fleet: Fleet) -> Incumbent:
     """Where a plan starts from nothing."""
     none = np.zeros(0, dtype=np.int64)
     free = np.zeros((0, fleet.capacity.shape[1]))
-    return Standing(node_pool=none, free=free, entry_job=none, entry_node=none, entry_workers=none)
+    return Incumbent(node_pool=none, free=free, entry_job=none, entry_node=none, entry_workers=none)
 
 
 def round_fluid(fleet: Fleet, offers: Offers, fluid: Fluid, limit: Float[np.ndarray, " pool"] | None = None) -> Bound:
@@ -61,7 +61,7 @@ def pack(
     column: Int[np.ndarray, " job"],
     workers: Int[np.ndarray, " job"],
     limit: Float[np.ndarray, " pool"],
-    standing: Standing,
+    incumbent: Incumbent,
 ) -> Bound:
     """Gangs whose columns are known onto nodes, those that are there first.
 
@@ -73,17 +73,19 @@ def pack(
     some = np.flatnonzero(workers)
     order = some[np.lexsort((some, -workers[some], shape[some], market[some]))]
     edges = np.searchsorted(market[order], np.arange(fleet.markets + 1))
-    packer = _Packer(fleet, offers, limit, fluid.proof, workers, shape, _regret(fleet, offers, fluid, column), standing)
+    packer = _Packer(
+        fleet, offers, limit, fluid.proof, workers, shape, _regret(fleet, offers, fluid, column), incumbent
+    )
     for m in np.flatnonzero(np.diff(edges)):
         packer.pack(int(m), order[edges[m] : edges[m + 1]])
     entry_job, entry_node, entry_workers = packer.entries()
     loose = np.array(sorted(packer.loose), dtype=np.int64)
-    stays = np.isin(standing.entry_job, loose, invert=True)
-    job = np.concatenate([standing.entry_job[stays], entry_job])
-    node = np.concatenate([standing.entry_node[stays], entry_node])
+    stays = np.isin(incumbent.entry_job, loose, invert=True)
+    job = np.concatenate([incumbent.entry_job[stays], entry_job])
+    node = np.concatenate([incumbent.entry_node[stays], entry_node])
     nodes, node = np.unique(node, return_inverse=True)
     pairs, where = np.unique(job * len(nodes) + node, return_inverse=True)
-    count = np.bincount(where, weights=np.concatenate([standing.entry_workers[stays], entry_workers]))
+    count = np.bincount(where, weights=np.concatenate([incumbent.entry_workers[stays], entry_workers]))
     return Bound(
         column=column,
         node_pool=np.array(packer.node_pool, dtype=np.int64)[nodes],
@@ -130,24 +132,24 @@ class _Packer:
         workers: Int[np.ndarray, " job"],
         shape: Int[np.ndarray, " job"],
         regret: Float[np.ndarray, " job"],
-        standing: Standing,
+        incumbent: Incumbent,
     ) -> None:
         self.fleet, self.offers, self.proof = fleet, offers, proof
         self.workers, self.shape, self.regret = workers, shape, regret
-        self.limit = limit - np.bincount(standing.node_pool, minlength=len(limit))
-        self.node_pool: list[int] = standing.node_pool.tolist()
-        self._free, self._rooms = standing.free, self._rooms_of(standing)
+        self.limit = limit - np.bincount(incumbent.node_pool, minlength=len(limit))
+        self.node_pool: list[int] = incumbent.node_pool.tolist()
+        self._free, self._rooms = incumbent.free, self._rooms_of(incumbent)
         self.loose: list[int] = []
         self._pools_of = [np.flatnonzero(fleet.market == m) for m in range(fleet.markets)]
         self._jobs: list[Int[np.ndarray, " some"]] = []
         self._nodes: list[Int[np.ndarray, " some"]] = []
 
-    def _rooms_of(self, standing: Standing) -> list[Int[np.ndarray, " some"]]:
+    def _rooms_of(self, incumbent: Incumbent) -> list[Int[np.ndarray, " some"]]:
         """By market the nodes with room, those with the least on them last."""
         fleet = self.fleet
-        roomy = np.flatnonzero((standing.free + 1e-9 >= fleet.shape.min(axis=0)).all(axis=1))
-        pool = standing.node_pool[roomy]
-        worth = np.einsum("nr,nr->n", standing.free[roomy], self.proof.unit_usd[pool])
+        roomy = np.flatnonzero((incumbent.free + 1e-9 >= fleet.shape.min(axis=0)).all(axis=1))
+        pool = incumbent.node_pool[roomy]
+        worth = np.einsum("nr,nr->n", incumbent.free[roomy], self.proof.unit_usd[pool])
         order = np.lexsort((roomy, worth, fleet.market[pool]))
         edges = np.searchsorted(fleet.market[pool][order], np.arange(1, fleet.markets))
         return np.split(roomy[order], edges)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stint.placement.capacity import Capacity
 from stint.placement.columns import Columns
 from stint.placement.greedy import columns_of_jobs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 _AT_ONCE = 1e-6  # hours
 
@@ -119,7 +119,7 @@ class InTurn:
         """See `Solver`."""
         del budget_steps, rng
         blind = replace(problem, releases=())  # nobody knows when a gang will end
-        capacity, columns = Capacity(blind), problem.columns
+        capacity, columns = Timeline(blind), problem.columns
         own = columns_of_jobs(columns, len(problem.jobs))
         choices: list[Choice | None] = [None] * len(problem.jobs)
         until = np.zeros(len(problem.node_offering))
@@ -138,7 +138,7 @@ class InTurn:
             until[mine] = np.maximum(until[mine], best.hours)
         return Assignment(choices=tuple(choices))
 
-    def _offer(self, problem: Problem, capacity: Capacity, until: np.ndarray, column: int) -> Offer | None:
+    def _offer(self, problem: Problem, capacity: Timeline, until: np.ndarray, column: int) -> Offer | None:
         columns = problem.columns
         found = capacity.place(columns, column)
         if found is None:
@@ -152,7 +152,7 @@ class InTurn:
         return Offer(problem, choice, bought, tuple(float(until[n]) for n in choice.nodes))
 
     def _fill(
-        self, problem: Problem, capacity: Capacity, until: np.ndarray, columns: Columns, choice: Choice
+        self, problem: Problem, capacity: Timeline, until: np.ndarray, columns: Columns, choice: Choice
     ) -> tuple[int, ...]:
         """The same start on nodes of this policy's own preference; where topology has a say, as it was."""
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])

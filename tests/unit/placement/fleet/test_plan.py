@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stint.placement.fleet.consolidate import Gate, consolidate, with_moves_charged
+from hack.bench.consolidate import Gate, consolidate, with_moves_charged
+from hack.bench.incremental import LastFullPlan
 from stint.placement.fleet.exact import solve_whole
-from stint.placement.fleet.fluid import FluidError, FluidProgramme
+from stint.placement.fleet.fluid import FluidProgramme
 from stint.placement.fleet.improve import sweep, sweep_gangs
-from stint.placement.fleet.incremental import Standing
 from stint.placement.fleet.model import FleetPlan
 from stint.placement.fleet.offers import offers_of
+from stint.placement.fleet.partial_plan import NoRoomError, PartialPlan
 from stint.placement.fleet.plan import Effort, plan_fleet
 from stint.placement.fleet.rounding import Bound
-from stint.placement.fleet.site import NoRoomError, Site
 from stint.placement.fleet.verify import broken_rules
+from stint.placement.sifting import NoPricesError
 from tests.fleets import a_fleet
 
 ONE, FOUR, EIGHT = (1.0, 4.0, 16.0), (4.0, 16.0, 64.0), (8.0, 32.0, 128.0)
@@ -68,16 +69,16 @@ def test_a_wide_gang_is_tried_elsewhere_as_a_whole():
         loose=np.zeros(0, dtype=np.int64),
     )
     proof = FluidProgramme(fleet, offers_of(fleet)).solve().proof
-    site = Site(fleet, offers_of(fleet), bound, proof, besides=np.ones(30, dtype=bool))
-    sweep(site.yard, thrift=0.0)
-    assert site.plan().usd_per_hour == pytest.approx(240.0)  # node by node it is left alone
-    sweep_gangs(site.yard, thrift=0.0)
-    assert site.plan().usd_per_hour == pytest.approx(150.0)
-    assert broken_rules(fleet, site.plan()) == []
+    partial = PartialPlan(fleet, offers_of(fleet), bound, proof, besides=np.ones(30, dtype=bool))
+    sweep(partial.in_play, thrift=0.0)
+    assert partial.plan().usd_per_hour == pytest.approx(240.0)  # node by node it is left alone
+    sweep_gangs(partial.in_play, thrift=0.0)
+    assert partial.plan().usd_per_hour == pytest.approx(150.0)
+    assert broken_rules(fleet, partial.plan()) == []
 
 
 def test_no_room_within_the_limits_is_said():
-    with pytest.raises(FluidError, match="Infeasible"):
+    with pytest.raises(NoPricesError, match="Infeasible"):
         plan(a_fleet([(0, 1.0, 1.0)], [(EIGHT, [(0, 2)])]))
     three = (3.0, 12.0, 48.0)
     with pytest.raises(NoRoomError, match="fits nowhere within the limits"):  # in fractions, five fit on two nodes
@@ -218,7 +219,7 @@ class TestIncremental:
 
     def standing(self):
         found = plan(self.fleet)
-        return Standing(self.fleet, found.plan, found.fluid.proof)
+        return LastFullPlan(self.fleet, found.plan, found.fluid.proof)
 
     def find(self, standing, need, ways):
         market, workers = (np.array(axis) for axis in zip(*ways, strict=True))
@@ -246,7 +247,7 @@ class TestIncremental:
         cores = (1.0, 48.0, 16.0)  # half of a node's
         fleet = a_fleet([(0, 8.0, UNLIMITED), (1, 8.0, UNLIMITED)], [(cores, [(0, 1), (1, 1)])] * 3)
         found = plan(fleet)
-        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), cores, [(0, 1), (1, 1)])
+        spot = self.find(LastFullPlan(fleet, found.plan, found.fluid.proof), cores, [(0, 1), (1, 1)])
         assert spot.bought == ()
         assert spot.usd_per_hour == pytest.approx(4.0)
         assert spot.regret_usd_per_hour == pytest.approx(0.0)
@@ -255,7 +256,7 @@ class TestIncremental:
         wide = (4.0, 90.0, 64.0)
         fleet = a_fleet([(0, 8.0, UNLIMITED)], [(FOUR, [(0, 1)])] * 2)
         found = plan(fleet)
-        spot = self.find(Standing(fleet, found.plan, found.fluid.proof), wide, [(0, 1)])
+        spot = self.find(LastFullPlan(fleet, found.plan, found.fluid.proof), wide, [(0, 1)])
         assert spot.usd_per_hour == pytest.approx(8.0)
         assert spot.regret_usd_per_hour == pytest.approx(0.0)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.placement.fragmentation import GPU, Fleet, Host, Shape, Slot
-from stint.placement.outlook import LookAhead, outlook
-from stint.placement.packing import BestFit, Gradient, MovingPacker, Packer
+from hack.bench.fragmentation import GPU, Fleet, Host, Shape, Slot
+from hack.bench.lookahead import LookAhead, outlook
+from hack.bench.packing import BestFit, Gradient, MovingPacker, Packer
 
 TYPICAL = [
     (Shape(4000, gpus=1, gpu_milli=500), 0.3),

@@ -18,9 +18,9 @@ from datetime import timedelta
 
 import numpy as np
 
-from stint.autoscale.mover import Mover, movers_of, moves_left, tried
+from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
 from stint.model.job import Job, JobId, NodeName
-from stint.model.plan import Candidate, Hold, Placement, Plan, Reason, Recall
+from stint.model.plan import Candidate, Hold, Placement, Plan, Reason, Requeue
 from stint.model.situation import Situation
 from stint.placement.problem import Problem, build_problem
 
@@ -34,7 +34,7 @@ _EPSILON = 1e-9
 class _Room:
     """Gangs whose going leaves room for one job."""
 
-    movers: tuple[Mover, ...]
+    movers: tuple[Displacement, ...]
     pause_usd: float
 
 
@@ -45,7 +45,7 @@ def make_room(situation: Situation, plan: Plan, decide: Callable[[Situation], Pl
         return None
     late_ids = _late_ids(situation, plan)
     late = _late(situation, plan, late_ids)
-    movers = movers_of(situation, plan.stays, settled_after=timedelta(0)) if late else []
+    movers = displacements_of(situation, plan.stays, settled_after=timedelta(0)) if late else []
     if not movers:
         return None
     for job in late[:_MOST_LATE]:
@@ -78,7 +78,7 @@ def _chosen(plan: Plan) -> dict[JobId, Candidate]:
     return {p.job: p.chosen for p in decided if p.chosen is not None}
 
 
-def _rooms(problem: Problem, movers: Sequence[Mover]) -> Iterator[_Room]:
+def _rooms(problem: Problem, movers: Sequence[Displacement]) -> Iterator[_Room]:
     """For each way to run the job in time on nodes that exist: the gangs that are in its way, the cheapest ones."""
     columns = problem.columns
     in_time = ~columns.buys & (columns.cost.finish_hours <= problem.deadline_hours[0])
@@ -92,13 +92,13 @@ def _rooms(problem: Problem, movers: Sequence[Mover]) -> Iterator[_Room]:
 
 
 def _clear(
-    problem: Problem, workers: int, nodes: np.ndarray, movers: Sequence[Mover], names: Mapping[NodeName, int]
+    problem: Problem, workers: int, nodes: np.ndarray, movers: Sequence[Displacement], names: Mapping[NodeName, int]
 ) -> _Room | None:
     """Worker after worker onto the node where one more costs least; gangs leave it by what their pause costs a GPU."""
     need = problem.need[0]
     free = problem.node_free.copy()
-    gone: list[Mover] = []
-    on: dict[int, list[tuple[Mover, np.ndarray]]] = {}
+    gone: list[Displacement] = []
+    on: dict[int, list[tuple[Displacement, np.ndarray]]] = {}
     for mover in sorted(movers, key=lambda m: (m.pause_usd / max(m.job.per_worker.gpus, 1), m.job.id)):
         for name, count in Counter(mover.place.nodes).items():
             on.setdefault(names.get(name, -1), []).append((mover, count * np.array(mover.job.per_worker.as_row())))
@@ -118,8 +118,12 @@ def _clear(
 
 
 def _one_more(
-    free: np.ndarray, need: np.ndarray, node: int, there: Sequence[tuple[Mover, np.ndarray]], gone: Sequence[Mover]
-) -> tuple[float, int, list[Mover]] | None:
+    free: np.ndarray,
+    need: np.ndarray,
+    node: int,
+    there: Sequence[tuple[Displacement, np.ndarray]],
+    gone: Sequence[Displacement],
+) -> tuple[float, int, list[Displacement]] | None:
     """What room for one more worker on a node costs, and who leaves for it."""
     free, going, usd = free.copy(), [], 0.0
     for mover, holds in there:
@@ -158,7 +162,7 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
     placed = next(p for p in after.placements if p.job == job.id)
     nodes = ", ".join(sorted(set(placed.nodes)))
     text = f"makes room on {nodes} for {job.id}, which would miss its deadline otherwise; it goes on when there is room"
-    recalls = tuple(Recall(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
+    requeues = tuple(Requeue(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
     now = {p.job: p for p in plan.placements if set(p.nodes) & set(placed.nodes)} | {job.id: placed}
     held = tuple(
         Hold(
@@ -175,5 +179,5 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
         placements=tuple(p for p in plan.placements if p.job not in now),
         holds=tuple(sorted((*(h for h in plan.holds if h.job not in now), *held), key=lambda h: h.job)),
         stays=tuple(s for s in plan.stays if s.job not in moved),
-        recalls=(*plan.recalls, *recalls),
+        requeues=(*plan.requeues, *requeues),
     )

@@ -20,8 +20,8 @@ from stint.placement.fleet.fluid import Fluid
 from stint.placement.fleet.improve import step, waste
 from stint.placement.fleet.model import Fleet, FleetPlan
 from stint.placement.fleet.offers import Offers, offers_of
-from stint.placement.fleet.rounding import Bound, Standing, columns_of, pack
-from stint.placement.fleet.site import NoRoomError, Site
+from stint.placement.fleet.partial_plan import NoRoomError, PartialPlan
+from stint.placement.fleet.rounding import Bound, Incumbent, columns_of, pack
 
 _SURE = 2.0  # times what its moves cost is what a node must waste: what is packed anew wastes a little again
 
@@ -138,20 +138,20 @@ def _packed_anew(
     free = fleet.capacity[plan.node_pool[nodes]]
     need = fleet.shape[fleet.class_shape[fleet.class_of[job[stays]]]] * plan.workers[stays, None]
     np.subtract.at(free, place, need)
-    standing = Standing(
+    incumbent = Incumbent(
         node_pool=plan.node_pool[nodes],
         free=free,
         entry_job=job[stays],
         entry_node=place,
         entry_workers=plan.workers[stays],
     )
-    bound = pack(fleet, offers, fluid, column, workers, fleet.limit, standing)
-    site = Site(fleet, offers, bound, fluid.proof, besides=np.zeros(len(bound.node_pool), dtype=bool))
+    bound = pack(fleet, offers, fluid, column, workers, fleet.limit, incumbent)
+    partial = PartialPlan(fleet, offers, bound, fluid.proof, besides=np.zeros(len(bound.node_pool), dtype=bool))
     try:
-        site.place_loose()
+        partial.place_loose()
     except NoRoomError:
         return None
-    return site.plan()
+    return partial.plan()
 
 
 def _node_after_node(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate) -> Consolidated:
@@ -163,9 +163,9 @@ def _node_after_node(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate) ->
         entry_workers=plan.workers,
         loose=np.zeros(0, dtype=np.int64),
     )
-    site = Site(fleet, offers_of(fleet), bound, proof, besides=np.zeros(len(plan.node_pool), dtype=bool))
-    yard = site.yard
-    first = dict(yard.gangs)
+    partial = PartialPlan(fleet, offers_of(fleet), bound, proof, besides=np.zeros(len(plan.node_pool), dtype=bool))
+    in_play = partial.in_play
+    first = dict(in_play.gangs)
     moved: set[int] = set()
 
     def least(jobs: list[int]) -> float:
@@ -174,11 +174,11 @@ def _node_after_node(fleet: Fleet, plan: FleetPlan, proof: Proof, gate: Gate) ->
         hours = float(gate.hours[jobs].min(initial=np.inf))
         return gate.payback * float(gate.move_usd[jobs].sum()) / hours if hours > 0 else np.inf
 
-    lost = waste(yard)
-    queue = [(-lost[r] / max(1, len(yard.on[r])), int(r)) for r in np.flatnonzero(lost > 1e-6)]
+    lost = waste(in_play)
+    queue = [(-lost[r] / max(1, len(in_play.on[r])), int(r)) for r in np.flatnonzero(lost > 1e-6)]
     for _, row in sorted(queue):
-        if yard.pool[row] >= 0:
-            moved.update(step(yard, [row], 0.0, least))
-    back = [j for j in moved if yard.gangs[j] == first[j]]
+        if in_play.pool[row] >= 0:
+            moved.update(step(in_play, [row], 0.0, least))
+    back = [j for j in moved if in_play.gangs[j] == first[j]]
     jobs = np.array(sorted(moved.difference(back)), dtype=np.int64)
-    return Consolidated(plan=site.plan(), moved=jobs, move_usd=float(gate.move_usd[jobs].sum()))
+    return Consolidated(plan=partial.plan(), moved=jobs, move_usd=float(gate.move_usd[jobs].sum()))

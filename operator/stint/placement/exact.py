@@ -13,7 +13,7 @@ at any instant fits on it. A bought node is paid for as long as its longest gang
           x, h, open, u binary; y integer; idle >= 0
 
 The answer is the best over those starts; a chain of waiting gangs one behind the other is greedy's to find, which
-is why `Auto` compares the two. Work is limited in branch-and-bound nodes, never in seconds, so replays agree.
+is why `portfolio` compares the two. Work is limited in branch-and-bound nodes, never in seconds, so replays agree.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import highspy
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from stint.placement.capacity import Capacity
-from stint.placement.greedy import Greedy, cheapest, columns_of_jobs
+from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.highs import QuietHighs
 from stint.placement.problem import Problem
-from stint.placement.solver import Assignment, Choice, objective_usd
+from stint.placement.solver import Assignment, Choice
+from stint.placement.timeline import Timeline
 
 MOST_PLACES = 1500  # variables y in one programme; above that a level is left to greedy
 STARTS_PER_COLUMN = 4
@@ -102,7 +102,7 @@ class Exact:
     def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
         """See `Solver`. A step is a tenth of a branch-and-bound node."""
         del rng
-        capacity = Capacity(problem)
+        capacity = Timeline(problem)
         candidates = columns_of_jobs(problem.columns, len(problem.jobs))
         choices: list[Choice | None] = [None] * len(problem.jobs)
         for _, group in itertools.groupby(range(len(problem.jobs)), key=lambda j: problem.jobs[j].priority):
@@ -116,25 +116,13 @@ class Exact:
         return Assignment(choices=tuple(choices))
 
 
-@dataclass(frozen=True, slots=True)
-class Auto:
-    """Greedy for every size, and the exact solver's answer where it is better."""
-
-    name: str = "auto"
-
-    def solve(self, problem: Problem, *, budget_steps: int, rng: np.random.Generator) -> Assignment:
-        """See `Solver`."""
-        answers = [s.solve(problem, budget_steps=budget_steps, rng=rng) for s in (Greedy(), Exact())]
-        return min(answers, key=lambda a: objective_usd(problem, a))
-
-
-def _greedily(problem: Problem, capacity: Capacity, candidates: np.ndarray) -> Choice | None:
+def _greedily(problem: Problem, capacity: Timeline, candidates: np.ndarray) -> Choice | None:
     found = cheapest(capacity, problem.columns, candidates)
     return found[0] if found else None
 
 
 def _solve_level(
-    problem: Problem, capacity: Capacity, level: Sequence[int], candidates: Sequence[np.ndarray], *, most_nodes: int
+    problem: Problem, capacity: Timeline, level: Sequence[int], candidates: Sequence[np.ndarray], *, most_nodes: int
 ) -> dict[int, Choice] | None:
     """The choices of one priority level; None: too large, with topologies, or no answer within the budget."""
     if any(problem.domain[j] is not None for j in level):
@@ -165,7 +153,7 @@ def _choice(option: _Option, values: np.ndarray) -> Choice:
     return Choice(column=option.column, start_hours=option.start_hours, nodes=nodes)
 
 
-def _options(problem: Problem, capacity: Capacity, programme: _Programme, job: int, column: int) -> list[_Option]:
+def _options(problem: Problem, capacity: Timeline, programme: _Programme, job: int, column: int) -> list[_Option]:
     columns = problem.columns
     offering, workers = int(columns.offering[column]), int(columns.workers[column])
     held = float(columns.held_hours[column])
@@ -193,7 +181,7 @@ def _options(problem: Problem, capacity: Capacity, programme: _Programme, job: i
     return found
 
 
-def _fit_on_nodes(problem: Problem, capacity: Capacity, programme: _Programme, options: Sequence[_Option]) -> None:
+def _fit_on_nodes(problem: Problem, capacity: Timeline, programme: _Programme, options: Sequence[_Option]) -> None:
     """What is on a node when a gang starts there fits on it."""
     by_node: dict[int, list[_Option]] = {}
     for option in options:
@@ -209,7 +197,7 @@ def _fit_on_nodes(problem: Problem, capacity: Capacity, programme: _Programme, o
                     programme.row(-math.inf, terms, float(free[r]))
 
 
-def _pay_for_bought(problem: Problem, capacity: Capacity, programme: _Programme, options: Sequence[_Option]) -> None:
+def _pay_for_bought(problem: Problem, capacity: Timeline, programme: _Programme, options: Sequence[_Option]) -> None:
     """Bought nodes: within the pools' limits, and paid for while their longest gang is on them."""
     columns = problem.columns
     users: dict[int, list[_Option]] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stint.placement.fleet.sharing import Sharing, Stands, patterns_of, prices, share
+from hack.bench.sharing import Sharing, Stands, patterns_of, prices, share
 
 # two classes that want a GPU each, on nodes of one and of two
 GIVEN = Sharing(

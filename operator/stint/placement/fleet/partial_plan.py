@@ -1,4 +1,4 @@
-"""A plan to be improved: the part that may change stands in a yard, the rest is left alone."""
+"""A plan to be improved: the nodes in play may change, the rest is left alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float, Int
 
 from stint.placement.fleet.certificate import Proof
 from stint.placement.fleet.model import Fleet, FleetPlan
+from stint.placement.fleet.nodes_in_play import Gang, NodesInPlay
 from stint.placement.fleet.offers import Offers
 from stint.placement.fleet.rounding import Bound
-from stint.placement.fleet.yard import Gang, Yard
 
 _NEGLIGIBLE = 0.02  # of a node's price: waste below that leaves a full node alone
 
@@ -18,8 +18,8 @@ class NoRoomError(Exception):
     """Some gang fits nowhere within the limits."""
 
 
-class Site:
-    """A plan, part of which stands in a yard: the nodes with room, and the gangs that are on no others."""
+class PartialPlan:
+    """A plan with some nodes in play: those with room, and the gangs that are on no others."""
 
     def __init__(
         self, fleet: Fleet, offers: Offers, bound: Bound, proof: Proof, *, besides: Bool[np.ndarray, " node"]
@@ -39,10 +39,10 @@ class Site:
         self.inside: Bool[np.ndarray, " node"] = roomy | (waste > _NEGLIGIBLE * fleet.usd_per_hour[pools])
         self.inside |= besides
         bought = np.bincount(pools[~self.inside], minlength=len(fleet.limit))
-        self.yard = Yard(fleet, class_of, fleet.limit - bought, proof.unit_usd)
+        self.in_play = NodesInPlay(fleet, class_of, fleet.limit - bought, proof.unit_usd)
         self.row = np.full(len(pools), -1)
         for n in np.flatnonzero(self.inside):
-            self.row[n] = self.yard.open(int(pools[n]))
+            self.row[n] = self.in_play.open(int(pools[n]))
         self.movable = np.ones(len(bound.column), dtype=bool)
         self.movable[bound.entry_job[~self.inside[bound.entry_node]]] = False
         self.movable[bound.loose] = False
@@ -50,17 +50,17 @@ class Site:
         for j in np.flatnonzero(self.movable):
             mine = slice(edges[j], edges[j + 1])
             rows = tuple(int(r) for r in self.row[bound.entry_node[mine]])
-            self.yard.put(int(j), Gang(int(bound.column[j]), rows, tuple(int(k) for k in bound.entry_workers[mine])))
+            self.in_play.put(int(j), Gang(int(bound.column[j]), rows, tuple(int(k) for k in bound.entry_workers[mine])))
         self._fix(use)
 
     def _fix(self, use: Float[np.ndarray, "entry resource"]) -> None:
-        """Workers in the yard whose gangs are also on nodes outside: they stay, and their nodes with them."""
+        """Workers on nodes in play whose gangs are also on nodes outside: they stay, and their nodes with them."""
         bound = self.bound
         stuck = self.inside[bound.entry_node] & ~self.movable[bound.entry_job]
         rows = self.row[bound.entry_node[stuck]]
-        np.subtract.at(self.yard.free, rows, use[stuck])
+        np.subtract.at(self.in_play.free, rows, use[stuck])
         for row, job in zip(rows, bound.entry_job[stuck], strict=True):
-            self.yard.on[int(row)].add(-1 - int(job))  # no gang of the yard, but not empty either
+            self.in_play.on[int(row)].add(-1 - int(job))  # no gang in play, but not empty either
 
     def place_loose(self) -> None:
         """Gangs without a place, the largest first.
@@ -69,24 +69,24 @@ class Site:
             NoRoomError: naming nobody; the limits are too tight.
         """
         size = self.fleet.column_workers[self.bound.column]
-        for j in sorted((int(j) for j in self.bound.loose), key=lambda j: (-self.yard.need(j)[0] * size[j], j)):
-            if not self.yard.insert(j, 0.0):
+        for j in sorted((int(j) for j in self.bound.loose), key=lambda j: (-self.in_play.need(j)[0] * size[j], j)):
+            if not self.in_play.insert(j, 0.0):
                 raise NoRoomError(f"job {j} fits nowhere within the limits")
 
     def plan(self) -> FleetPlan:
-        """Yard and the rest together."""
-        bound, yard, fleet = self.bound, self.yard, self.fleet
-        rows = np.flatnonzero(yard.pool >= 0)
+        """NodesInPlay and the rest together."""
+        bound, in_play, fleet = self.bound, self.in_play, self.fleet
+        rows = np.flatnonzero(in_play.pool >= 0)
         outside = np.flatnonzero(~self.inside)
-        pool = np.concatenate([bound.node_pool[outside], yard.pool[rows]])
-        of_row = np.full(len(yard.pool), -1)
+        pool = np.concatenate([bound.node_pool[outside], in_play.pool[rows]])
+        of_row = np.full(len(in_play.pool), -1)
         of_row[rows] = len(outside) + np.arange(len(rows))
         of_node = np.full(len(bound.node_pool), -1)
         of_node[outside] = np.arange(len(outside))
         kept = ~self.movable[bound.entry_job] & np.isin(bound.entry_job, bound.loose, invert=True)
         node = bound.entry_node[kept]
         node = np.where(self.inside[node], of_row[self.row[node]], of_node[node])
-        gangs = sorted(yard.gangs.items())
+        gangs = sorted(in_play.gangs.items())
         column = bound.column.copy()
         for job, gang in gangs:
             column[job] = gang.column

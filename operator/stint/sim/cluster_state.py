@@ -35,10 +35,12 @@ class Life:
     first_start_s: float | None = None
     ended_s: float | None = None
     spent_usd: float = 0.0
+    retries: int = 0  # used
+    failed_starts: int = 0  # in a row
 
 
 @dataclass(slots=True)
-class Yard:
+class ClusterState:
     """Everything that changes. The dice of a node follow from the seed and its number, whatever else happens."""
 
     stage: Stage

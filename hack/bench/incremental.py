@@ -31,7 +31,7 @@ class Spot:
     regret_usd_per_hour: float  # against the fluid prices
 
 
-class Standing:
+class LastFullPlan:
     """The nodes that have room, and how many more of each pool there may be. Changed only by `take`."""
 
     def __init__(self, fleet: Fleet, plan: FleetPlan, proof: Proof) -> None:

@@ -10,8 +10,8 @@ from stint.model.job import Objective, Topology
 from stint.placement import queue
 from stint.placement.greedy import Greedy
 from stint.placement.horizons import lay_out
+from stint.placement.joint_purchases import buy_together
 from stint.placement.problem import build_problem
-from stint.placement.purchases import buy_together
 from stint.placement.solver import idle_usd, objective_usd
 from stint.placement.verify import violations
 from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering

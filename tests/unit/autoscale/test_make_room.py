@@ -11,6 +11,7 @@ from stint.decide import decide
 from stint.model.job import Checkpoint, Job, Objective
 from stint.model.plan import Reason
 from stint.model.situation import Settings, Situation
+from stint.placement.greedy import Greedy
 from stint.placement.solvers import SOLVERS
 from stint.testing.builders import NOW, a_job, a_node, a_situation, an_offering, running_on
 
@@ -37,15 +38,15 @@ def full(*jobs: Job, nodes=NODES, moves: int = 5, payback: float = 1.5) -> Situa
 
 
 def room_of(situation: Situation) -> list[str]:
-    return [r.job.removeprefix("team/") for r in decide(situation).recalls if r.reason is Reason.MAKES_ROOM]
+    return [r.job.removeprefix("team/") for r in decide(situation).requeues if r.reason is Reason.MAKES_ROOM]
 
 
 def test_one_that_can_wait_leaves_and_the_other_is_told_so():
     patient, other = running("patient", NODES[0]), running("other", NODES[1], deadline_hours=20.5)
     plan = decide(full(patient, other, urgent()))
-    (recall,) = plan.recalls
-    assert recall.job == "team/patient"
-    assert recall.message == (
+    (requeue,) = plan.requeues
+    assert requeue.job == "team/patient"
+    assert requeue.message == (
         "makes room on a for team/urgent, which would miss its deadline otherwise; it goes on when there is room"
     )
     (hold,) = plan.holds
@@ -62,13 +63,21 @@ def test_once_they_are_gone_the_job_starts_in_time():
     plan = decide(full(again, running("other", NODES[1]), urgent(), nodes=(free, NODES[1])))
     (placed,) = plan.placements
     assert (placed.job, placed.nodes, placed.late_by_hours) == ("team/urgent", ("a",), 0.0)
-    assert plan.recalls == ()
+    assert plan.requeues == ()
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS.keys() - {"exact"}))
 def test_every_solver_makes_room_that_lets_gangs_of_one_batch_wait_for_each_other(solver: str):
     situation = full(running("patient", NODES[0]), urgent(), nodes=NODES[:1])
     assert room_of(replace(situation, settings=replace(situation.settings, solver=solver))) == ["patient"]
+
+
+def test_room_is_tried_with_the_solver_at_hand():
+    """As when another solver has to stand in: the one that failed is not asked again."""
+    situation = full(running("patient", NODES[0]), urgent(), nodes=NODES[:1])
+    broken = replace(situation, settings=replace(situation.settings, solver="none of them"))
+    (requeue,) = decide(broken, solver=Greedy()).requeues
+    assert requeue.job == "team/patient"
 
 
 def test_the_one_whose_pause_costs_least_leaves():
@@ -146,7 +155,7 @@ def test_who_would_start_now_in_the_room_that_is_made_waits_too():
     half = running("half", node, gpus=4)
     quick = a_job("quick", gpus=4, hours=1.0, created=NOW)
     plan = decide(full(half, urgent(), quick, nodes=(node,)))
-    assert [r.job for r in plan.recalls] == ["team/half"]
+    assert [r.job for r in plan.requeues] == ["team/half"]
     assert {h.job: h.reason for h in plan.holds} == {
         "team/quick": Reason.MAKES_ROOM,
         "team/urgent": Reason.MAKES_ROOM,

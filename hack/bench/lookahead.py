@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from stint.placement.fragmentation import GPU, Fleet, Host, Shape, Worth
+from hack.bench.fragmentation import GPU, Fleet, Host, Shape, Worth
 
 FIT = 2.0
 SCARCE = 0.01
@@ -61,7 +61,7 @@ class LookAhead:
     """The place that costs least of what the free GPUs will come to."""
 
     def __init__(self, typical: Sequence[tuple[Shape, float]], hosts: Sequence[Host]) -> None:
-        """`typical` and `hosts` as in `stint.placement.fragmentation.Worth`, which numbers the models alike."""
+        """`typical` and `hosts` as in `hack.bench.fragmentation.Worth`, which numbers the models alike."""
         models = sorted({host.model for host in hosts})
         self._cores = max((host.cpu_milli for host in hosts), default=0) // _CORE
         self._table = outlook(typical, models, cores=self._cores)
@@ -94,7 +94,7 @@ class LookAhead:
         return found
 
     def rate(self, fleet: Fleet, at: Int[np.ndarray, " host"], shape: Shape) -> Float[np.ndarray, "host way"]:
-        """As `stint.placement.packing.Policy.rate`: the value after, less the value before.
+        """As `hack.bench.packing.Policy.rate`: the value after, less the value before.
 
         In steps of `TIE`: what is about as good goes to the first node, so that whole nodes stay free at the end.
         """

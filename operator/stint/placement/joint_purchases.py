@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from stint.placement.fleet.fluid import FluidError
 from stint.placement.fleet.model import Fleet
+from stint.placement.fleet.partial_plan import NoRoomError
 from stint.placement.fleet.plan import Effort, plan_fleet
-from stint.placement.fleet.site import NoRoomError
 from stint.placement.greedy import serve
 from stint.placement.horizons import AXES, Market
 from stint.placement.problem import Problem
+from stint.placement.sifting import NoPricesError
 from stint.placement.solver import Assignment, Choice, objective_usd
 from stint.placement.verify import violations
 
@@ -131,7 +131,7 @@ def _bought(
     try:
         effort = _FEW if len(own) <= _FEW_JOBS else _MANY
         plan = plan_fleet(fleet, effort=effort, rng=np.random.Generator(np.random.PCG64(0))).plan
-    except (NoRoomError, FluidError):
+    except (NoRoomError, NoPricesError):
         return {}
     elsewhere = len(problem.offerings)
     nodes = stock.take(plan.node_pool[plan.node_pool < elsewhere])  # nodes are in the order of pools

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, units_per_hour
 from stint.model.cluster import Node
-from stint.model.job import Assignment, Job, held_by_node
+from stint.model.job import Binding, Job, held_by_node
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
 from stint.model.plan import Stay
@@ -19,11 +19,11 @@ SETTLED_AFTER = timedelta(hours=1)  # since a job got its place, or was moved
 
 
 @dataclass(frozen=True, slots=True)
-class Mover:
+class Displacement:
     """A running job that may be moved, and what staying and pausing cost it."""
 
     job: Job
-    place: Assignment
+    place: Binding
     stay_hours: float  # until it is done, where it is
     stay_usd: float  # J until then
     pause_usd: float  # J of standing still until it is back where it was
@@ -37,21 +37,23 @@ def moves_left(situation: Situation) -> int:
     return situation.settings.moves_per_hour - lately
 
 
-def movers_of(situation: Situation, stays: Sequence[Stay], *, settled_after: timedelta = SETTLED_AFTER) -> list[Mover]:
+def displacements_of(
+    situation: Situation, stays: Sequence[Stay], *, settled_after: timedelta = SETTLED_AFTER
+) -> list[Displacement]:
     """The gangs that write checkpoints, have run for so long, and were not moved within the hour."""
     by_job = {s.job: s for s in stays}
     offerings = {o.id: o for o in situation.offerings}
-    found = (_mover(situation, j, by_job.get(j.id), offerings, settled_after) for j in situation.jobs)
+    found = (_displacement(situation, j, by_job.get(j.id), offerings, settled_after) for j in situation.jobs)
     return [m for m in found if m is not None]
 
 
-def _mover(
+def _displacement(
     situation: Situation,
     job: Job,
     stay: Stay | None,
     offerings: Mapping[OfferingId, Offering],
     settled_after: timedelta,
-) -> Mover | None:
+) -> Displacement | None:
     place, now = job.assignment, situation.now
     if place is None or stay is None or stay.finish is None or not place.running or job.checkpoint.every is None:
         return None
@@ -68,7 +70,7 @@ def _mover(
     pause = lost_hours + restart_s / SECONDS_PER_HOUR
     kept = max(0.0, job.work.units_done - lost_units)
     again = replace(job, assignment=None, work=replace(job.work, units_done=kept))
-    return Mover(
+    return Displacement(
         job=job,
         place=place,
         stay_hours=hours,
@@ -85,7 +87,8 @@ def tried(situation: Situation, again: Sequence[Job]) -> Situation:
     nodes = tuple(_without(n, freed[n.name]) if n.name in freed else n for n in situation.nodes)
     jobs = tuple(waiting.get(j.id, j) for j in situation.jobs)
     settings = replace(situation.settings, moves_per_hour=0)
-    return replace(situation, jobs=jobs, nodes=nodes, settings=settings, before=None)
+    gangs = tuple(g for g in situation.gangs if g.job not in waiting)  # they have left by then
+    return replace(situation, jobs=jobs, gangs=gangs, nodes=nodes, settings=settings, before=None)
 
 
 def _without(node: Node, some: Resources) -> Node:

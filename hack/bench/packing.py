@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stint.placement.fragmentation import GPU, Fleet, Shape, Slot
-from stint.placement.outlook import LookAhead
+from hack.bench.fragmentation import GPU, Fleet, Shape, Slot
+from hack.bench.lookahead import LookAhead
 
 
 @runtime_checkable

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 
 from stint.placement import queue
-from stint.placement.capacity import Capacity
 from stint.placement.greedy import Greedy
 from stint.placement.problem import Problem, build_problem
+from stint.placement.timeline import Timeline
 from stint.testing.builders import a_job, a_node, a_pool, a_situation, an_offering
 from stint.testing.suites import solve
 from tests.problems import situations
 
 
-def rooms(problem: Problem, capacity: Capacity) -> list[list[list[int]]]:
+def rooms(problem: Problem, capacity: Timeline) -> list[list[list[int]]]:
     """Of every job and offering, on each node at every instant."""
     return [
         [capacity.room(j, o, at, at + 1e-6).tolist() for at in capacity.instants(o)]
@@ -29,7 +29,7 @@ def rooms(problem: Problem, capacity: Capacity) -> list[list[list[int]]]:
 def test_room_that_is_kept_is_the_room_that_there_is(situation):
     """Of kinds of workers that two jobs have, and that were asked about before anything was taken."""
     problem = build_problem(situation, queue.in_order(situation))
-    asked, fresh = Capacity(problem), Capacity(problem)
+    asked, fresh = Timeline(problem), Timeline(problem)
     rooms(problem, asked)
     taken = [(j, c) for j, c in enumerate(solve(Greedy(), problem).choices) if c is not None]
     for capacity in (asked, fresh):
@@ -44,7 +44,7 @@ def test_room_that_is_kept_is_the_room_that_there_is(situation):
 @given(situation=situations())
 def test_what_is_not_below_a_bound_is_all_that_the_bound_leaves_out(situation):
     problem = build_problem(situation, queue.in_order(situation))
-    capacity, columns = Capacity(problem), problem.columns
+    capacity, columns = Timeline(problem), problem.columns
     for choice in solve(Greedy(), problem).choices[:-1]:
         if choice is not None:
             capacity.take(columns, choice)
@@ -67,7 +67,7 @@ def test_a_node_bought_for_one_has_room_for_the_next(jobs):
         jobs=[a_job(f"j{i}", gpus=4) for i in range(jobs)],
     )
     problem = build_problem(situation, queue.in_order(situation))
-    capacity = Capacity(problem)
+    capacity = Timeline(problem)
     buys = int(np.flatnonzero(problem.columns.buys)[0])
     assert capacity.room(0, 0, 1.0, 2.0).tolist() == [0] * (1 + jobs)
     found = capacity.place(problem.columns, buys)

@@ -1,7 +1,7 @@
 """Nodes and what is on them, changed by taking gangs off and putting them back: the scratch pad of improvement.
 
-Only what may still change stands in a yard: for thousands of jobs, the nodes with room on them. Its arrays are small,
-so that a step that did not pay is undone by putting copies back.
+Only nodes that may still change are in play: for thousands of jobs, those with room on them. The arrays are small, so
+that a step that did not pay is undone by putting copies back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPARE = 64  # rows added at a time
 
 @dataclass(frozen=True, slots=True)
 class Gang:
-    """Where one job's workers are: a column, and workers by row of the yard."""
+    """Where one job's workers are: a column, and workers by row of nodes in play."""
 
     column: int
     rows: tuple[int, ...]
@@ -34,7 +34,7 @@ class _Saved:
     usd: float
 
 
-class Yard:
+class NodesInPlay:
     """Rows of nodes; a row without a node has pool -1 and nothing free."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Yard:
         self.limit = limit.copy()  # nodes that may still be had
         self.free = np.full((_SPARE, fleet.capacity.shape[1]), -1.0)
         self.pool = np.full(_SPARE, -1)
-        self.usd = 0.0  # of the nodes and columns in the yard
+        self.usd = 0.0  # of the nodes and columns in play
         self.gangs: dict[int, Gang] = {}
         self.on: list[set[int]] = [set() for _ in range(_SPARE)]  # jobs by row
         self._pools_of = [np.flatnonzero(fleet.market == m) for m in range(fleet.markets)]

@@ -1,4 +1,4 @@
-"""Who holds what when: a solver's scratch pad. Built from a problem, changed by taking and giving back.
+"""What every node has free at every instant: a solver's scratch pad, built from a problem, changed as gangs are served.
 
 Each offering has a list of instants; between two of them nothing changes. `free[i]` is what every node of the
 offering has to give from instant i on. A gang takes its share from every instant in its run. How many workers that
@@ -10,24 +10,26 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stint.placement.columns import Columns
-from stint.placement.problem import Problem
+from stint.placement.problem import Problem, Release
 from stint.placement.solver import Choice
 
 _EPSILON = 1e-9
 _HAIR = 1e-9  # by which sums in another order may differ
 _ENDLESS = 1e18  # of what a worker does not ask for
+_MOST = np.iinfo(np.int64).max
+_MOST_WORKERS = 30_000  # on a node
 _MOST_KINDS = 16  # of workers, whose room is kept: the most common
 
 
 @dataclass(slots=True)
-class _Timeline:
+class _OfferingTimeline:
     """Arrays by instant are longer than `hours`, so that most instants can be added in place."""
 
     nodes: Int[np.ndarray, " own"]  # indices into the problem's nodes
@@ -44,6 +46,12 @@ class _Timeline:
     rooms: Int[np.ndarray, "kind instant"]  # on all nodes
     kinds: dict[int, int] = field(default_factory=dict)
     idle: list[float] = field(default_factory=lambda: [0.0])  # node-hours not paid for on so many bought nodes, at most
+    first_new: int = 0  # where those begin that are to be bought
+    closed: Int[np.ndarray, " own"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # not bought yet
+
+    def __post_init__(self) -> None:
+        self.first_new = int(np.count_nonzero(~self.new))
+        self.closed = self.new.nonzero()[0]
 
     def split(self, at: float) -> int:
         """The index of the instant `at`, which exists from now on."""
@@ -74,9 +82,11 @@ class _Timeline:
         if not self.kinds:
             return
         slack, need = self.slack[kinds, None, None], self.need[kinds, None, None]
-        count = np.floor((self.free[instants, some] + slack) / need).min(axis=-1)
-        fit = np.maximum(count, 0).astype(np.int64) * (self.admits[kinds, some] & self.is_there()[some])[:, None]
-        self.rooms[kinds, instants] += (fit - self.room[kinds, instants, some]).sum(axis=-1)
+        each = (self.free[instants, some] + slack) / need
+        count = np.minimum(np.minimum(each[..., 0], each[..., 1]), np.minimum(each[..., 2], each[..., 3]))
+        there = ~self.new[some] | (self.longest[some] > 0.0)
+        fit = _whole(count) * (self.admits[kinds, some] & there)[:, None]
+        self.rooms[kinds, instants] += np.add.reduce(fit - self.room[kinds, instants, some], axis=-1)
         self.room[kinds, instants, some] = fit
 
     def know(self, kind: int, need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " node"]) -> int:
@@ -86,7 +96,7 @@ class _Timeline:
         self.need = np.concatenate([self.need, np.where(need > 0, need, 1.0)[None]])
         self.slack = np.concatenate([self.slack, np.where(need > 0, _EPSILON, _ENDLESS)[None]])
         self.admits = np.concatenate([self.admits, admits[self.nodes][None]])
-        self.room = np.concatenate([self.room, np.zeros((1, *size), dtype=np.int64)])
+        self.room = np.concatenate([self.room, np.zeros((1, *size), dtype=np.int16)])
         self.rooms = np.concatenate([self.rooms, np.zeros((1, size[0]), dtype=np.int64)])
         self.recount(slice(k, k + 1), slice(0, n), np.arange(size[1]))
         return k
@@ -97,47 +107,60 @@ class _Timeline:
         return there
 
 
-def _windows(enough: bytes, hours: list[float], held_hours: float) -> Iterator[tuple[int, int]]:
-    """Starts with enough at every instant of a run, as indices: the first, and the one after the last."""
-    first = enough.find(1)
-    while first >= 0:
-        until, gap = hours[first] + held_hours - _EPSILON, enough.find(0, first)
-        if gap < 0 or hours[gap] >= until:
-            yield first, bisect_left(hours, until, first + 1)
-            gap = first
-        first = enough.find(1, gap + 1)  # whatever starts before a gap that is too early runs into it as well
+def _whole(counts: Float[np.ndarray, "*where"]) -> Int[np.ndarray, "*where"]:
+    """Workers, in two bytes each: most of the time goes into moving these arrays."""
+    fit: Int[np.ndarray, "*where"] = np.minimum(np.maximum(counts, 0.0), _MOST_WORKERS).astype(np.int16)
+    return fit
 
 
-class Capacity:
+@dataclass(slots=True)
+class Start:
+    """A column on what is left: when its gang could start, its J then, and how many workers each node would hold."""
+
+    column: int
+    start_hours: float
+    objective_usd: float
+    offering: int
+    workers: int
+    room: Int[np.ndarray, " own"]
+    nodes: tuple[int, ...] | None = None  # by rank; None: not worked out yet
+
+
+class Timeline:
     """What is left for those who have not been served yet."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.headroom = problem.headroom.copy()
-        self._at: list[_Timeline] = []
+        self._at: list[_OfferingTimeline] = []
+        self.hints: dict[tuple[int, ...], int] = {}  # see `greedy.cheapest`
+        wanted = [j.objective for j in problem.jobs]
+        self._usd_per_hour = [w.performance * w.usd_per_hour for w in wanted]  # of waiting, lateness aside
         self._place = np.zeros(len(problem.node_offering), dtype=np.int64)  # index of a node in its timeline
         self._taken: dict[int, tuple[Choice, Columns]] = {}
         number: dict[tuple[bytes, int], int] = {}  # of each kind of worker: what it needs and where it may go
         needs = zip(problem.need, problem.admits, strict=True)
         self._kind = [number.setdefault((need.tobytes(), id(admits)), len(number)) for need, admits in needs]
         self._kept = {kind for kind, jobs in Counter(self._kind).most_common(_MOST_KINDS) if jobs > 1}
+        releases: list[list[Release]] = [[] for _ in problem.offerings]
+        for release in problem.releases:
+            if math.isfinite(problem.node_from_hours[release.node]):
+                releases[problem.node_offering[release.node]].append(release)
         for o in range(len(problem.offerings)):
             nodes = np.flatnonzero(problem.node_offering == o)
             self._place[nodes] = np.arange(len(nodes))
-            self._at.append(self._initial(nodes))
+            self._at.append(self._initial(nodes, releases[o]))
 
-    def _initial(self, nodes: Int[np.ndarray, " own"]) -> _Timeline:
+    def _initial(self, nodes: Int[np.ndarray, " own"], releases: Sequence[Release]) -> _OfferingTimeline:
         problem = self.problem
         arrive = problem.node_from_hours[nodes]
-        mine = {int(n) for n in nodes}
-        releases = [r for r in problem.releases if r.node in mine and math.isfinite(problem.node_from_hours[r.node])]
         hours = sorted({0.0, *(float(h) for h in arrive if math.isfinite(h)), *(r.hours for r in releases)})
         there = arrive[None, :] <= np.array(hours)[:, None] + _EPSILON
         free = np.where(there[:, :, None], problem.node_free[nodes][None], 0.0)
         for release in releases:
             free[bisect_left(hours, release.hours - _EPSILON) :, self._place[release.node]] += release.resources
         zeros, axes = np.zeros(len(nodes)), free.shape[2]
-        return _Timeline(
+        return _OfferingTimeline(
             nodes=nodes,
             new=problem.node_is_new[nodes],
             hours=hours,
@@ -147,9 +170,13 @@ class Capacity:
             need=np.zeros((0, axes)),
             slack=np.zeros((0, axes)),
             admits=np.zeros((0, len(nodes)), dtype=bool),
-            room=np.zeros((0, *free.shape[:2]), dtype=np.int64),
+            room=np.zeros((0, *free.shape[:2]), dtype=np.int16),
             rooms=np.zeros((0, len(free)), dtype=np.int64),
         )
+
+    def kind(self, job: int) -> int:
+        """Jobs of one kind ask for the same worker, and may go to the same nodes."""
+        return self._kind[job]
 
     def instants(self, offering: int) -> tuple[float, ...]:
         """When something changes on an offering's nodes; the first is now."""
@@ -174,7 +201,9 @@ class Capacity:
             allowed = allowed & ~line.is_there()
         return np.where(allowed, self._counts(job, line.free[window].min(axis=0)), 0)
 
-    def _rooms(self, job: int, line: _Timeline) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
+    def _rooms(
+        self, job: int, line: _OfferingTimeline
+    ) -> tuple[Int[np.ndarray, "instant own"], Int[np.ndarray, " instant"]]:
         """How many workers of a job fit on each node that is there, and on all of them, at every instant."""
         kind, admits = self._kind[job], self.problem.admits[job]
         if kind in self._kept:
@@ -183,7 +212,7 @@ class Capacity:
                 k = line.know(kind, self.problem.need[job], admits)
             return line.room[k], line.rooms[k]
         own = (admits[line.nodes] & line.is_there()).nonzero()[0]
-        room = np.zeros((len(line.hours), len(line.nodes)), dtype=np.int64)
+        room = np.zeros((len(line.hours), len(line.nodes)), dtype=np.int16)
         room[:, own] = counts = self._counts(job, line.free[: len(line.hours), own])
         return room, counts.sum(axis=1)
 
@@ -191,9 +220,8 @@ class Capacity:
         """How many workers of a job fit into so much."""
         need = self.problem.need[job]
         asked = need > 0
-        counts = np.floor((free[..., asked] + _EPSILON) / need[asked]).min(axis=-1)
-        fit: Int[np.ndarray, "*where"] = np.maximum(counts, 0).astype(np.int64)
-        return fit
+        counts = ((free[..., asked] + _EPSILON) / need[asked]).min(axis=-1)
+        return _whole(counts)
 
     def of_domains(self, job: int, offering: int, room: Int[np.ndarray, " own"]) -> Int[np.ndarray, " domain"]:
         """The room in each domain of the job's topology; `room` is parallel to the offering's nodes."""
@@ -212,7 +240,7 @@ class Capacity:
             return room
         sums = self.of_domains(job, offering, room)
         if (sums >= workers).any():
-            snug = int(np.where(sums >= workers, sums, np.iinfo(np.int64).max).argmin())
+            snug = int(np.where(sums >= workers, sums, _MOST).argmin())
             return np.where(domain[self._at[offering].nodes] == snug, room, 0)
         return None if topology.required else room
 
@@ -231,43 +259,74 @@ class Capacity:
 
         `below`: a J that is not below this is of no interest, and need not be looked for.
         """
-        return self._buy(columns, column, below) if columns.buys[column] else self._wait(columns, column, below)
+        found = self.find(columns, column, below)
+        return None if found is None else (self.choose(found), found.objective_usd)
 
-    def _wait(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
-        job, offering, workers = int(columns.job[column]), int(columns.offering[column]), int(columns.workers[column])
+    def find(self, columns: Columns, column: int, below: float = math.inf) -> Start | None:
+        """As `place`, but which nodes a gang gets is worked out by `choose`, for the one start that is taken."""
+        return self._buy(columns, column, below) if columns.plain.buys[column] else self._wait(columns, column, below)
+
+    def choose(self, start: Start) -> Choice:
+        """The nodes of a start, as long as nothing has changed since it was found."""
+        if start.nodes is None:
+            start.nodes = self._pack(start.offering, start.room, start.workers)
+        return Choice(column=start.column, start_hours=start.start_hours, nodes=start.nodes)
+
+    def _wait(self, columns: Columns, column: int, below: float) -> Start | None:
+        plain = columns.plain
+        job, offering, workers = plain.job[column], plain.offering[column], plain.workers[column]
         line = self._at[offering]
         room, rooms = self._rooms(job, line)
         enough = (rooms[: len(line.hours)] >= workers).tobytes()
-        idle = self._least_idle_usd(columns, column, new_nodes=0)
-        for first, end in _windows(enough, line.hours, float(columns.held_hours[column])):
-            start = line.hours[first]
-            objective = self.problem.objective_at(columns, column, start)
-            if objective + idle >= below:
-                return None  # J never falls with time
-            least = room[first] if end == first + 1 else room[first:end].min(axis=0)
-            if int(least.sum()) < workers:
-                continue
-            own = self._in_one_domain(job, offering, least, workers)
-            if own is not None:
-                choice = Choice(column=column, start_hours=start, nodes=self._pack(offering, own, workers))
-                return choice, objective + self._idle_usd(columns, choice)
-        return None
-
-    def _buy(self, columns: Columns, column: int, below: float) -> tuple[Choice, float] | None:
-        """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
-        offering, problem = int(columns.offering[column]), self.problem
-        line, headroom = self._at[offering], self.headroom[problem.pool_of_offering[offering]]
-        if headroom < 1 or not len(closed := (~line.is_there()).nonzero()[0][:headroom]):
+        if 1 not in enough:
             return None
-        job, workers, per_node = int(columns.job[column]), int(columns.workers[column]), int(columns.per_node[column])
+        any_bought = len(line.idle) > 1
+        idle = self._least_idle_usd(columns, column, new_nodes=0) if any_bought else 0.0
+        at_once, hourly = plain.objective_usd[column], self._usd_per_hour[job]
+        apart, hours, held = self.problem.domain[job] is not None, line.hours, plain.held_hours[column]
+        first = enough.find(1)
+        while first >= 0:
+            start = hours[first]
+            if at_once + hourly * start + idle >= below:
+                return None  # J never falls with time, and is this at the least
+            until, gap = start + held - _EPSILON, enough.find(0, first)
+            if gap >= 0 and hours[gap] < until:
+                first = enough.find(1, gap + 1)  # whatever starts before a gap that is too early runs into it as well
+                continue
+            end = bisect_left(hours, until, first + 1)
+            least = room[first] if end == first + 1 else np.minimum.reduce(room[first:end])
+            if end == first + 1 or np.add.reduce(least) >= workers:
+                own = self._in_one_domain(job, offering, least, workers) if apart else least
+                if own is not None:
+                    break
+            first = enough.find(1, first + 1)
+        else:
+            return None
+        objective = self.problem.objective_at(columns, column, start)
+        if objective + idle >= below:
+            return None
+        found = Start(column, start, objective, offering, workers, own)
+        if any_bought and own[line.first_new :].any():
+            found.nodes = self._pack(offering, own, workers)
+            found.objective_usd += self._idle_usd(columns, column, start, found.nodes)
+        return found
+
+    def _buy(self, columns: Columns, column: int, below: float) -> Start | None:
+        """Onto what there is when bought nodes would be there, and onto bought nodes for the rest."""
+        plain, problem = columns.plain, self.problem
+        offering = plain.offering[column]
+        line, headroom = self._at[offering], self.headroom[problem.pool_of_offering[offering]]
+        if headroom < 1 or not len(closed := line.closed[:headroom]):
+            return None
+        job, workers, per_node = plain.job[column], plain.workers[column], plain.per_node[column]
         ready = float(problem.node_from_hours[line.nodes[closed[0]]])
-        window = line.window(ready, float(columns.held_hours[column]))
+        window = line.window(ready, plain.held_hours[column])
         room, rooms = self._rooms(job, line)
-        lacking = max(1, workers - int(rooms[window].min()))
+        lacking = max(1, workers - int(np.minimum.reduce(rooms[window])))
         objective = problem.objective_at(columns, column, 0.0)
         if objective + self._least_idle_usd(columns, column, new_nodes=-(-lacking // per_node)) >= below:
             return None
-        have: Int[np.ndarray, " own"] = room[window].min(axis=0)
+        have: Int[np.ndarray, " own"] = np.minimum.reduce(room[window])
         enough = self._in_one_domain(job, offering, have, workers)
         if enough is not None and int(enough.sum()) >= workers:
             return None  # nothing needs to be bought: the column that only waits says it better
@@ -284,46 +343,51 @@ class Capacity:
             return None
         room = have.copy()
         room[fresh] = could[fresh]
-        choice = Choice(column=column, start_hours=0.0, nodes=self._pack(offering, room, workers))
-        return choice, objective + self._idle_usd(columns, choice)
+        nodes = self._pack(offering, room, workers)
+        objective += self._idle_usd(columns, column, 0.0, nodes)
+        return Start(column, 0.0, objective, offering, workers, room, nodes)
 
     def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
         nodes = self._at[offering].nodes
         if workers == 1:
-            return (int(nodes[np.where(room > 0, room, np.iinfo(np.int64).max).argmin()]),)
+            return (int(nodes[np.where(room > 0, room, _MOST_WORKERS + 1).argmin()]),)
         some = room.nonzero()[0]
-        order = some[np.argsort(-room[some], kind="stable")]
-        ways = list(zip(room[order].tolist(), order.tolist(), strict=True))
+        have = room[some]
+        order = (-have).argsort(kind="stable")
+        counts, places = have[order].tolist(), some[order].tolist()
         taken: list[tuple[int, int]] = []
         left = workers
-        for count, i in ways:
-            if left <= 0:
-                break
+        for count, i in zip(counts, places, strict=True):
             if count <= left:
                 taken.append((i, count))
                 left -= count
+                if not left:
+                    break
         if left > 0:
             used = {i for i, _ in taken}
+            ways = zip(counts, places, strict=True)
             taken.append((min((count, i) for count, i in ways if count >= left and i not in used)[1], left))
         return tuple(int(nodes[i]) for i, count in taken for _ in range(count))
 
-    def _idle_usd(self, columns: Columns, choice: Choice) -> float:
+    def _idle_usd(self, columns: Columns, column: int, start_hours: float, nodes: tuple[int, ...]) -> float:
         """What the idle part of bought nodes would cost more (or less) with this gang on them."""
-        column, nodes = choice.column, choice.nodes
-        line = self._at[int(columns.offering[column])]
-        if len(line.idle) == 1 and not columns.buys[column]:
+        existing = len(self.problem.nodes)  # those that could be bought come after them
+        if max(nodes) < existing:
             return 0.0
-        held, share = float(columns.held_hours[column]), float(columns.share[column])
-        end, price = choice.start_hours + held, float(columns.usd_per_node_hour[column])
+        plain = columns.plain
+        line = self._at[plain.offering[column]]
+        held, share = plain.held_hours[column], plain.share[column]
+        end, price = start_hours + held, plain.usd_per_node_hour[column]
         extra = 0.0
         for node in set(nodes):
-            if not self.problem.node_is_new[node]:
+            if node < existing:
                 continue
             i = self._place[node]
-            before = max(0.0, float(line.longest[i] - line.paid[i]))
-            paid = float(line.paid[i]) + held * share * nodes.count(node)
-            extra += max(0.0, max(float(line.longest[i]), end) - paid) - before
+            longest, paid = float(line.longest[i]), float(line.paid[i])
+            before = max(0.0, longest - paid)
+            paid += held * share * nodes.count(node)
+            extra += max(0.0, max(longest, end) - paid) - before
         return extra * price if extra else 0.0
 
     def _least_idle_usd(self, columns: Columns, column: int, *, new_nodes: int) -> float:
@@ -331,13 +395,14 @@ class Capacity:
 
         On nodes that others bought it saves no more than what is idle there, and no more than what it pays itself.
         """
-        idle = self._at[int(columns.offering[column])].idle
+        plain = columns.plain
+        idle = self._at[plain.offering[column]].idle
         if len(idle) == 1 and not new_nodes:
             return 0.0
-        workers, price = int(columns.workers[column]), float(columns.usd_per_node_hour[column])
-        unpaid = float(columns.held_hours[column]) * (new_nodes - workers * float(columns.share[column]))
+        workers, price = plain.workers[column], plain.usd_per_node_hour[column]
+        unpaid = plain.held_hours[column] * (new_nodes - workers * plain.share[column])
         usd = price * max(unpaid, -idle[min(workers, len(idle) - 1)])
-        return usd - _HAIR * (abs(usd) + float(columns.objective_usd[column]))
+        return usd - _HAIR * (abs(usd) + plain.objective_usd[column])
 
     def take(self, columns: Columns, choice: Choice) -> None:
         """Give a gang its nodes."""
@@ -354,9 +419,15 @@ class Capacity:
             line.idle = [0.0, *np.cumsum(idle).tolist()]
         if opened:
             self.headroom[self.problem.pool_of_offering[offering]] -= len(opened)
+            line.closed = (~line.is_there()).nonzero()[0]
             line.recount(slice(None), slice(0, len(line.hours)), np.array(opened))
         self._move(choice, columns, -1.0)
         self._taken[job] = (choice, columns)
+
+    def is_of(self, problem: Problem, choices: Sequence[Choice | None]) -> bool:
+        """Whether it is what these choices leave of a problem."""
+        taken = {j: (c, problem.columns) for j, c in enumerate(choices) if c is not None}
+        return self.problem is problem and self._taken == taken
 
     def give_back(self, job: int) -> None:
         """Undo `take` for a job, but for the nodes it bought: those are still to be had by others."""
@@ -370,9 +441,11 @@ class Capacity:
         start = float(self.problem.node_from_hours[list(choice.nodes)].max()) if bought else choice.start_hours
         end = (0.0 if bought else choice.start_hours) + float(columns.held_hours[choice.column])
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
-        for node in choice.nodes:
-            line.free[first:last, self._place[node]] += sign * need
-        line.recount(slice(None), slice(first, last), self._place[sorted(set(choice.nodes))])
+        count = Counter(choice.nodes)
+        places = self._place[sorted(count)]
+        for place, node in zip(places.tolist(), sorted(count), strict=True):
+            line.free[first:last, place] += sign * count[node] * need
+        line.recount(slice(None), slice(first, last), places)
 
     def reserve(self, node: int, start: float, end: float, amount: Float[np.ndarray, " resource"]) -> None:
         """Take so much of a node that is there from one instant to another, for somebody who is not in the problem."""

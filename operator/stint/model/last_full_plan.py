@@ -29,7 +29,7 @@ class UnitPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class LastFullPlan:
     """The last decision about everybody, and what has come since. See `stint.placement.newcomers`."""
 
     decided_at: datetime  # about everybody

@@ -1,0 +1,95 @@
+"""TrainingJobs, GPUPools and PriceBooks: kopf's events fill the stores, lists mend what the events have missed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from stint.api.gpupool import GPUPool
+from stint.api.pricebook import PriceBook
+from stint.api.trainingjob import TrainingJob
+from stint.controllers.kopf_watch import KopfWatch
+from stint.controllers.store import Store
+from stint.kube.client.api import Api, ApiError
+
+log = logging.getLogger(__name__)
+
+GROUP, VERSION = "stint.dev", "v1alpha1"
+RELIST_EVERY_S = 60.0
+AFTER_A_GAP_S = 0.3
+UNWATCHED_S = 2.0  # between lists while kopf does not watch
+
+
+class OwnResources:
+    """The stores, and what keeps them true."""
+
+    def __init__(self, api: Api, *, identity: str, on_change: Callable[[], None]) -> None:
+        """`on_change` is called when something that people write has changed."""
+        self.trainingjobs: Store[TrainingJob] = Store(TrainingJob)
+        self.gpu_pools: Store[GPUPool] = Store(GPUPool)
+        self.price_books: Store[PriceBook] = Store(PriceBook)
+        self.stores: Mapping[str, Store[Any]] = {
+            "trainingjobs": self.trainingjobs,
+            "gpupools": self.gpu_pools,
+            "pricebooks": self.price_books,
+        }
+        self.listed = False
+        self._api = api
+        self._on_change = on_change
+        self._relist_now = asyncio.Event()
+        self.kopf = KopfWatch(
+            api.connection,
+            group=GROUP,
+            version=VERSION,
+            plurals=tuple(self.stores),
+            identity=identity,
+            on_event=self._on_event,
+            on_gap=self.relist,
+        )
+
+    def relist(self) -> None:
+        """A watch has had a gap: list soon."""
+        self._relist_now.set()
+
+    async def keep_listed(self) -> None:
+        """List after gaps, and now and then: kopf does not tell what vanished unwatched. Until cancelled."""
+        while True:
+            self._relist_now.clear()
+            pause = RELIST_EVERY_S if self.kopf.working else UNWATCHED_S
+            try:
+                for plural, store in self.stores.items():
+                    await self._list(plural, store)
+                if not self.listed:
+                    self.listed = True
+                    self._on_change()
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                log.warning("listing our own resources: %s", error or type(error).__name__)
+                pause = UNWATCHED_S
+            except Exception:
+                log.exception("listing our own resources")
+                pause = UNWATCHED_S
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._relist_now.wait(), pause)
+                await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
+
+    async def _list(self, plural: str, store: Store[Any]) -> None:
+        there: set[str] = set()
+        async for page in self._api.pages(f"/apis/{GROUP}/{VERSION}/{plural}"):
+            uids, changed = store.put_page(page.items)
+            there |= uids
+            if page.last:
+                changed |= store.keep_only(there, page.metadata.resource_version)
+            if changed:
+                self._on_change()
+
+    def _on_event(self, kind: str | None, body: dict[str, Any], plural: str) -> None:
+        if kind is None and self.listed:  # kopf lists anew, and so it had a gap
+            self.relist()
+        store, meta = self.stores[plural], body["metadata"]
+        if store.drop(meta["uid"], meta["resourceVersion"]) if kind == "DELETED" else store.put(body):
+            self._on_change()

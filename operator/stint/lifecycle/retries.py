@@ -1,0 +1,33 @@
+"""When a gang that did not start is tried again, and which nodes it avoids meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from stint.model.job import NodeName
+
+BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0  # the first pause, and the longest
+MOST_AVOIDED = 64  # nodes that a status can carry
+_MOST_DOUBLINGS = 10
+
+
+def next_try(now: datetime, failed_starts: int, *, pace: float = 1.0) -> datetime:
+    """When to try again: 10 s after the first failed start, twice as long after each further one, at most 10 min.
+
+    Args:
+        failed_starts: in a row, before this one.
+        pace: seconds of the deciding clock that pass in one second on the wall.
+    """
+    pause_s = min(BACKOFF_S * 2 ** min(failed_starts, _MOST_DOUBLINGS), MOST_BACKOFF_S)
+    return now + timedelta(seconds=pause_s * pace)
+
+
+def avoided(nodes: Iterable[NodeName]) -> tuple[NodeName, ...]:
+    """The nodes to blame, sorted, as many as a status can carry."""
+    return tuple(sorted(set(nodes)))[:MOST_AVOIDED]
+
+
+def gives_up(attempt: int, retries: int) -> bool:
+    """Whether a worker's failure ends the job: every retry was used before this attempt."""
+    return attempt >= retries

@@ -1,0 +1,61 @@
+"""What a status keeps of a gang that is requeued: the work that survives, retries, back-off and blame. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+
+from stint.api.trainingjob import Progress, Status
+from stint.estimate.runtime import hours_between, units_kept
+from stint.kube.observe.progress import kept as kept_of
+from stint.kube.observe.snapshot import Seen
+from stint.model.plan import MOVES, Reason, Requeue
+
+
+def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | None) -> Status:
+    """The status after a requeue, written before anything of the gang is touched.
+
+    Args:
+        ended: when its Job ended, on the deciding clock; None: it has not.
+    """
+    old, gang = seen.resource.status, seen.gang
+    kept, live = _kept_units(seen, ended or now), seen.progress if seen.progress.running_since else old.progress
+    status = msgspec.structs.replace(
+        old,
+        progress=Progress(units_done=kept, estimate=kept, told=live.told),
+        taken_back=gang.plan.since if gang.plan else old.taken_back,
+    )
+    if requeue.reason is Reason.IDLE:
+        return msgspec.structs.replace(status, idle_held=seen.resource.metadata.generation, idle_since=None)
+    if requeue.reason in MOVES:
+        # It may start at once, and comes back to none of these nodes as long as blame lasts.
+        return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(requeue.avoid))
+    if requeue.retries is not None:
+        status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
+    if requeue.failed_starts is not None:
+        return backing_off(status, requeue.failed_starts, requeue.not_before or now, avoid=requeue.avoid)
+    return status
+
+
+def backing_off(status: Status, failed_starts: int, until: datetime, *, avoid: tuple[str, ...] = ()) -> Status:
+    """After a start that did not hold."""
+    return msgspec.structs.replace(status, rollbacks=failed_starts, not_before=until, avoid=list(avoid))
+
+
+def _kept_units(seen: Seen, until: datetime) -> float:
+    """Units of work up to the last checkpoint."""
+    old, gang, job = seen.resource.status, seen.gang, seen.job
+    assert job is not None
+    live = seen.progress if seen.progress.running_since else old.progress
+    # A gang that failed or whose Job is gone runs no longer; its status still says since when it had, and where.
+    since = seen.progress.running_since or old.progress.running_since
+    gpu_model = gang.plan.gpu_model if gang.plan else old.gpu_model
+    if not gpu_model or since is None:
+        return seen.progress.units_done
+    before = replace(job, work=replace(job.work, units_done=seen.progress.units_done))
+    ran_hours = hours_between(since, until)
+    if live.source:
+        return kept_of(before, live, ran_hours=ran_hours)
+    return units_kept(before, gpu_model, len(gang.plan.nodes) if gang.plan else old.workers, ran_hours=ran_hours)
