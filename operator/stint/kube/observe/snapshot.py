@@ -13,7 +13,8 @@ from stint.api.parse.job import Known, to_job
 from stint.api.parse.pricebook import Books, read_books
 from stint.api.parse.template import Pods
 from stint.api.pricebook import PriceBook
-from stint.api.trainingjob import Progress, Status, TrainingJob
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Progress, Status
 from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
