@@ -14,7 +14,9 @@ from hack.cluster import Cluster, running_cluster
 from hack.fleet import a100
 from stint.kube.client.api import Api, connect
 from stint.kube.client.informer import Informer
-from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
+from stint.kube.wire import WirePod
 
 WORKERS = 64
 RUNS = 3

@@ -109,7 +109,8 @@ async def _measure(port: int) -> dict[str, Any]:
 
     from stint.kube.client.api import Api, Connection
     from stint.kube.client.informer import Informer
-    from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
+    from stint.kube.reduce import reduce_node, reduce_pod
+    from stint.kube.wire import WireNode, WirePod
 
     connection = Connection(f"http://127.0.0.1:{port}", None, None, None, True, Configuration())
     async with Api(connection) as api:

@@ -13,7 +13,9 @@ from hack.bench.storm import COUNT, NODES, PATIENCE_S, WARM, WORKERS
 from hack.cluster import Cluster, running_cluster
 from stint.kube.client.api import Api, connect
 from stint.kube.client.informer import Informer
-from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
+from stint.kube.wire import WirePod
 
 _JOBS = "/apis/batch/v1/namespaces/default/jobs"
 

@@ -28,7 +28,9 @@ from hack.cluster import Cluster, running_cluster
 from hack.cluster.operators import ProcessOperator
 from stint.kube.client.api import Api, connect
 from stint.kube.client.informer import Informer
-from stint.kube.records import PodRecord, WireMeta, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
+from stint.kube.wire import WireMeta, WirePod
 
 COUNT, WORKERS, NODES = 1000, 4, 600
 WARM = 250

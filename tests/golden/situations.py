@@ -22,7 +22,8 @@ from stint.api.trainingjob import TrainingJob
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
-from stint.kube.records import WireNode, reduce_node
+from stint.kube.reduce import reduce_node
+from stint.kube.wire import WireNode
 from stint.model.gang import GangState, Idle
 from stint.model.job import Checkpoint, Data, Job, OnExceed, OnIdle
 from stint.model.offering import CapacityType

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.api.parse import Known, to_job
+from stint.api.parse.job import Known, to_job
 from stint.api.trainingjob import TrainingJob
 from stint.feeds import bundled
-from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
+from stint.kube.wire import WirePod
 from stint.kube.workloads import gpus_of
 from stint.model.resources import Resources
 from stint.testing.builders import NOW

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stint.api import gpupool, ledger, pricebook, trainingjob
+from stint.api import gpupool, ledger, pricebook, trainingjob, trainingjob_status
 from stint.api.schema import rule, structural
 
 GROUP = "stint.dev"
@@ -39,7 +39,7 @@ TRAINING_JOB = Kind(
     namespaced=True,
     description="A gang of GPU workers that should finish for the least money.",
     spec=trainingjob.Spec,
-    status=trainingjob.Status,
+    status=trainingjob_status.Status,
     rules=trainingjob.SPEC_RULES,
     root_rules=(
         (

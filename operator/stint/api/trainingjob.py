@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from stint.accelerators import registry
-from stint.api.ledger import Ledger
-from stint.api.meta import Camel, Conditions, Meta
-from stint.api.schema import PRESERVE, doc
-from stint.model.job import OnExceed, OnIdle, OnMiss, Phase
+from stint.api.meta import Camel, Meta
+from stint.api.schema import doc
+from stint.api.trainingjob_status import Status
+from stint.api.worker_template import ANY, Template
+from stint.model.job import OnExceed, OnIdle, OnMiss
 from stint.model.measured import Aggregate
 from stint.model.offering import CapacityType
 
 _GPU = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-_LABEL = Annotated[str, msgspec.Meta(max_length=317)]
-_ANY = dict[str, Any]
 # What the API server takes for a date-time and nobody else does: the year 0, an offset of +99:99, a comma for a point.
 _DATE_TIME = (
     r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?"
@@ -206,84 +205,6 @@ class IdlePolicy(Camel, kw_only=True):
     after_minutes: Annotated[float, doc("For how long, in minutes.", gt=0, le=10_080)] = 30.0
 
 
-class EnvVar(Camel, kw_only=True):
-    """A container's environment variable."""
-
-    name: Annotated[str, doc("Name of the variable.", min_length=1, max_length=253)]
-    value: Annotated[Annotated[str, msgspec.Meta(max_length=32_768)] | None, doc("Its value.")] = None
-    value_from: Annotated[_ANY | None, doc("Where its value comes from, as in core/v1 EnvVar.")] = None
-
-
-class ContainerResources(Camel, kw_only=True):
-    """requests and limits"""
-
-    requests: Annotated[dict[str, Any], doc("As in core/v1; the GPUs are added.", extra=PRESERVE)] = {}
-    limits: Annotated[dict[str, Any], doc("As in core/v1; the GPUs are added.", extra=PRESERVE)] = {}
-
-
-class Container(Camel, kw_only=True):
-    """One container of a worker."""
-
-    name: Annotated[str, doc("Name of the container.", max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-    image: Annotated[str, doc("Container image.", min_length=1, max_length=1024)]
-    image_pull_policy: Annotated[str | None, doc("Always, IfNotPresent or Never.")] = None
-    command: Annotated[list[Annotated[str, msgspec.Meta(max_length=32_768)]], doc("Entry point.", max_length=256)] = []
-    args: Annotated[list[Annotated[str, msgspec.Meta(max_length=32_768)]], doc("Arguments.", max_length=256)] = []
-    working_dir: Annotated[str | None, doc("Working directory.")] = None
-    env: Annotated[
-        list[EnvVar],
-        doc(
-            "Environment. MASTER_ADDR, MASTER_PORT, WORLD_SIZE, NODE_RANK and PET_* for torchrun are added.",
-            max_length=256,
-            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = []
-    resources: Annotated[ContainerResources, doc("What each worker needs besides its GPUs.")] = msgspec.field(
-        default_factory=ContainerResources
-    )
-    volume_mounts: Annotated[list[_ANY], doc("As in core/v1.", max_length=64)] = []
-    security_context: Annotated[_ANY | None, doc("As in core/v1.")] = None
-
-
-class WorkerSpec(Camel, kw_only=True):
-    """spec.template.spec: what most workers need of a pod."""
-
-    containers: Annotated[
-        list[Container],
-        doc("Containers of a worker; the first one gets the GPUs.", min_length=1, max_length=16),
-    ]
-    volumes: Annotated[list[_ANY], doc("As in core/v1.", max_length=64)] = []
-    node_selector: Annotated[dict[str, _LABEL], doc("Labels that a node must have.", max_length=32)] = {}
-    tolerations: Annotated[list[_ANY], doc("As in core/v1. That of the GPU taint is added.", max_length=32)] = []
-    service_account_name: Annotated[str | None, doc("As in core/v1.")] = None
-    image_pull_secrets: Annotated[list[_ANY], doc("As in core/v1.", max_length=16)] = []
-    priority_class_name: Annotated[str | None, doc("As in core/v1.")] = None
-    runtime_class_name: Annotated[str | None, doc("As in core/v1.")] = None
-    security_context: Annotated[_ANY | None, doc("As in core/v1.")] = None
-    termination_grace_period_seconds: Annotated[
-        Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None,
-        doc("Time for a last checkpoint between SIGTERM and SIGKILL."),
-    ] = None
-
-
-class TemplateMeta(Camel, kw_only=True):
-    """spec.template.metadata"""
-
-    labels: Annotated[dict[str, _LABEL], doc("Labels of the pods.", max_length=64)] = {}
-    annotations: Annotated[
-        dict[str, Annotated[str, msgspec.Meta(max_length=16_384)]], doc("Annotations of the pods.", max_length=64)
-    ] = {}
-
-
-class Template(Camel, kw_only=True):
-    """spec.template"""
-
-    metadata: Annotated[TemplateMeta, doc("Labels and annotations of the pods.")] = msgspec.field(
-        default_factory=TemplateMeta
-    )
-    spec: Annotated[WorkerSpec, doc("One worker.")]
-
-
 class Steers(Camel, kw_only=True):
     """spec.steers"""
 
@@ -298,7 +219,7 @@ class Steers(Camel, kw_only=True):
     name: Annotated[str, doc("Its name, or the group's.", min_length=1, max_length=253)]
 
 
-_SPEC_RULES = (
+SPEC_RULES = (
     (
         "(has(self.template) ? 1 : 0) + (has(self.podTemplate) ? 1 : 0) + (has(self.steers) ? 1 : 0) == 1",
         "give exactly one of spec.template, spec.podTemplate and spec.steers",
@@ -395,124 +316,11 @@ class Spec(Camel, kw_only=True):
         int, doc("How long released workers may take to start before all are taken back.", ge=5, le=3600)
     ] = 120
     template: Annotated[Template | None, doc("The worker pod.")] = None
-    pod_template: Annotated[_ANY | None, doc("Instead of template: any core/v1 PodTemplateSpec, unchecked here.")] = (
-        None
-    )
+    pod_template: Annotated[ANY | None, doc("Instead of template: any core/v1 PodTemplateSpec, unchecked here.")] = None
     steers: Annotated[
         Steers | None,
         doc("Instead of both: pods that something else makes. Stint writes such jobs itself; see STEERING.md."),
     ] = None
-
-
-class Rejected(Camel, kw_only=True):
-    """Why not there."""
-
-    offering: Annotated[str, doc("Where.")]
-    reason: Annotated[str, doc("The first constraint in the way.")]
-    message: Annotated[str, doc("What it says.", max_length=1024)] = ""
-
-
-class NextBest(Camel, kw_only=True):
-    """The runner-up."""
-
-    offering: Annotated[str, doc("Where it would have run instead.")]
-    usd: Annotated[float, doc("What finishing would have cost there, in US dollars.")]
-    usd_per_hour: Annotated[float, doc("While it runs, in US dollars.")] = 0.0
-
-
-class Usage(Camel, kw_only=True):
-    """What Prometheus measured."""
-
-    gpu_ratio: Annotated[float | None, doc("Mean utilisation of its GPUs, 0 to 1; absent: unknown.")] = None
-    watts: Annotated[float | None, doc("What its GPUs draw together; absent: unknown.")] = None
-    idle_gpus: Annotated[int | None, doc("GPUs that did nothing lately; absent: unknown.")] = None
-    work_ratio: Annotated[float | None, doc("Mean use of the tensor cores, 0 to 1; absent: unknown.")] = None
-    processless_gpus: Annotated[int | None, doc("GPUs that no process has opened; absent: unknown.")] = None
-    memory_gi_b: Annotated[float | None, doc("Most memory in use on one GPU, in GiB; absent: unknown.")] = (
-        msgspec.field(default=None, name="memoryGiB")
-    )
-    measured_at: Annotated[datetime | None, doc("When this was measured.")] = None
-
-
-class Progress(Camel, kw_only=True):
-    """How far it is."""
-
-    units_done: Annotated[float, doc("Units that survived so far, before the present run.")] = 0.0
-    estimate: Annotated[float, doc("Units done by now, as estimated from its speed.")] = 0.0
-    running_since: Annotated[datetime | None, doc("Since when the present run works.")] = None
-    told: Annotated[float | None, doc("Units done as it said last; absent: it says nothing.")] = None
-    told_at: Annotated[datetime | None, doc("Since when it says so.")] = None
-    source: Annotated[str, doc("Who said it: Metric, Pods, TrainingJob or Workload; empty: an estimate.")] = ""
-
-
-class Advice(Camel, kw_only=True):
-    """A way to pay less for the same."""
-
-    what: Annotated[str, doc("In one word: Idle, FewerWorkers, SmallerModel, Fraction.", max_length=32)]
-    usd_per_hour: Annotated[float, doc("What it would save, in US dollars an hour.")]
-    why: Annotated[str, doc("What was measured, and what to change.", max_length=1024)]
-
-
-class Calibration(Camel, kw_only=True):
-    """The speed on one GPU model, as stated and as measured."""
-
-    gpu_model: Annotated[str, doc("Which model.")]
-    stated: Annotated[float, doc("Units per second, by spec.work.unitsPerSecond.")]
-    measured: Annotated[float, doc("Units per second, mean over the runs of its family.")]
-    spread: Annotated[float, doc("Standard deviation of that.")] = 0.0
-    runs: Annotated[int, doc("Over how many runs.")] = 0
-    watts_per_gpu: Annotated[float | None, doc("Mean power of one GPU.")] = None
-    used: Annotated[bool, doc("Whether decisions go by what was measured.")] = False
-    text: Annotated[str, doc("The same, for people.", max_length=256)] = ""
-
-
-class Status(Camel, kw_only=True):
-    """status"""
-
-    observed_generation: Annotated[int, doc("Of the spec that this status speaks of.")] = 0
-    phase: Annotated[
-        str, doc("A summary for people; machines read the conditions.", extra={"enum": ["", *(p.value for p in Phase)]})
-    ] = ""
-    reason: Annotated[str, doc("Why it is in this phase, in one word.")] = ""
-    message: Annotated[str, doc("Why, in a sentence, with money.", max_length=4096)] = ""
-    pool: Annotated[str, doc("Node pool that it runs in or waits for.")] = ""
-    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")] = ""
-    gpu_model: Annotated[str, doc("GPU model that it runs on or waits for.")] = ""
-    gpus: Annotated[int, doc("GPUs, or parts of one, that it holds or waits for.")] = 0
-    workers: Annotated[int, doc("Workers that it runs with or waits for.")] = 0
-    ready_workers: Annotated[int, doc("Workers that run.")] = 0
-    selector: Annotated[str, doc("Label selector of its pods, for the scale subresource.")] = ""
-    nodes: Annotated[dict[str, str], doc("Nodes it holds, with the ranks on each.", max_length=4096)] = {}
-    usd_per_hour: Annotated[str, doc("While it runs, in US dollars.")] = ""
-    spent_usd: Annotated[str, doc("So far, in US dollars.")] = ""
-    estimated_usd: Annotated[str, doc("From the beginning to the end, in US dollars.")] = ""
-    budget_usd: Annotated[str, doc("spec.budget.usd, for the column.")] = ""
-    saved_usd: Annotated[str, doc("Against the next best place, in US dollars.")] = ""
-    energy_kwh: Annotated[str, doc("To finish, as estimated.")] = ""
-    carbon_kg: Annotated[str, doc("CO2-equivalent to finish, as estimated, in kilograms.")] = ""
-    finish: Annotated[datetime | None, doc("When it will be finished, as estimated.")] = None
-    deadline: Annotated[datetime | None, doc("spec.deadline, or creation plus spec.within.")] = None
-    slack: Annotated[str, doc("From the estimated finish to the deadline; negative: late.")] = ""
-    next_best: Annotated[NextBest | None, doc("The runner-up.")] = None
-    rejected: Annotated[list[Rejected], doc("Why not elsewhere: the ten that came nearest.", max_length=10)] = []
-    usage: Annotated[Usage | None, doc("What Prometheus measured last.")] = None
-    progress: Annotated[Progress, doc("How far it is.")] = msgspec.field(default_factory=Progress)
-    spent_through: Annotated[datetime | None, doc("Until then it is booked, once and for all.")] = None
-    spent_exactly: Annotated[float, doc("What is booked until then, in US dollars.", extra={"minimum": 0})] = 0.0
-    ledger: Annotated[Ledger, doc("What for, where and on which day.")] = msgspec.field(default_factory=Ledger)
-    retries: Annotated[int, doc("How often the gang started again after a worker failed.")] = 0
-    rollbacks: Annotated[int, doc("How often a release did not hold.")] = 0
-    taken_back: Annotated[
-        datetime | None, doc("Places given until then are taken back, whether their pods are gone yet or not.")
-    ] = None
-    moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
-    not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
-    avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
-    idle_since: Annotated[datetime | None, doc("Since when all of its GPUs do nothing.")] = None
-    idle_held: Annotated[int, doc("Generation of the spec that was taken back as idle; editing it resumes.")] = 0
-    advice: Annotated[list[Advice], doc("How to pay less for the same, most first.", max_length=4)] = []
-    calibration: Annotated[list[Calibration], doc("What was measured of its speed.", max_length=16)] = []
-    conditions: Conditions = []
 
 
 class TrainingJob(Camel, kw_only=True):
@@ -521,6 +329,3 @@ class TrainingJob(Camel, kw_only=True):
     metadata: Meta
     spec: Spec
     status: Status = msgspec.field(default_factory=Status)
-
-
-SPEC_RULES = _SPEC_RULES

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from stint.api.gpupool import PoolOffering
-from stint.api.parse import Known, to_job
+from stint.api.parse.job import Known, to_job
 from stint.api.scenario import FORMAT, FleetPool, HabitsPart, JobsPart, Scenario
 from stint.api.trainingjob import TrainingJob
 from stint.cli import scenario as files

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 
 from stint.api import snapshot
-from stint.api.parse import Known, to_job
+from stint.api.parse.job import Known, to_job
 from stint.api.trainingjob import TrainingJob
 from stint.cli import manifests, tables
 from stint.cli.manifests import API, KIND

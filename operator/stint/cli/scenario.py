@@ -17,7 +17,8 @@ from stint.api import reading
 from stint.api.gpupool import GPUPool, Limits, Mode, Scaler
 from stint.api.gpupool import Spec as PoolSpec
 from stint.api.meta import Meta
-from stint.api.parse import Known, freshness, to_job, with_books
+from stint.api.parse.job import Known, to_job
+from stint.api.parse.pricebook import read_books
 from stint.api.pricebook import PriceBook
 from stint.api.scenario import FORMAT, FleetPool, JobsPart, Scenario
 from stint.capacity.kwok import KwokAdapter
@@ -161,12 +162,14 @@ def of_fleet(scenario: Scenario, today: date) -> Read:
 def _fleet(scenario: Scenario, today: date, mistakes: list[Mistake]) -> tuple[Fleet, Catalogue]:
     """What a scenario's fleet is, and the catalogue with its prices; what is wrong is added to the mistakes."""
     catalogue, pools = bundled.load(), [_pool(p) for p in scenario.fleet]
-    books = [PriceBook(metadata=Meta(name="scenario"), spec=scenario.prices)] if scenario.prices else []
-    try:
-        catalogue = with_books(catalogue, books)
-    except InvalidInputError as error:
-        mistakes += [replace(m, path=f"prices, {m.path}") for m in error.mistakes]
-    inventory = take_inventory((), pools, catalogue, today=today, limits=freshness(books))
+    books = read_books([PriceBook(metadata=Meta(name="scenario"), spec=scenario.prices)] if scenario.prices else [])
+    for book in books.each:
+        if isinstance(book.wrong, InvalidInputError):
+            mistakes += [replace(m, path=f"prices, {m.path}") for m in book.wrong.mistakes]
+        elif book.wrong is not None:
+            mistakes.append(Mistake("prices", "", str(book.wrong)))
+    catalogue = books.on_top_of(catalogue)
+    inventory = take_inventory((), pools, catalogue, today=today, limits=books.freshness)
     mistakes += [Mistake(p.about, p.reason, p.message) for p in inventory.problems]
     offerings = tuple(inventory.offerings.values())
     first = {o.pool: o.id for o in reversed(offerings)}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rich.table import Table
 
-from stint.api.trainingjob import Status
+from stint.api.trainingjob_status import Status
 from stint.cli import tables
 from stint.model.job import Job
 from stint.model.plan import Candidate, Hold, NodeWorth, Placement, Plan

@@ -23,8 +23,10 @@ from stint.feeds import bundled
 from stint.feeds.sources import standing
 from stint.kube.client.api import Api, ApiError, connect
 from stint.kube.observe.snapshot import Caches, Observation, observe, with_spending
-from stint.kube.records import JOB_LABEL, WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.records import JOB_LABEL
+from stint.kube.reduce import reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
+from stint.kube.wire import WireJob, WireNode, WirePod
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.model.situation import Settings, Situation
 from stint.workloads.kind import Kind

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from stint.api.trainingjob import Status
+from stint.api.trainingjob_status import Status
 from stint.cli import tables
 from stint.cli.sources import look
 from stint.estimate.runtime import SECONDS_PER_HOUR

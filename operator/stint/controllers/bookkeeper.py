@@ -17,7 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from stint.api.ledger import Components, Ledger, Line, Row, Uses
-from stint.api.trainingjob import Status, TrainingJob
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Status
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour

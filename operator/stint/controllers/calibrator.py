@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 import aiohttp
 import msgspec
 
-from stint.api.parse import worker_template
+from stint.api.parse.template import worker_template
 from stint.api.trainingjob import TrainingJob
 from stint.estimate.calibration import Book, Key, Run, family_of
 from stint.estimate.runtime import hours_between

@@ -12,7 +12,7 @@ from stint.capacity.adapter import Watch
 from stint.capacity.registry import traits_of
 from stint.kube.client.api import Api
 from stint.kube.client.informer import Informer
-from stint.kube.records import WireMeta
+from stint.kube.wire import WireMeta
 
 LOOK_EVERY_S = 5.0
 

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from stint.api.parse import with_books
+from stint.api.parse.pricebook import with_books
 from stint.api.pricebook import PriceBook, Source, SourceStatus, SourceType
 from stint.catalogue.catalogue import Catalogue
 from stint.feeds import sources

@@ -12,14 +12,12 @@ import msgspec
 from stint.api import gpupool, pricebook
 from stint.api.gpupool import GPUPool, Mode, Recommendation, Scaler, target_of
 from stint.api.meta import Condition, condition
-from stint.api.parse import carbon_signal, to_overrides
 from stint.api.pricebook import PriceBook
 from stint.capacity.adapter import Change, Order
 from stint.capacity.registry import ADAPTERS
 from stint.catalogue.layer import CarbonSignal
 from stint.controllers.fan_out import together
 from stint.controllers.feeds import Feeds
-from stint.errors import InvalidInputError
 from stint.feeds.feed_trust import Trouble
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
@@ -103,7 +101,8 @@ class PoolWriter:
         await together("telling pools", {name: self._tell_pool(p, observation, plan) for name, p in pools.items()})
         alone = [p for p in observation.inventory.problems if p.node is not None and not p.pools]
         await together("telling nodes", {p.about: self._tell_node(p) for p in alone})
-        books = {b.metadata.name: b for b in self._books()}
+        # A book that has come since the observation is told of after the next one.
+        books = {b.metadata.name: b for b in self._books() if observation.books.named(b.metadata.name)}
         await together("telling books", {name: self._tell_book(b, observation) for name, b in books.items()})
 
     async def _tell_pool(self, pool: GPUPool, observation: Observation, plan: Plan) -> None:
@@ -125,8 +124,7 @@ class PoolWriter:
         log.warning("%s: %s", problem.about, problem.message)
 
     async def _tell_book(self, book: PriceBook, observation: Observation) -> None:
-        signal = carbon_signal(self._books()) or CarbonSignal.AVERAGE_LIFECYCLE
-        new = _book_status(book, observation, signal, self._feeds)
+        new = _book_status(book, observation, self._feeds)
         if new != book.status:
             await self._apply("PriceBook", "pricebooks", book.metadata.name, new)
 
@@ -256,16 +254,16 @@ def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: 
     ]
 
 
-def _book_status(book: PriceBook, observation: Observation, signal: CarbonSignal, feeds: Feeds) -> pricebook.Status:
+def _book_status(book: PriceBook, observation: Observation, feeds: Feeds) -> pricebook.Status:
     spec, offerings = book.spec, observation.situation.offerings
-    try:
-        overrides = to_overrides(book)
-        valid = ("True", "Valid", "")
-        if overrides.carbon and overrides.carbon_signal is not signal:
-            text = f"none of it is used: its carbon is {overrides.carbon_signal}, but decisions use {signal}"
-            valid = ("False", "Invalid", f"{text}; set spec.carbon.signal of the book of the highest precedence")
-    except (InvalidInputError, ValueError) as error:
-        valid = ("False", "Invalid", f"none of it is used: {error}")
+    valid = ("True", "Valid", "")
+    read, signal = observation.books.named(book.metadata.name), observation.books.carbon_signal
+    signal = signal or CarbonSignal.AVERAGE_LIFECYCLE
+    if read is not None and read.wrong is not None:
+        valid = ("False", "Invalid", f"none of it is used: {read.wrong}")
+    elif read is not None and read.overrides and read.overrides.carbon and read.overrides.carbon_signal is not signal:
+        text = f"none of it is used: its carbon is {read.overrides.carbon_signal}, but decisions use {signal}"
+        valid = ("False", "Invalid", f"{text}; set spec.carbon.signal of the book of the highest precedence")
     entries = len(spec.prices) + len(spec.egress) + len(spec.storage) + len(spec.interruptions) + len(spec.licences)
     if spec.energy:
         entries += len(spec.energy.tariffs) + len(spec.energy.pue)

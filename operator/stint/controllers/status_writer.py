@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from stint.api.trainingjob import Status, TrainingJob
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Status
 from stint.controllers.fan_out import together
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder

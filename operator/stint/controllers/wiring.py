@@ -53,22 +53,10 @@ from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.client.lease import Leadership
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import (
-    JOB_LABEL,
-    JobRecord,
-    NodeRecord,
-    PodRecord,
-    ServiceRecord,
-    WireJob,
-    WireNode,
-    WirePod,
-    WireService,
-    reduce_job,
-    reduce_node,
-    reduce_pod,
-    reduce_service,
-)
+from stint.kube.records import JOB_LABEL, JobRecord, NodeRecord, PodRecord, ServiceRecord
+from stint.kube.reduce import reduce_job, reduce_node, reduce_pod, reduce_service
 from stint.kube.steered import MANAGED
+from stint.kube.wire import WireJob, WireNode, WirePod, WireService
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve

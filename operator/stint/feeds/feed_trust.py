@@ -4,7 +4,7 @@ Pure: a state and a reading give the next state; nothing here reads a clock or a
 
     prices that people write into PriceBooks  >  sources, by precedence  >  the tables that come with Stint
 
-and of each figure the first that knows it gives it (`merged`; PriceBooks come on top in `stint.api.parse.with_books`).
+and of each figure the first that knows it gives it (`merged`; PriceBooks come on top in `stint.api.parse.pricebook`).
 A figure that cannot be right, or that is ten times what it was, is not used: the last good one stays, and ages.
 """
 

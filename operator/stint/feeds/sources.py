@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from stint.api.parse import by_precedence
+from stint.api.parse.pricebook import by_precedence
 from stint.api.pricebook import (
     MOST_KEPT,
     MOST_QUARANTINED,

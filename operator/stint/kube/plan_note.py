@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from stint.api.parse import worker_template
+from stint.api.parse.template import worker_template
 from stint.api.trainingjob import Spec
 from stint.model.resources import Resources
 

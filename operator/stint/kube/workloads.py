@@ -10,7 +10,7 @@ import msgspec
 from stint.accelerators import registry
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources
-from stint.kube.records import OwnedMeta
+from stint.kube.wire import OwnedMeta
 from stint.workloads.kind import Kind, Object, at
 from stint.workloads.label import MANAGED
 

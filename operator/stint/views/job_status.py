@@ -10,8 +10,9 @@ import msgspec
 
 from stint.api.ledger import Ledger
 from stint.api.meta import Condition, condition
-from stint.api.parse import deadline_of
-from stint.api.trainingjob import NextBest, Rejected, Status, TrainingJob
+from stint.api.parse.job import deadline_of
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import NextBest, Rejected, Status
 from stint.estimate.runtime import SECONDS_PER_HOUR
 from stint.kube.observe.snapshot import Seen
 from stint.kube.plan_note import PlanNote, made_from

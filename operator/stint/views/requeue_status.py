@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from stint.api.trainingjob import Progress, Status
+from stint.api.trainingjob_status import Progress, Status
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.observe.progress import kept as kept_of
 from stint.kube.observe.snapshot import Seen

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from stint.api.meta import Condition
-from stint.api.trainingjob import Advice, Calibration, Status, Usage
+from stint.api.trainingjob_status import Advice, Calibration, Status, Usage
 from stint.autoscale.advice import advise
 from stint.kube.observe.snapshot import Seen
 from stint.model.cluster import Utilisation

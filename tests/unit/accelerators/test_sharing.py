@@ -10,7 +10,9 @@ import pytest
 from stint.catalogue.quote import FreshnessLimits
 from stint.feeds import bundled
 from stint.kube.observe.inventory import Inventory, take_inventory
-from stint.kube.records import NodeRecord, WireNode, WirePod, reduce_node, reduce_pod
+from stint.kube.records import NodeRecord
+from stint.kube.reduce import reduce_node, reduce_pod
+from stint.kube.wire import WireNode, WirePod
 from stint.model.market import Offering
 from stint.model.resources import Resources
 from stint.testing.builders import NOW

@@ -98,7 +98,8 @@ def test_a_vendor_is_a_file_and_a_line():
         from stint.catalogue.quote import FreshnessLimits
         from stint.feeds import bundled
         from stint.kube.observe.inventory import take_inventory
-        from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
+        from stint.kube.reduce import reduce_node, reduce_pod
+        from stint.kube.wire import WireNode, WirePod
 
         catalogue = bundled.load()
         assert catalogue.canonical_gpu("ACME-H100-SXM") == "H100-SXM"

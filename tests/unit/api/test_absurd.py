@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from stint.api.gpupool import GPUPool
-from stint.api.parse import to_overrides, worker_template
+from stint.api.parse.pricebook import to_overrides
+from stint.api.parse.template import worker_template
 from stint.api.pricebook import PriceBook
 from stint.api.quantity import quantity
 from stint.api.trainingjob import TrainingJob
@@ -19,7 +20,8 @@ from stint.errors import InvalidInputError
 from stint.kube.act.manifests import indexed_job
 from stint.kube.observe.snapshot import Observation
 from stint.kube.plan_note import made_from, note
-from stint.kube.records import WireNode, WirePod, reduce_node, reduce_pod
+from stint.kube.reduce import reduce_node, reduce_pod
+from stint.kube.wire import WireNode, WirePod
 from stint.lifecycle.retries import MOST_BACKOFF_S, next_try
 from stint.model.job import Phase
 from stint.model.plan import Hold, Placement, Plan

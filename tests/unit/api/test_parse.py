@@ -9,7 +9,8 @@ import msgspec
 import pytest
 import yaml
 
-from stint.api.parse import Known, deadline_of, freshness, to_job, to_overrides, with_books
+from stint.api.parse.job import Known, deadline_of, to_job
+from stint.api.parse.pricebook import read_books, to_overrides, with_books
 from stint.api.pricebook import PriceBook, SourceType, Spec
 from stint.api.quantity import duration, resources
 from stint.api.trainingjob import TrainingJob
@@ -222,7 +223,8 @@ def test_the_last_book_that_says_so_decides_which_kind_of_carbon_counts():
 
 
 def test_freshness_is_the_last_books_to_say():
-    assert freshness([a_book("a", freshness={"spotPriceDays": 1}), a_book("b")]).spot_price_days == 1
+    found = read_books([a_book("a", freshness={"spotPriceDays": 1}), a_book("b")])
+    assert found.freshness.spot_price_days == 1
 
 
 def test_every_mistake_says_what_it_found():

@@ -107,6 +107,7 @@ def test_every_mistake_of_all_files_is_told_at_once(tmp_path):
         (("stint.dev/scenario/v1", "v2"), "format"),
         (("2026-01-01T00:00:00Z", "soon"), "start"),
         (("medianHours: 1}", "medianHours: 1, gpus: {x: 1}}"), "jobs.generate.gpus.x"),
+        (("fleet:", "prices: {asOf: '2026-13-01'}\nfleet:"), "prices, spec.asOf"),
     ],
 )
 def test_what_the_schema_does_not_allow_is_named(tmp_path, change, path):

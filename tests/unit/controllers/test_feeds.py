@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from stint.api.meta import Meta
+from stint.api.parse.pricebook import read_books
 from stint.api.pricebook import (
     Carbon,
     Intensity,
@@ -249,8 +250,9 @@ async def test_metrics_and_status_tell_how_a_source_is(room):
 
 
 def conditions(book_: PriceBook, room: Room, signal: CarbonSignal) -> dict[str, tuple[str, str, str]]:
-    observation = Observation(situation=a_situation(offerings=[OFFERING]), seen={}, inventory=Inventory())
-    told = _book_status(book_, observation, signal, room.feeds).conditions
+    books = replace(read_books([book_]), carbon_signal=signal)
+    observation = Observation(situation=a_situation(offerings=[OFFERING]), seen={}, inventory=Inventory(), books=books)
+    told = _book_status(book_, observation, room.feeds).conditions
     return {c.type: (c.status, c.reason, c.message) for c in told}
 
 

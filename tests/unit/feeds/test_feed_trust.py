@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stint.api.meta import Meta
-from stint.api.parse import with_books
+from stint.api.parse.pricebook import with_books
 from stint.api.pricebook import Price as BookPrice
 from stint.api.pricebook import PriceBook, Source, SourceStatus, SourceType, Spec, Status
 from stint.catalogue.freshness import SPOT_LIMIT_DAYS, stale

@@ -11,7 +11,9 @@ from stint.api.gpupool import GPUPool
 from stint.decide import decide
 from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, Observation, observe, since_empty
-from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
+from stint.kube.wire import WirePod
 from stint.model.cluster import Node
 from stint.model.resources import Resources
 from stint.model.situation import Settings

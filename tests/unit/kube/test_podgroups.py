@@ -20,7 +20,8 @@ from stint.kube.client.informer import Informer
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.snapshot import Seen, Spending
 from stint.kube.plan_note import PlanNote
-from stint.kube.records import WireJob, WirePod, WireService, reduce_job, reduce_pod, reduce_service
+from stint.kube.reduce import reduce_job, reduce_pod, reduce_service
+from stint.kube.wire import WireJob, WirePod, WireService
 from stint.model.gang import GangState
 from stint.model.job import job_id
 from stint.testing.builders import NOW

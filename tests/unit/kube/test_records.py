@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from stint.kube.client.versions import newer
-from stint.kube.records import WireJob, WireNode, WirePod, reduce_job, reduce_node, reduce_pod
+from stint.kube.reduce import reduce_job, reduce_node, reduce_pod
+from stint.kube.wire import WireJob, WireNode, WirePod
 from stint.model.resources import Resources
 from tests.unit.kube.theirs import let_go
 

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from stint.kube.observe.groups import Group, Workloads, gather
-from stint.kube.records import PodRecord, WirePod, reduce_pod
+from stint.kube.records import PodRecord
+from stint.kube.reduce import reduce_pod
 from stint.kube.steered import GATE
+from stint.kube.wire import WirePod
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.workloads.registry import KINDS
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from stint.api.trainingjob import Status, TrainingJob, Usage
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Status, Usage
 from stint.controllers.clock import Clock
 from stint.controllers.store import Store
 from stint.decide import decide

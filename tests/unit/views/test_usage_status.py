@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from stint.api.trainingjob import Status
+from stint.api.trainingjob_status import Status
 from stint.decide import decide
 from stint.kube.observe.snapshot import Observation
 from stint.lifecycle.requeue import requeues

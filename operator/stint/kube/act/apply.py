@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from stint.api.parse import worker_template
+from stint.api.parse.template import worker_template
 from stint.kube.act.manifests import has_own_group, indexed_job, let_go_patch, pod_group, release_patch, service
 from stint.kube.act.podgroups import VERSION_PATH, PodGroups
 from stint.kube.client.api import MERGE, STRATEGIC, Api, ApiError
@@ -19,15 +19,8 @@ from stint.kube.client.informer import Informer
 from stint.kube.observe.gang import Gang
 from stint.kube.observe.snapshot import Seen
 from stint.kube.plan_note import PlanNote, note
-from stint.kube.records import (
-    PLAN_ANNOTATION,
-    JobRecord,
-    PodRecord,
-    ServiceRecord,
-    WireJob,
-    WirePod,
-    WireService,
-)
+from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, ServiceRecord
+from stint.kube.wire import WireJob, WirePod, WireService
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.gang import GangState
 from stint.model.job import JobId

@@ -16,7 +16,9 @@ import aiohttp
 
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.informer import Informer
-from stint.kube.records import JOB_LABEL, PodGroupRecord, WirePodGroup, reduce_pod_group
+from stint.kube.records import JOB_LABEL, PodGroupRecord
+from stint.kube.reduce import reduce_pod_group
+from stint.kube.wire import WirePodGroup
 
 log = logging.getLogger(__name__)
 

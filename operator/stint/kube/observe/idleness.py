@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from stint.api.trainingjob import Progress, Status
+from stint.api.trainingjob_status import Progress, Status
 from stint.kube.observe.gang import Gang
 from stint.model.cluster import Utilisation
 from stint.model.gang import GangState, Idle

@@ -18,7 +18,8 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from stint.api.trainingjob import Progress, TrainingJob
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Progress
 from stint.errors import Mistake
 from stint.estimate.runtime import hours_between, units_after, units_per_hour
 from stint.kube.observe.gang import Gang

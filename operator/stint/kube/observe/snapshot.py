@@ -9,9 +9,12 @@ from datetime import datetime, timedelta
 
 from stint.api.gpupool import GPUPool
 from stint.api.ledger import Ledger
-from stint.api.parse import Known, Pods, freshness, to_job, with_books
+from stint.api.parse.job import Known, to_job
+from stint.api.parse.pricebook import Books, read_books
+from stint.api.parse.template import Pods
 from stint.api.pricebook import PriceBook
-from stint.api.trainingjob import Progress, Status, TrainingJob
+from stint.api.trainingjob import TrainingJob
+from stint.api.trainingjob_status import Progress, Status
 from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
@@ -79,6 +82,7 @@ class Observation:
     seen: Mapping[JobId, Seen]
     inventory: Inventory
     members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
+    books: Books = field(default_factory=Books)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +117,10 @@ def observe(
         measured: what Prometheus and earlier runs say; None: nothing.
     """
     measured = measured or Measured()
-    books = caches.price_books
-    catalogue = with_books(catalogue, books)
+    books = read_books(caches.price_books)
+    catalogue = books.on_top_of(catalogue)
     inventory = take_inventory(
-        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=freshness(books), now=now
+        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
     )
     lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
     gangs = _gangs(caches, lost)
@@ -149,6 +153,7 @@ def observe(
         seen=seen,
         inventory=inventory,
         members=found.members,
+        books=books,
     )
 
 

@@ -1,0 +1,242 @@
+"""From what comes over the wire to what we keep, one function a kind for `Informer`, and what a pod asks for."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from stint.api.pod_requests import pod_requests
+from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
+from stint.kube.records import (
+    GROUP_INFIX,
+    JOB_LABEL,
+    OVER,
+    PLAN_ANNOTATION,
+    UNITS_DONE,
+    GangPod,
+    JobRecord,
+    NodeRecord,
+    PodGroupRecord,
+    PodRecord,
+    ServiceRecord,
+    Times,
+)
+from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
+from stint.kube.wire import (
+    OwnedMeta,
+    PodSpec,
+    PodStatus,
+    WireCondition,
+    WireJob,
+    WireNode,
+    WirePod,
+    WirePodGroup,
+    WireService,
+)
+from stint.model.market import Taint
+from stint.model.resources import Resources
+
+_ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
+_SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
+
+
+def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
+    """For `Informer`."""
+    meta = node.metadata
+    ready = next((c for c in node.status.conditions if c.type == "Ready"), None)
+    record = NodeRecord(
+        name=meta.name,
+        uid=meta.uid,
+        provider_id=node.spec.provider_id,
+        labels=meta.labels,
+        annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
+        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
+        allocatable=resources(node.status.allocatable),
+        unschedulable=node.spec.unschedulable,
+        ready=ready is not None and ready.status == "True",
+        ready_since=ready.last_transition_time if ready else None,
+        created=meta.creation_timestamp,
+        deleting=meta.deletion_timestamp is not None,
+        slices=slices(node.status.allocatable),
+    )
+    return meta.uid, meta.resource_version, record
+
+
+_BY_CLASS = "deviceclass.resource.kubernetes.io/"  # an extended resource that names a DeviceClass
+_Texts = tuple[tuple[str, str], ...]
+
+
+def _texts(amounts_as_written: Mapping[str, str]) -> _Texts:
+    return tuple(sorted(amounts_as_written.items()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _counted(
+    containers: tuple[_Texts, ...], first: tuple[tuple[_Texts, bool], ...], pod_level: _Texts, overhead: _Texts
+) -> tuple[Resources, int]:
+    found = pod_requests(
+        [amounts(dict(c)) for c in containers],
+        [(amounts(dict(c)), is_sidecar) for c, is_sidecar in first],
+        pod_level=amounts(dict(pod_level)),
+        overhead=amounts(dict(overhead)),
+    )
+    return replace(as_resources(found), pods=1), sum(as_slices(found).values())
+
+
+def _requests(spec: PodSpec) -> tuple[Resources, int]:
+    """What the scheduler counts, and how many parts of GPUs. Limits are no matter: the API server fills in requests."""
+    return _counted(
+        tuple(_texts(c.resources.requests) for c in spec.containers if c.resources.requests),
+        tuple((_texts(c.resources.requests), c.restart_policy == "Always") for c in spec.init_containers),
+        _texts(spec.resources.requests) if spec.resources else (),
+        _texts(spec.overhead),
+    )
+
+
+def _claims(spec: PodSpec, status: PodStatus, requests: Resources) -> bool:
+    """Whether devices are allocated to a pod that no extended resource of its requests counts.
+
+    A claim does not say here which devices it is for: that takes the claim, its class and the slices of the node. So
+    every claim may be for the node's GPUs.
+    """
+    if spec.resource_claims or (status.extended_resource_claim_status and not requests.gpus):
+        return True
+    asked = [c.resources for c in (*spec.containers, *spec.init_containers)]
+    return any(r.claims or any(name.startswith(_BY_CLASS) for name in r.requests) for r in asked)
+
+
+def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
+    """For `Informer`."""
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    requests, parts = _requests(spec)
+    job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
+    steered = None
+    # Anybody can give a pod our label; only the Job controller makes workers.
+    if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
+        if MANAGED in meta.labels and requests.gpus:
+            steered = find(
+                meta.labels,
+                meta.annotations,
+                name=meta.name,
+                maker=meta.maker.kind if meta.maker else "",
+                gates=[g.name for g in spec.scheduling_gates],
+                node_selector=spec.node_selector,
+                tolerations=spec.tolerations,
+            )
+        job = steered_name(steered.kind, steered.group) if steered else None
+        index = meta.annotations.get(RANK, "") if steered else ""
+    gang = None
+    if job is not None:
+        conditions = {c.type: c for c in status.conditions}
+        scheduled = conditions.get("PodScheduled")
+        ready = conditions.get("Ready")
+        disruption = conditions.get("DisruptionTarget")
+        gang = GangPod(
+            namespace=meta.namespace,
+            name=meta.name,
+            job=job,
+            index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
+            gated=any(g.name == GATE for g in spec.scheduling_gates),
+            scheduled=bool(spec.node_name),
+            ready=ready is not None and ready.status == "True",
+            unschedulable=scheduled is not None
+            and scheduled.status == "False"
+            and scheduled.reason != "SchedulingGated",
+            deleting=meta.deletion_timestamp is not None,
+            disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
+            created=meta.creation_timestamp,
+            affinity=bytes(spec.affinity),
+            steered=steered,
+            priority_class=sys.intern(spec.priority_class_name),
+            for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
+            run=_run(meta, steered),
+            times=_times(meta, status, scheduled),
+            units_done=meta.annotations.get(UNITS_DONE, ""),
+        )
+    record = PodRecord(
+        uid=meta.uid,
+        node=spec.node_name,
+        nominated=status.nominated_node_name,
+        phase=status.phase,
+        requests=requests,
+        gang=gang,
+        slices=parts,
+        claims=_claims(spec, status, requests),
+    )
+    return meta.uid, meta.resource_version, record
+
+
+def _run(meta: OwnedMeta, steered: Steered | None) -> str:
+    """By what made it; a JobSet's pods are made by several Jobs, and those of a group by anything."""
+    if meta.maker is not None and (steered is None or steered.kind == meta.maker.kind):
+        return meta.maker.uid
+    return meta.labels.get(_ATTEMPT, "")
+
+
+def _times(meta: OwnedMeta, status: PodStatus, scheduled: WireCondition | None) -> Times:
+    states = [c.state for c in status.container_statuses]
+    # Containers of a pod that goes on are started again.
+    over = status.phase in OVER or meta.deletion_timestamp is not None
+    ended = over and bool(states) and all(s.terminated is not None for s in states)
+    starts = [s.running.started_at if s.running else s.terminated.started_at if s.terminated else None for s in states]
+    ends = [s.terminated.finished_at for s in states if s.terminated is not None]
+    leaving = meta.deletion_timestamp
+    if leaving is not None and meta.deletion_grace_period_seconds:
+        leaving -= timedelta(seconds=meta.deletion_grace_period_seconds)
+    return Times(
+        bound=scheduled.last_transition_time if scheduled is not None and scheduled.status == "True" else None,
+        works=max((t for t in starts if t), default=None) if starts and all(starts) else None,
+        leaving=leaving,
+        end=max((t for t in ends if t), default=None) if ended else _last_change(status),
+    )
+
+
+def _last_change(status: PodStatus) -> datetime | None:
+    """When a pod ended whose containers tell nothing, as one that was evicted or whose node was lost."""
+    if status.phase not in OVER:
+        return None
+    told = ("Ready", "ContainersReady", "DisruptionTarget")
+    return max(
+        (c.last_transition_time for c in status.conditions if c.type in told and c.last_transition_time), default=None
+    )
+
+
+def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
+    """For `Informer`."""
+    meta = service.metadata
+    return meta.uid, meta.resource_version, ServiceRecord(namespace=meta.namespace)
+
+
+def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
+    """For `Informer`."""
+    meta, status = job.metadata, job.status
+    conditions = {c.type: c for c in status.conditions if c.status == "True"}
+    failed, complete = conditions.get("Failed"), conditions.get("Complete")
+    end = failed or complete
+    group = job.spec.template.spec.scheduling_group
+    record = JobRecord(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        job=meta.labels.get(JOB_LABEL, ""),
+        plan=meta.annotations.get(PLAN_ANNOTATION, ""),
+        suspended=job.spec.suspend,
+        completions=job.spec.completions,
+        active=status.active,
+        succeeded=status.succeeded,
+        failed_message=None if failed is None else f"{failed.reason}: {failed.message}",
+        complete=complete is not None,
+        deleting=meta.deletion_timestamp is not None,
+        ended=end.last_transition_time if end else None,
+        pod_group=group.pod_group_name if group and group.pod_group_name.startswith(meta.name + GROUP_INFIX) else "",
+    )
+    return meta.uid, meta.resource_version, record
+
+
+def reduce_pod_group(group: WirePodGroup) -> tuple[str, str, PodGroupRecord]:
+    """For `Informer`."""
+    meta = group.metadata
+    return meta.uid, meta.resource_version, PodGroupRecord(namespace=meta.namespace, name=meta.name)
