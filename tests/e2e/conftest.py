@@ -223,6 +223,10 @@ class World:
             alive, key=lambda p: int(p["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
         )
 
+    def event(self, reason: str, name: str = "job") -> str:
+        """Its note; an event is written after the status that it tells of."""
+        return eventually(lambda: self.events(name).get(reason), timeout=10, what=f"an event {reason} of {name}") or ""
+
     def events(self, name: str = "job") -> dict[str, str]:
         """Of a TrainingJob: reason to note."""
         listed = json.loads(self.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]

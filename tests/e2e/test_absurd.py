@@ -131,7 +131,7 @@ def test_ten_thousand_events_in_its_namespace_do_not_hold_up_a_job(world):
     world.node("a")
     world.apply(world.job())
     world.until("Running")
-    assert "USD/h" in world.events()["Placed"]
+    assert "USD/h" in world.event("Placed")
 
 
 @dataclass
@@ -356,7 +356,7 @@ def test_a_gate_that_stays_gives_the_place_back_and_blames_no_node(world):
     template["spec"]["schedulingGates"] = [{"name": "example.com/quota"}]
     world.apply({**job, "spec": {**job["spec"], "podTemplate": template}})
     status = world.until("Queued", reason="DidNotStart")
-    assert "another's scheduling gate holds them" in status["message"]
+    assert "another scheduling gate holds them" in status["message"]
     assert not status.get("avoid")
     eventually(lambda: not world.pods(), what="it to be taken back")
 

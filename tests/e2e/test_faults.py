@@ -94,7 +94,7 @@ def test_a_node_that_goes_between_release_and_bind_is_replaced(world, fault):
     spare = world.node("b", gpus=4)
     fault(world, node)
     runs_on(world, {spare}, step=lambda: open_gates(world))
-    assert "NodeLost" in world.events()
+    assert world.event("NodeLost")
 
 
 @pytest.mark.parametrize("fault", [node_is_deleted, node_is_not_ready])
@@ -203,7 +203,7 @@ class TestPeople:
             return len(there) == 2 and uids.isdisjoint(there) and world.status()["phase"] == "Running"
 
         eventually(again, what="the gang to run again")
-        assert "deleted or suspended by something else" in world.events()["Disrupted"]
+        assert "deleted or suspended by something else" in world.event("Disrupted")
 
     def test_a_deleted_service_is_created_again(self, world):
         world.node("a")

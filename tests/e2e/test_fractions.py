@@ -29,7 +29,7 @@ def test_a_quarter_goes_to_shared_gpus_and_whole_ones_to_others(world):
     assert float(quarter["usdPerHour"]) == pytest.approx(NODE_USD / 32, rel=0.02)
     assert float(two["usdPerHour"]) == pytest.approx(NODE_USD / 4, rel=0.02)
     assert quarter["offering"].split("/")[1] == "p4de.24xlarge:4-shared"
-    assert "1 part (4-shared) of A100-80GB" in world.events("quarter")["Placed"]
+    assert "1 part (4-shared) of A100-80GB" in world.event("Placed", "quarter")
     assert asks_for(world.pods("quarter")[0]) == {"nvidia.com/gpu": "1"}
     world.apply(world.job("half", workers=1, gpu={"fraction": 0.5}))
     assert set(world.until("Running", "half")["nodes"]) == {whole}  # a quarter is not enough for it
@@ -65,7 +65,7 @@ def test_without_shared_gpus_a_fraction_pays_for_a_whole_one_and_is_told_so(worl
     status = world.until("Running")
     assert set(status["nodes"]) == {whole}
     assert float(status["usdPerHour"]) == pytest.approx(NODE_USD / 8, rel=0.02)
-    assert "for the price of whole ones" in world.events()["Placed"]
+    assert "for the price of whole ones" in world.event("Placed")
 
 
 def test_a_job_with_whole_gpus_says_why_it_does_not_go_to_shared_ones(world):

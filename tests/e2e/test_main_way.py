@@ -35,8 +35,8 @@ def test_a_gang_is_placed_whole_runs_and_ends_with_dollars_in_its_status(world):
     env = {e["name"]: e.get("value") for e in pods[3]["spec"]["containers"][0]["env"]}
     assert env["MASTER_ADDR"] == "job-0.stint-workers"
     assert (env["PET_NNODES"], env["WORLD_SIZE"]) == ("4", "16")
-    assert "USD/h" in world.events()["Placed"]
-    assert "USD to finish" in world.events()["Placed"]
+    assert "USD/h" in world.event("Placed")
+    assert "USD to finish" in world.event("Placed")
     for pod in pods:
         world.kubectl("annotate", "pod", pod["metadata"]["name"], "sim.stint.dev/run-for=2s")
     world.until("Succeeded")
@@ -121,7 +121,7 @@ def test_a_failed_worker_restarts_the_gang_and_too_many_failures_end_it(world):
     ended = world.until("Failed", timeout=60)
     assert ended["retries"] == 1
     assert "gave up after 1 retries" in ended["message"]
-    assert "WorkerFailed" in world.events()
+    assert world.event("WorkerFailed")
 
 
 def test_a_gang_whose_spot_node_is_taken_starts_again_elsewhere(world):
@@ -135,7 +135,7 @@ def test_a_gang_whose_spot_node_is_taken_starts_again_elsewhere(world):
     assert set(again["nodes"]) == {f"{world.name}-b"}
     conditions = {c["type"]: c for c in again["conditions"]}
     assert conditions["Interrupted"]["reason"] == "RunsAgain"
-    assert "NodeInterrupted" in world.events()
+    assert world.event("NodeInterrupted")
 
 
 def test_a_gang_whose_node_is_gone_does_not_wait_for_the_garbage_collector(world):
@@ -294,7 +294,7 @@ def test_a_gang_that_is_preempted_goes_elsewhere_whole_and_it_costs_no_retry(wor
     )
     assert list(after) == [spare]
     assert world.status().get("retries", 0) == 0
-    assert "the whole gang was requeued" in world.events()["Disrupted"]
+    assert "the whole gang was requeued" in world.event("Disrupted")
     world.cluster.kubectl("delete", "priorityclass", f"{world.name}-urgent")
 
 
@@ -311,7 +311,7 @@ def test_a_gang_one_of_whose_pods_is_deleted_starts_again_whole(world):
         return world.status()["phase"] == "Running" and len(uids) == 4 and not uids & before
 
     eventually(whole_and_new, what="a new gang")
-    assert "worker 2 on" in world.events()["Disrupted"]
+    assert "worker 2 on" in world.event("Disrupted")
     assert world.status().get("retries", 0) == 0
 
 

@@ -69,7 +69,7 @@ def test_a_job_that_is_labelled_is_priced_placed_runs_and_ends(steered: World):
     assert status["nodes"] == {node: "0-1"}
     assert status["budgetUsd"] == "100.00"
     assert steered.kubectl("get", "pods", "-l", status["selector"], "-o", "name").count("pod/") == 2
-    assert "USD to finish" in steered.events("job-train")["Placed"]
+    assert "USD to finish" in steered.event("Placed", "job-train")
     pods = pods_of(steered)
     index = "batch.kubernetes.io/job-completion-index"
     assert [p["metadata"]["annotations"]["stint.dev/rank"] for p in pods] == [
@@ -175,7 +175,7 @@ def test_a_job_that_loses_its_node_is_suspended_resumed_and_placed_elsewhere_who
     assert job["spec"]["suspend"] is False
     assert "stint.dev/resume" not in job["metadata"]["annotations"]
     assert job["status"].get("failed", 0) == 0, "with a backoffLimit of 0, one would end it"
-    assert "NodeLost" in steered.events("job-train")
+    assert steered.event("NodeLost", "job-train")
 
 
 @pytest.mark.parametrize("kind", ["PyTorchJob", "TrainJob", "RayCluster"])

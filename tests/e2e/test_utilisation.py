@@ -189,7 +189,7 @@ def test_idle_gangs_are_taken_back_or_ended_where_their_policy_says_so(world: Wo
         world.apply(world.job(action.lower(), workers=2, gpus=4, annotations=idle, idlePolicy=policy))
     held = world.until("Suspended", "checkpoint", reason="Idle", timeout=60)
     assert "USD; requeued from the last checkpoint and held until its spec is edited" in held["message"]
-    assert "USD/h" in world.events("checkpoint")["Idle"]
+    assert "USD/h" in world.event("Idle", "checkpoint")
     ended = world.until("Failed", "stop", reason="IdleStopped", timeout=30)
     assert "ended by spec.idlePolicy" in ended["message"]
     assert world.pods("checkpoint") == world.pods("stop") == []

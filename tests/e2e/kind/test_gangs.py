@@ -77,7 +77,7 @@ def test_a_drained_node_costs_nothing_that_was_saved(trainer: Trainer):
         assert resumed[0]["step"] >= max(line["step"] for line in lines)
         status = world.status()
         assert status.get("retries", 0) == 0
-        assert "the whole gang was requeued" in world.events()["Disrupted"]
+        assert "the whole gang was requeued" in world.event("Disrupted")
     finally:
         world.kubectl("uncordon", node)
     world.until("Succeeded", timeout=90)
@@ -109,7 +109,7 @@ def test_a_preempted_gang_resumes_from_its_checkpoint(trainer: Trainer):
             lambda: [line for line in trainer.lines() if line["event"] == "resume"], timeout=60, what="to resume"
         )
         assert resumed[0]["step"] >= 10
-        assert "the whole gang was requeued" in world.events()["Disrupted"]
+        assert "the whole gang was requeued" in world.event("Disrupted")
         assert world.status().get("retries", 0) == 0
         world.until("Succeeded", timeout=90)
     finally:
