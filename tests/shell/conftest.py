@@ -26,7 +26,7 @@ from stint.controllers.clock import Clock
 from stint.controllers.cycle import Cycle
 from stint.controllers.daily_spend import DailySpends
 from stint.controllers.planner_client import Verdict
-from stint.controllers.pool_status import PoolWriter
+from stint.controllers.pool_writer import PoolWriter
 from stint.controllers.status_writer import StatusWriter
 from stint.controllers.trigger import Trigger
 from stint.decide import decide
@@ -37,17 +37,9 @@ from stint.kube.client.api import Api, Connection
 from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import (
-    JobRecord,
-    NodeRecord,
-    PodRecord,
-    WireJob,
-    WirePod,
-    WireService,
-    reduce_job,
-    reduce_pod,
-    reduce_service,
-)
+from stint.kube.records import JobRecord, NodeRecord, PodRecord
+from stint.kube.reduce import reduce_job, reduce_pod, reduce_service
+from stint.kube.wire import WireJob, WirePod, WireService
 from stint.metrics.exporter import Metrics
 from stint.model.situation import Settings, Situation
 from stint.testing.builders import NOW

@@ -21,7 +21,7 @@ from stint.controllers.clock import Clock
 from stint.controllers.daily_spend import DailySpends
 from stint.controllers.fan_out import together
 from stint.controllers.planner_client import Planner
-from stint.controllers.pool_status import PoolWriter
+from stint.controllers.pool_writer import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.status_writer import STARTS_AT_ONCE_S, StatusWriter
 from stint.controllers.trigger import TICK_S, Trigger

@@ -33,7 +33,7 @@ from stint.controllers.feeds import Feeds
 from stint.controllers.gc_tuning import collect_rarely
 from stint.controllers.own_resources import OwnResources
 from stint.controllers.planner_client import TIMEOUT_S, Planner
-from stint.controllers.pool_status import PoolWriter
+from stint.controllers.pool_writer import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
 from stint.controllers.rights_watch import RightsWatch
 from stint.controllers.status_writer import StatusWriter

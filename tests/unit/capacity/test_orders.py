@@ -10,7 +10,7 @@ import pytest
 
 from stint.api.gpupool import GPUPool
 from stint.controllers.feeds import Feeds
-from stint.controllers.pool_status import PoolWriter, order_of
+from stint.controllers.pool_writer import PoolWriter, order_of
 from stint.feeds import bundled
 from stint.kube.client.api import Api
 from stint.kube.client.events import About, Recorder

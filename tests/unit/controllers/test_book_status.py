@@ -10,7 +10,7 @@ import pytest
 from stint.api.parse import pricebook
 from stint.api.pricebook import PriceBook, Status
 from stint.controllers.feeds import Feeds
-from stint.controllers.pool_status import PoolWriter
+from stint.controllers.pool_writer import PoolWriter
 from stint.kube.client.api import Api
 from stint.kube.client.events import Recorder
 from stint.model.plan import Plan

@@ -31,7 +31,6 @@ from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.layer import CarbonSignal, Concern
 from stint.controllers import feeds
 from stint.controllers.feeds import Feeds
-from stint.controllers.pool_status import _book_status
 from stint.feeds import bundled
 from stint.kube.client.api import Api, ApiError
 from stint.kube.observe.inventory import Inventory
@@ -39,6 +38,7 @@ from stint.kube.observe.snapshot import Observation
 from stint.metrics.exporter import Metrics
 from stint.model.offering import CapacityType
 from stint.testing.builders import NOW, a_situation, an_offering
+from stint.views.pool_status import book_status
 from tests.unit.feeds.served import World, serving
 
 SHIPPED = bundled.load()
@@ -252,7 +252,8 @@ async def test_metrics_and_status_tell_how_a_source_is(room):
 def conditions(book_: PriceBook, room: Room, signal: CarbonSignal) -> dict[str, tuple[str, str, str]]:
     books = replace(read_books([book_]), carbon_signal=signal)
     observation = Observation(situation=a_situation(offerings=[OFFERING]), seen={}, inventory=Inventory(), books=books)
-    told = _book_status(book_, observation, room.feeds).conditions
+    troubles, sources = room.feeds.troubles(book_), room.feeds.statuses(book_, [OFFERING])
+    told = book_status(book_, observation, troubles=troubles, sources=sources).conditions
     return {c.type: (c.status, c.reason, c.message) for c in told}
 
 

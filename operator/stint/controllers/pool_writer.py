@@ -1,4 +1,4 @@
-"""Pools: resizing them as the plan says, and telling people what they are and cost."""
+"""Pools: resizing them as the plan says, and writing the statuses of GPUPools and PriceBooks."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from typing import Any
 
 import msgspec
 
-from stint.api import gpupool, pricebook
-from stint.api.gpupool import GPUPool, Mode, Recommendation, Scaler, target_of
-from stint.api.meta import Condition, condition
+from stint.api.gpupool import GPUPool, Scaler, target_of
 from stint.api.pricebook import PriceBook
 from stint.capacity.adapter import Change, Order
 from stint.capacity.registry import ADAPTERS
-from stint.catalogue.layer import CarbonSignal
 from stint.controllers.fan_out import together
 from stint.controllers.feeds import Feeds
-from stint.feeds.feed_trust import Trouble
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
 from stint.kube.observe.inventory import NodeIssue
 from stint.kube.observe.snapshot import Observation
-from stint.model.cluster import Node
-from stint.model.market import Offering, PoolName
-from stint.model.offering import OfferingId
+from stint.model.market import PoolName
 from stint.model.plan import Plan, Resize
+from stint.views.pool_status import book_status, members_of, pool_status
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +101,7 @@ class PoolWriter:
         await together("telling books", {name: self._tell_book(b, observation) for name, b in books.items()})
 
     async def _tell_pool(self, pool: GPUPool, observation: Observation, plan: Plan) -> None:
-        new = _pool_status(pool, observation, plan)
+        new = pool_status(pool, observation, plan)
         if new == pool.status:
             return
         await self._apply("GPUPool", "gpupools", pool.metadata.name, new)
@@ -124,7 +119,12 @@ class PoolWriter:
         log.warning("%s: %s", problem.about, problem.message)
 
     async def _tell_book(self, book: PriceBook, observation: Observation) -> None:
-        new = _book_status(book, observation, self._feeds)
+        new = book_status(
+            book,
+            observation,
+            troubles=self._feeds.troubles(book),
+            sources=self._feeds.statuses(book, observation.situation.offerings),
+        )
         if new != book.status:
             await self._apply("PriceBook", "pricebooks", book.metadata.name, new)
 
@@ -173,123 +173,7 @@ def order_of(
         now=now,
         target=target_of(scaler),
         cold_start_seconds=pool.spec.cold_start_seconds,
-        coming=sum(n.name not in there for n in _members(pool, observation)),
+        coming=sum(n.name not in there for n in members_of(pool, observation)),
         asked=pool.status.wanted_nodes,
         pace=pace,
     )
-
-
-def _members(pool: GPUPool, observation: Observation) -> list[Node]:
-    offerings = observation.inventory.offerings
-    return [n for n in observation.situation.nodes if offerings[n.offering].pool == pool.metadata.name]
-
-
-def _pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool.Status:
-    inventory, spec = observation.inventory, pool.spec
-    name = PoolName(pool.metadata.name)
-    offerings = [inventory.offerings[o] for o in inventory.pools[name].offerings]
-    nodes = _members(pool, observation)
-
-    def whole(offering: OfferingId, count: int) -> float:
-        return inventory.offerings[offering].whole_gpus(count)
-
-    advice = [r for r in plan.resizes if r.pool == name and r.advise_only]
-    priced = [o for o in offerings if o.usd_per_node_hour is not None and o.per_node.gpus]
-    prices = sorted({_per_gpu(o) for o in priced})
-    sources = sorted({o.usd_per_node_hour.source for o in priced if o.usd_per_node_hour})
-    dates = sorted({str(o.usd_per_node_hour.as_of or "unknown") for o in priced if o.usd_per_node_hour})
-    most = f"/{spec.limits.max_nodes}" if spec.limits else ""
-    scaler = f"{spec.scaler.adapter}/{spec.scaler.mode.value}" if spec.scaler else "none"
-    return msgspec.structs.replace(
-        pool.status,
-        observed_generation=pool.metadata.generation,
-        gpu_model=",".join(sorted({o.gpu_model for o in offerings})),
-        nodes=len(nodes),
-        nodes_text=f"{len(nodes)}{most}",
-        gpus=round(sum(whole(n.offering, n.allocatable.gpus) for n in nodes)),
-        free_gpus=int(sum(whole(n.offering, max(0, n.allocatable.gpus - n.used.gpus)) for n in nodes if n.usable)),
-        usd_per_gpu_hour="-".join(f"{p:.2f}" for p in sorted({prices[0], prices[-1]})) if prices else "unknown",
-        price_source=",".join(sources)[:120],
-        price_date=dates[0] if dates else "",
-        scaler=scaler,
-        recommendation=_recommendation(advice) if spec.scaler and spec.scaler.mode is Mode.ADVISE else None,
-        conditions=_pool_conditions(pool, offerings, observation),
-    )
-
-
-def _recommendation(advice: Sequence[Resize]) -> Recommendation | None:
-    if not advice:
-        return None
-    return Recommendation(
-        nodes=sum(r.to_nodes for r in advice),
-        usd_per_hour=f"{sum(r.usd_per_hour for r in advice):+.2f}",
-        message="; ".join(r.message for r in advice)[:1024],
-    )
-
-
-def _per_gpu(offering: Offering) -> float:
-    assert offering.usd_per_node_hour is not None
-    return round(offering.usd_per_node_hour.value / offering.whole_gpus(offering.per_node.gpus), 2)
-
-
-def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: Observation) -> list[Condition]:
-    unpriced = [o.id for o in offerings if o.usd_per_node_hour is None]
-    stale = [o.id for o in offerings if o.stale]
-    mine = [p for p in observation.inventory.problems if pool.metadata.name in p.pools]
-    priced = ("True", "Priced", "")
-    if unpriced:
-        priced = ("False", "NoPrice", f"no price for {', '.join(unpriced)}; add it to a PriceBook under spec.prices")
-    elif stale:
-        priced = ("True", "StalePrice", f"older than the price book allows: {', '.join(stale)}; confirm in a PriceBook")
-    elif not offerings:
-        priced = ("Unknown", "NoOffering", "it has neither nodes nor spec.offerings, so there is nothing to price")
-    valid = (
-        ("False", mine[0].reason, "; ".join(f"{p.about}: {p.message}" for p in mine)) if mine else ("True", "Valid", "")
-    )
-    return [
-        condition(
-            pool.status.conditions, kind, fact, now=observation.situation.now, generation=pool.metadata.generation
-        )
-        for kind, fact in (("Priced", priced), ("Valid", valid))
-    ]
-
-
-def _book_status(book: PriceBook, observation: Observation, feeds: Feeds) -> pricebook.Status:
-    spec, offerings = book.spec, observation.situation.offerings
-    valid = ("True", "Valid", "")
-    read, signal = observation.books.named(book.metadata.name), observation.books.carbon_signal
-    signal = signal or CarbonSignal.AVERAGE_LIFECYCLE
-    if read is not None and read.wrong is not None:
-        valid = ("False", "Invalid", f"none of it is used: {read.wrong}")
-    elif read is not None and read.overrides and read.overrides.carbon and read.overrides.carbon_signal is not signal:
-        text = f"none of it is used: its carbon is {read.overrides.carbon_signal}, but decisions use {signal}"
-        valid = ("False", "Invalid", f"{text}; set spec.carbon.signal of the book of the highest precedence")
-    entries = len(spec.prices) + len(spec.egress) + len(spec.storage) + len(spec.interruptions) + len(spec.licences)
-    if spec.energy:
-        entries += len(spec.energy.tariffs) + len(spec.energy.pue)
-    if spec.carbon:
-        entries += len(spec.carbon.intensities)
-    now, generation = observation.situation.now, book.metadata.generation
-    facts = {"Valid": valid} | ({"SourcesGood": _sources(feeds.troubles(book))} if spec.sources else {})
-    return msgspec.structs.replace(
-        book.status,
-        observed_generation=generation,
-        entries=entries + (spec.labour is not None),
-        offerings=len(offerings),
-        stale=sum(1 for o in offerings if o.stale),
-        unpriced=sum(1 for o in offerings if o.usd_per_node_hour is None),
-        updated=spec.as_of,
-        sources=feeds.statuses(book, offerings),
-        conditions=[
-            condition(book.status.conditions, kind, fact, now=now, generation=generation)
-            for kind, fact in facts.items()
-        ],
-    )
-
-
-def _sources(troubles: Sequence[tuple[Trouble, str]]) -> tuple[str, str, str]:
-    """The condition of a book's sources: the first trouble gives its reason, all are told."""
-    if not troubles:
-        return ("True", "Good", "")
-    status = "Unknown" if all(trouble is Trouble.PENDING for trouble, _ in troubles) else "False"
-    return (status, troubles[0][0].value, "; ".join(text for _, text in troubles))
