@@ -37,17 +37,9 @@ from stint.kube.client.api import Api, Connection
 from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import (
-    JobRecord,
-    NodeRecord,
-    PodRecord,
-    WireJob,
-    WirePod,
-    WireService,
-    reduce_job,
-    reduce_pod,
-    reduce_service,
-)
+from stint.kube.records import JobRecord, NodeRecord, PodRecord
+from stint.kube.reduce import reduce_job, reduce_pod, reduce_service
+from stint.kube.wire import WireJob, WirePod, WireService
 from stint.metrics.exporter import Metrics
 from stint.model.situation import Settings, Situation
 from stint.testing.builders import NOW
