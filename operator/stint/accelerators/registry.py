@@ -23,7 +23,7 @@ DEFAULT = NVIDIA  # where neither a job nor a node says
 RESOURCES = tuple(v.resource for v in VENDORS)
 # Google and AWS sell accelerators that are in the catalogue and that no resource here counts.
 BRANDS = (*(brand for v in VENDORS for brand in v.brands), "google", "aws")
-# Labels of clouds that name a model, whoever makes it.
+# Labels of clouds that name a model of any vendor.
 _CLOUD_LABELS = ("karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
 MODEL_LABELS = (*(v.labels.product for v in VENDORS if v.labels), *_CLOUD_LABELS)
 TOLERATIONS = tuple(v.toleration for v in VENDORS)

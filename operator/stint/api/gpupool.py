@@ -82,8 +82,8 @@ def target_of(scaler: Scaler) -> Target | None:
 class Limits(Camel, kw_only=True):
     """spec.limits"""
 
-    min_nodes: Annotated[int, doc("Nodes that are never given back.", ge=0, le=10_000)] = 0
-    max_nodes: Annotated[int, doc("Never more nodes than this.", ge=0, le=10_000)]
+    min_nodes: Annotated[int, doc("Scale-down keeps at least this many nodes.", ge=0, le=10_000)] = 0
+    max_nodes: Annotated[int, doc("Scale-up never exceeds this many nodes.", ge=0, le=10_000)]
 
 
 class Spec(Camel, kw_only=True):
@@ -91,16 +91,17 @@ class Spec(Camel, kw_only=True):
 
     node_selector: Annotated[
         dict[str, Annotated[str, msgspec.Meta(max_length=63)]],
-        doc("Labels of the nodes that belong to it.", min_length=1, max_length=16),
+        doc("Labels of the nodes that belong to the pool.", min_length=1, max_length=16),
     ]
     offerings: Annotated[
-        list[PoolOffering], doc("What its new nodes are. With one offering, existing nodes are it too.", max_length=16)
+        list[PoolOffering],
+        doc("Offerings of new nodes. With exactly one, nodes that match it count as it, too.", max_length=16),
     ] = []
-    limits: Annotated[Limits | None, doc("How far it may shrink and grow.")] = None
-    scaler: Annotated[Scaler | None, doc("How it is resized; without it, never.")] = None
-    cold_start_seconds: Annotated[float, doc("From the order to a ready node.", ge=0, le=86_400)] = 300.0
+    limits: Annotated[Limits | None, doc("Smallest and largest size of the pool.")] = None
+    scaler: Annotated[Scaler | None, doc("How the pool is resized. Without it, Stint never resizes the pool.")] = None
+    cold_start_seconds: Annotated[float, doc("Seconds from an order to a ready node.", ge=0, le=86_400)] = 300.0
     give_back_after_seconds: Annotated[
-        float, doc("How long a node may stand empty before it is given back.", ge=0, le=604_800)
+        float, doc("Seconds that a node may stay empty before scale-down.", ge=0, le=604_800)
     ] = 600.0
 
 
@@ -141,8 +142,8 @@ SPEC_RULES = (
 class Recommendation(Camel, kw_only=True):
     """status.recommendation"""
 
-    nodes: Annotated[int, doc("How many nodes there should be.")]
-    usd_per_hour: Annotated[str, doc("What that adds to the bill, in US dollars.")] = ""
+    nodes: Annotated[int, doc("Recommended number of nodes.")]
+    usd_per_hour: Annotated[str, doc("Change of the bill, in US dollars per hour.")] = ""
     message: Annotated[str, doc("Why.", max_length=1024)] = ""
 
 
@@ -151,17 +152,17 @@ class Status(Camel, kw_only=True):
 
     observed_generation: Annotated[int, doc("Of the spec that this status speaks of.")] = 0
     gpu_model: Annotated[str, doc("GPU model of its nodes.")] = ""
-    nodes: Annotated[int, doc("Nodes there are.")] = 0
-    nodes_text: Annotated[str, doc("Nodes there are, of nodes there may be.")] = ""
-    wanted_nodes: Annotated[int | None, doc("Nodes last asked for.")] = None
-    gpus: Annotated[int, doc("GPUs of its nodes.")] = 0
-    free_gpus: Annotated[int, doc("GPUs nobody has.")] = 0
-    usd_per_gpu_hour: Annotated[str, doc("In US dollars.")] = ""
-    price_source: Annotated[str, doc("Where the price is from.")] = ""
-    price_date: Annotated[str, doc("Since when it holds.")] = ""
+    nodes: Annotated[int, doc("Number of nodes.")] = 0
+    nodes_text: Annotated[str, doc("Number of nodes, of the most allowed.")] = ""
+    wanted_nodes: Annotated[int | None, doc("Nodes of the whole pool that Stint last requested.")] = None
+    gpus: Annotated[int, doc("GPUs of all nodes.")] = 0
+    free_gpus: Annotated[int, doc("Unallocated GPUs of usable nodes.")] = 0
+    usd_per_gpu_hour: Annotated[str, doc("Price per GPU and hour, in US dollars.")] = ""
+    price_source: Annotated[str, doc("Source of the price.")] = ""
+    price_date: Annotated[str, doc("Date of the price.")] = ""
     scaler: Annotated[str, doc("Adapter and mode.")] = ""
-    recommendation: Annotated[Recommendation | None, doc("In mode Advise: what Stint would do.")] = None
-    ordered_at: Annotated[datetime | None, doc("When nodes were last asked for.")] = None
+    recommendation: Annotated[Recommendation | None, doc("In mode Advise: the resize that Stint recommends.")] = None
+    ordered_at: Annotated[datetime | None, doc("Time of the last request.")] = None
     conditions: Conditions = []
 
 

@@ -173,7 +173,7 @@ def order_of(
         now=now,
         target=target_of(scaler),
         cold_start_seconds=pool.spec.cold_start_seconds,
-        coming=sum(n.name not in there for n in members_of(pool, observation)),
+        coming=sum(n.ready_at is not None and n.name not in there for n in members_of(pool, observation)),
         asked=pool.status.wanted_nodes,
         pace=pace,
     )

@@ -1,6 +1,6 @@
 """What the operator must be allowed to do, and why. The chart grants exactly this; at start it is asked for.
 
-The API server answers a SelfSubjectAccessReview for whoever asks about himself. What is missing is named in the log,
+The API server answers a SelfSubjectAccessReview for the operator's own account. A missing right is named in the log,
 makes the readiness probe fail, and stands in a condition of every TrainingJob that has not ended.
 """
 
@@ -21,34 +21,36 @@ _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 ALWAYS: Sequence[Right] = (
-    *rights("list watch", "stint.dev", "trainingjobs", "what people want is known"),
-    *rights("list watch", "stint.dev", "gpupools", "limits and scalers of pools are known"),
-    *rights("list watch", "stint.dev", "pricebooks", "your own prices are used"),
-    *rights("patch", "stint.dev", "trainingjobs/status", "phase, dollars and reasons can be read"),
-    *rights("patch", "stint.dev", "gpupools/status", "an order of nodes is noted before it is made"),
-    *rights("patch", "stint.dev", "pricebooks/status", "mistakes in a price book are told"),
-    *rights("get list create update delete", "stint.dev", "dailyspends", "what was spent outlives the jobs"),
-    *rights("list watch", "", "nodes", "GPUs are found, and nodes that go are noticed"),
-    *rights("list watch", "", "pods", "it is known who has which GPU"),
-    *rights("patch", "", "pods", "workers are pinned to their nodes and let go"),
-    *rights("delete", "", "pods", "pods on nodes that are gone are forgotten"),
-    *rights("list watch", "", "services", "a gang's Service that somebody deleted is missed"),
+    *rights("list watch", "stint.dev", "trainingjobs", "Stint reads the jobs to place"),
+    *rights("list watch", "stint.dev", "gpupools", "Stint reads limits and scalers of node pools"),
+    *rights("list watch", "stint.dev", "pricebooks", "Stint uses your own prices"),
+    *rights("patch", "stint.dev", "trainingjobs/status", "a job's status shows phase, cost and reasons"),
+    *rights("patch", "stint.dev", "gpupools/status", "an order of nodes is recorded before it is sent"),
+    *rights("patch", "stint.dev", "pricebooks/status", "a PriceBook's status shows its mistakes"),
+    *rights(
+        "get list create update delete", "stint.dev", "dailyspends", "daily costs are kept after the jobs are gone"
+    ),
+    *rights("list watch", "", "nodes", "Stint finds GPUs and notices lost nodes"),
+    *rights("list watch", "", "pods", "Stint sees which pod uses which GPU"),
+    *rights("patch", "", "pods", "workers are pinned to their nodes and released"),
+    *rights("delete", "", "pods", "pods on lost nodes are removed"),
+    *rights("list watch", "", "services", "a deleted Service of a gang is created again"),
     *rights("create", "", "services", "the workers of a gang find each other"),
-    *rights("list watch", "batch", "jobs", "it is known which gangs have their place"),
-    *rights("create", "batch", "jobs", "a gang gets its place"),
-    *rights("patch", "batch", "jobs", "a gang can be taken back, and let go again"),
-    *rights("delete", "batch", "jobs", "a gang can start afresh after a failure"),
-    *rights("create patch", "events.k8s.io", "events", "kubectl describe tells what happened, in money"),
+    *rights("list watch", "batch", "jobs", "Stint sees which gangs are placed"),
+    *rights("create", "batch", "jobs", "Stint creates the Job of a gang"),
+    *rights("patch", "batch", "jobs", "a gang is suspended when it is requeued, and resumed"),
+    *rights("delete", "batch", "jobs", "a gang starts from a new Job after a failure"),
+    *rights("create patch", "events.k8s.io", "events", "kubectl describe shows what happened and what it costs"),
     *rights("create", "coordination.k8s.io", "leases", "one of several replicas leads", own_namespace=True),
     *rights(
         "get update", "coordination.k8s.io", "leases", "one of several replicas leads", own_namespace=True, name="stint"
     ),
-    *rights("create", "", "configmaps", "measured speeds outlive the operator", own_namespace=True),
+    *rights("create", "", "configmaps", "measured speeds are kept when the operator restarts", own_namespace=True),
     *rights(
         "get patch",
         "",
         "configmaps",
-        "measured speeds outlive the operator",
+        "measured speeds are kept when the operator restarts",
         own_namespace=True,
         name="stint-calibration",
     ),
@@ -74,8 +76,8 @@ WITH_STEERING: Sequence[Right] = (
 
 # With `podGroups.enabled`; needed where the cluster serves them.
 WITH_POD_GROUPS: Sequence[Right] = (
-    *rights("list watch", "scheduling.k8s.io", "podgroups", "a gang's PodGroup that is not there yet is missed"),
-    *rights("create", "scheduling.k8s.io", "podgroups", "the scheduler binds all of a gang or nobody"),
+    *rights("list watch", "scheduling.k8s.io", "podgroups", "a missing PodGroup of a gang is created"),
+    *rights("create", "scheduling.k8s.io", "podgroups", "the scheduler binds all pods of a gang or none"),
 )
 
 

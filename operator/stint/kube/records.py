@@ -64,7 +64,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Times(msgspec.Struct, frozen=True, gc=False):
-    """When what happened to a pod, as the API server tells it; None: not yet, or nobody says."""
+    """When what happened to a pod, as the API server tells it; None: not yet, or it does not tell."""
 
     bound: datetime | None = None  # to its node
     works: datetime | None = None  # all its containers run

@@ -85,7 +85,7 @@ class Kind:
         return made
 
     def is_suspended(self, spec: Object) -> bool:
-        """Whether its pods are deleted at the moment because somebody wants it."""
+        """Whether it is suspended, so that it has no pods."""
         return bool(self.suspend) and at({"spec": spec}, *self.suspend) is True
 
 

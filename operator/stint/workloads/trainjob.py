@@ -8,7 +8,7 @@ from typing import Any
 from stint.workloads.kind import Kind, by_conditions
 from stint.workloads.label import MANAGED, Ops
 
-_PATCHED_BY = "stint.dev/steering"  # a TrainJob's runtime patches are keyed by who made them
+_PATCHED_BY = "stint.dev/steering"  # the manager of our runtime patch: they are keyed by it
 
 
 class PatchRuntime:

@@ -1,7 +1,7 @@
 """From a TrainingJob to the core's noun. Every mistake of an object is told at once.
 
 What the CRD's schema and CEL rules refuse never gets here; what is left needs the catalogue, the clock or a second
-field: a GPU model that nobody knows, a quantity that is none, a name too long for that many workers.
+field: an unknown GPU model, an invalid quantity, a name too long for that many workers.
 """
 
 from __future__ import annotations

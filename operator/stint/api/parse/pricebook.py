@@ -67,7 +67,7 @@ def to_overrides(book: PriceBook) -> Overrides:
 
 
 def _once(path: str, entries: Iterable[tuple[_Key, float]], mistakes: list[Mistake]) -> dict[_Key, float]:
-    """By key. Which of two figures for one thing is meant nobody can know; the same one twice does no harm."""
+    """By key. Two different figures for one thing are a mistake; the same one twice does no harm."""
     said: dict[_Key, tuple[int, float]] = {}
     for i, (key, value) in enumerate(entries):
         before, known = said.setdefault(key, (i, value))
@@ -122,7 +122,7 @@ class Books:
     """All PriceBooks, each read once. The last one counts most."""
 
     each: tuple[ReadBook, ...] = ()
-    carbon_signal: CarbonSignal | None = None  # which kind of carbon intensity decisions use; None: nobody says
+    carbon_signal: CarbonSignal | None = None  # the kind of carbon intensity that decisions use; None: no book says
     freshness: FreshnessLimits = field(default_factory=FreshnessLimits)
 
     def on_top_of(self, catalogue: Catalogue) -> Catalogue:

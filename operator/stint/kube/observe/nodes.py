@@ -140,14 +140,14 @@ def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime
     try:
         ordered = datetime.fromisoformat(text)
     except ValueError:
-        return None  # somebody else wrote it
+        return None  # Stint did not write it
     return _expected(ordered, pool.spec.cold_start_seconds, now)
 
 
 def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime | None:
     if ordered.tzinfo is None:
         return None
-    ordered = min(ordered, now)  # nobody orders in the future
+    ordered = min(ordered, now)  # no order is made in the future
     if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
         return None
     earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)
