@@ -96,12 +96,15 @@ def _requests(spec: PodSpec) -> tuple[Resources, int]:
     )
 
 
-def _claims(spec: PodSpec, status: PodStatus, requests: Resources) -> bool:
+def _claims(meta: OwnedMeta, spec: PodSpec, status: PodStatus, requests: Resources) -> bool:
     """Whether devices are allocated to a pod that no extended resource of its requests counts.
 
     A claim does not say here which devices it is for: that takes the claim, its class and the slices of the node. So
-    every claim may be for the node's GPUs.
+    every claim may be for the node's GPUs, but for those of a DaemonSet: it watches devices with adminAccess, which
+    takes none, and runs on every node. Counted, it would leave a whole cluster without a free GPU.
     """
+    if meta.maker is not None and meta.maker.kind == "DaemonSet":
+        return False
     if spec.resource_claims or (status.extended_resource_claim_status and not requests.gpus):
         return True
     asked = [c.resources for c in (*spec.containers, *spec.init_containers)]
@@ -164,7 +167,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         requests=requests,
         gang=gang,
         slices=parts,
-        claims=_claims(spec, status, requests),
+        claims=_claims(meta, spec, status, requests),
     )
     return meta.uid, meta.resource_version, record
 

@@ -169,3 +169,14 @@ def test_an_extended_resource_that_dra_serves_counts_once():
     pod = reduce_pod(msgspec.convert(body, WirePod))[2]
     assert (pod.requests, pod.claims) == (Resources(gpus=3, pods=1), False)
     assert a_cluster([pod]).situation.nodes[0].used.gpus == 3
+
+
+@CLAIMING
+def test_a_daemon_set_that_watches_devices_takes_none(spec):
+    """With adminAccess it claims the devices of every node."""
+    owner = {"kind": "DaemonSet", "name": "monitor", "uid": "d", "controller": True}
+    meta = {"name": "p", "uid": "p", "ownerReferences": [owner]}
+    body = {"metadata": meta, "spec": {"nodeName": "n1", **spec}, "status": {"phase": "Running"}}
+    assert not reduce_pod(msgspec.convert(body, WirePod))[2].claims
+    by_hand = {**body, "metadata": {**meta, "ownerReferences": [{**owner, "kind": "ReplicaSet"}]}}
+    assert reduce_pod(msgspec.convert(by_hand, WirePod))[2].claims
