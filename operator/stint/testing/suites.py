@@ -56,10 +56,10 @@ def best_of_all(problem: Problem) -> float:
 
 
 def check_sound(solver: Solver, problem: Problem) -> None:
-    """Whole gangs, within what there is; the same again; never worse than leaving everybody out."""
+    """Whole gangs, within what there is; the same again with the same dice; never worse than placing no job."""
     answer = solve(solver, problem)
     assert violations(problem, answer) == []
-    assert solve(solver, problem, seed=1 if solver.name != "greedy" else 0) == answer
+    assert solve(solver, problem) == answer
     nothing = Assignment(choices=(None,) * len(problem.jobs))
     assert objective_usd(problem, answer) <= objective_usd(problem, nothing) + 1e-6
 
