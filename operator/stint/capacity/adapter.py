@@ -89,7 +89,7 @@ class Member:
 
     name: NodeName
     busy: bool = False  # it has, or is promised to, a pod with devices
-    interrupted: bool = False  # the provider takes it
+    interrupted: bool = False  # it is leaving: the provider takes it, or something removes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,8 @@ class Outcome:
     """What became of an order."""
 
     refused: str = ""  # why it was not carried out, with what to do about it; empty: it was
+    again: bool = False  # refused only for now: the next cycle may ask for the same
+    changed: bool = True  # False: there was nothing to change
     note: str = ""  # where it was carried out in part or otherwise: how, and why
 
 

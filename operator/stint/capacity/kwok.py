@@ -60,7 +60,9 @@ async def _grow(change: Change, order: Order, client: Client) -> None:
     taken = {n["metadata"]["name"] for n in listed["items"]}
     staying = {n["metadata"]["name"] for n in listed["items"] if not _interrupted(n)}
     mine = {name for name in staying if name.startswith(f"{stem}-")}
-    others = change.from_nodes - len(mine)  # of the same offering, not made here
+    # Of the same offering, not made here: as counted when it was ordered, so that asking twice orders once.
+    ours_then = sum(m.name.startswith(f"{stem}-") and not m.interrupted for m in order.members)
+    others = change.from_nodes - ours_then
     wanted = max(0, change.to_nodes - max(others, 0) - len(mine))
     free = (f"{stem}-{i}" for i in range(10_000) if f"{stem}-{i}" not in taken)
     for name in [next(free) for _ in range(wanted)]:

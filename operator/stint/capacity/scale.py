@@ -50,23 +50,29 @@ class ScaleAdapter:
                 if wanted != there:
                     version = scale["metadata"].get("resourceVersion", "")
                     await client.patch(path, {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}})
-                return Outcome(note=note)
+                return Outcome(note=note, changed=wanted != there)
             except ApiError as error:
                 if error.status != _CONFLICT:
                     return Outcome(refused=str(error))
         what = f"{order.target.resource}/{order.target.name}"
-        return Outcome(refused=f"other clients kept writing spec.replicas of {what}; the next cycle tries again")
+        text = f"other clients kept writing spec.replicas of {what}; the next cycle tries again"
+        return Outcome(refused=text, again=True)
 
 
 def _wanted(order: Order, there: int) -> tuple[int, str]:
     """The replicas to write, and what to say where they are not those of the order."""
-    least = len(order.busy)
     if order.to_nodes > order.from_nodes:
         if there > order.to_nodes:
             return there, f"spec.replicas is {there} already"
+        seen = order.from_nodes - order.coming
+        if there < seen:
+            # The pool also selects nodes that the target does not make, or that it is removing: neither is asked for.
+            own = order.to_nodes - (seen - there)
+            return own, f"spec.replicas becomes {own}: the target makes {there} of the {seen} nodes seen"
         return order.to_nodes, ""
     if there > max(order.from_nodes, order.asked or 0):
         return there, f"spec.replicas stays {there}: another client raised it above the {order.from_nodes} nodes seen"
-    if order.to_nodes < least:
-        return min(there, least), f"spec.replicas becomes {min(there, least)}: {least} nodes of the pool are busy"
+    if order.busy:
+        what = f"{len(order.busy)} nodes of the pool are busy, and the target chooses which ones go"
+        return there, f"spec.replicas stays {there}: {what}"
     return min(there, order.to_nodes), ""

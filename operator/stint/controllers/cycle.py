@@ -274,7 +274,7 @@ class Cycle:
         status = backing_off(old, old.rollbacks + 1, until)
         text = (
             f"the API server refuses its Job: {error.message}; change the job, or what refuses it; the next try is "
-            f"after {until} UTC"
+            f"after {until:%H:%M:%S} UTC"
         )
         after = replace(seen, resource=msgspec.structs.replace(seen.resource, status=status))
         hold = Hold(job=job, reason=Reason.REFUSED, message=text)

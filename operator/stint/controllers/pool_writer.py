@@ -64,11 +64,11 @@ class PoolWriter:
         for resize in plan.resizes:
             if not resize.advise_only and resize.pool in pools:
                 resizes.setdefault(resize.pool, []).append(resize)
-        orders = {
-            str(name): self._resize(pools[name], scaler, observation, found, now)
-            for name, found in resizes.items()
-            if (scaler := pools[name].spec.scaler) is not None
-        }
+        orders: dict[str, Awaitable[object]] = {}
+        for name, found in resizes.items():
+            scaler = pools[name].spec.scaler
+            if scaler is not None and (kept := _carried_out(scaler, found, observation, plan)):
+                orders[str(name)] = self._resize(pools[name], scaler, observation, kept, now)
         await together("resizing", orders)
 
     async def _resize(
@@ -79,6 +79,8 @@ class PoolWriter:
         status = msgspec.structs.replace(pool.status, wanted_nodes=order.to_nodes, ordered_at=now)
         await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
         outcome = await ADAPTERS[scaler.adapter].carry_out(order, self._api)
+        if outcome.again:
+            await self._apply("GPUPool", "gpupools", pool.metadata.name, pool.status)  # nothing is on order
         for resize in resizes:
             if outcome.refused:
                 text = f"{resize.message}, but: {outcome.refused}"
@@ -144,6 +146,15 @@ class PoolWriter:
     async def _event(self, pool: GPUPool, reason: str, text: str, *, warning: bool = False) -> None:
         about = About(_API, "GPUPool", "", pool.metadata.name, pool.metadata.uid)
         await self._events.tell(about, reason, text, action="Resize", warning=warning)
+
+
+def _carried_out(scaler: Scaler, resizes: Sequence[Resize], observation: Observation, plan: Plan) -> Sequence[Resize]:
+    """Those that go together. A target that chooses itself which nodes go removes none while any of them is wanted."""
+    if not ADAPTERS[scaler.adapter].traits.chooses_nodes:
+        return resizes
+    given = {observation.inventory.offerings[p.chosen.offering].pool for p in plan.placements}
+    grows = [r for r in resizes if r.to_nodes > r.from_nodes]
+    return grows if grows or resizes[0].pool in given else resizes
 
 
 def order_of(

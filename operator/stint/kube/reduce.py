@@ -100,12 +100,13 @@ def _claims(meta: OwnedMeta, spec: PodSpec, status: PodStatus, requests: Resourc
     """Whether devices are allocated to a pod that no extended resource of its requests counts.
 
     A claim does not say here which devices it is for: that takes the claim, its class and the slices of the node. So
-    every claim may be for the node's GPUs, but for those of a DaemonSet: it watches devices with adminAccess, which
-    takes none, and runs on every node. Counted, it would leave a whole cluster without a free GPU.
+    every claim may be for the node's GPUs, with two exceptions. A pod that asks for GPUs by name claims a NIC or a
+    channel beside them. A DaemonSet watches devices with adminAccess, which takes none; counted, it would leave a whole
+    cluster without a free GPU.
     """
-    if meta.maker is not None and meta.maker.kind == "DaemonSet":
+    if requests.gpus or (meta.maker is not None and meta.maker.kind == "DaemonSet"):
         return False
-    if spec.resource_claims or (status.extended_resource_claim_status and not requests.gpus):
+    if spec.resource_claims or status.extended_resource_claim_status:
         return True
     asked = [c.resources for c in (*spec.containers, *spec.init_containers)]
     return any(r.claims or any(name.startswith(_BY_CLASS) for name in r.requests) for r in asked)

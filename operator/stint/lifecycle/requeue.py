@@ -51,7 +51,9 @@ def requeues(situation: Situation) -> tuple[Requeue, ...]:
 
 
 def verdict(case: Case) -> Requeue | None:
-    """The first rule that applies; None: the gang keeps its placement, or has none."""
+    """The first rule that applies; None: the gang keeps its placement, has none, or was requeued already."""
+    if case.facts is not None and case.facts.state is GangState.TAKEN_BACK:
+        return None
     for rule in RULES:
         if (requeue := rule(case)) is not None:
             return requeue

@@ -1,9 +1,9 @@
 """What a namespace may spend an hour, and how many GPUs of a model it may hold: a job that would go beyond waits.
 
 Checked on the answer, because what a job costs an hour follows from where it goes. GPUs are whole ones; a part of a
-shared GPU counts as that part. Jobs that would go beyond a quota are left out, with all others of their namespace that
-would fit nowhere beside the ones that may go, and the rest is decided about again: a quota never keeps capacity from
-other namespaces. Where that is still beyond, the rest is served in queue order, each job within its quota.
+shared GPU counts as that part. Where an answer goes beyond a quota, the jobs are served in queue order, each within
+its quota; those that a quota lets go nowhere are left out, and the rest is decided about again: a quota never keeps
+capacity from other namespaces. Where that is still beyond, the answer in queue order stands.
 """
 
 from __future__ import annotations
@@ -91,18 +91,17 @@ def solve_within(
         problem = build_problem(situation, left)
         if solved < _MOST_SOLVED:
             answer = verified(problem, solve(problem))
-            over = beyond_quota(situation, problem, answer, stays)
-            if over:
-                over += _hopeless(situation, problem, answer, stays, {h.job for h in over})
-        else:
-            answer, over = _in_turn(problem, _Quotas(situation, stays))
-            answer = verified(problem, answer)
+            if not beyond_quota(situation, problem, answer, stays):
+                return problem, answer, holds
+        # A job that is beyond it where the solver put it may go elsewhere: only one that may go nowhere is left out.
+        within, over = _in_turn(problem, _Quotas(situation, stays))
         if not over:
-            break
+            return problem, verified(problem, within), holds
+        over += _hopeless(situation, problem, within, stays, {h.job for h in over})
         holds += over
         gone = {h.job for h in over}
         left = [j for j in left if j.id not in gone]
-    return problem, answer, holds
+    raise AssertionError("unreachable: each round leaves a job out")
 
 
 def beyond_quota(situation: Situation, problem: Problem, answer: Assignment, stays: Sequence[Stay]) -> list[Hold]:

@@ -171,9 +171,8 @@ async def keeps_busy_nodes(adapter: CapacityAdapter, world: CapacityWorld) -> No
     await _filled(adapter, world, 3)
     nodes = world.nodes()
     outcome = await adapter.carry_out(_order(world, (_ONE, 3, 0), going=nodes, busy=nodes[:2], asked=3), world.api)
-    assert len(world.nodes()) == 2
-    if not adapter.traits.chooses_nodes:
-        assert world.nodes() == nodes[:2]
+    # A target that chooses itself might choose a busy one, so none goes.
+    assert world.nodes() == (nodes if adapter.traits.chooses_nodes else nodes[:2])
     assert outcome.note, "people are told why nodes stay"
 
 

@@ -56,13 +56,13 @@ class NoteAdapter:
         try:
             there = await client.get(order.target.path)
             had = int((there.get("data") or {}).get(order.pool, "0"))
-            least = len(order.busy)
-            wanted = max(order.to_nodes, had if order.to_nodes > order.from_nodes else least)
+            stays = bool(order.busy) or order.to_nodes > order.from_nodes  # the script chooses which ones go
+            wanted = max(order.to_nodes, had if stays else 0)
             if wanted != had:
                 await client.patch(order.target.path, {"data": {order.pool: str(wanted)}})
         except ApiError as error:
             return Outcome(refused=str(error))
-        return Outcome(note=f"{least} nodes are busy" if wanted > order.to_nodes else "")
+        return Outcome(note=f"{len(order.busy)} nodes are busy" if wanted > order.to_nodes else "")
 
 
 class Wishes:

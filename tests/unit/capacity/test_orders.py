@@ -11,18 +11,20 @@ import pytest
 from stint.api.gpupool import GPUPool
 from stint.controllers.feeds import Feeds
 from stint.controllers.pool_writer import PoolWriter, order_of
+from stint.decide import decide
+from stint.errors import ApiError
 from stint.feeds import bundled
 from stint.kube.client.api import Api
 from stint.kube.client.events import About, Recorder
 from stint.kube.observe.snapshot import Caches, Observation, observe
 from stint.kube.records import NodeRecord, PodRecord
-from stint.model.job import NodeName
+from stint.model.job import NodeName, Toleration
 from stint.model.market import PoolName
 from stint.model.offering import OfferingId
 from stint.model.plan import Plan, Resize
 from stint.model.resources import Resources
 from stint.model.situation import Settings
-from stint.testing.builders import NOW
+from stint.testing.builders import NOW, a_job
 from tests.unit.capacity.worlds import Replicas
 from tests.unit.kube.objects import a_record
 
@@ -185,3 +187,50 @@ def test_nodes_that_are_named_to_go_are_handed_on():
     seen = look(pool, a_node("n1"), a_node("n2"))
     resize = replace(a_resize(seen, HERE, 2, 1), give_back=(NodeName("n2"),))
     assert an_order(pool, seen, resize).changes[0].going == ("n2",)
+
+
+async def test_nodes_that_the_target_does_not_make_are_not_ordered_from_it():
+    """The selector also matches eight nodes without GPUs, or nodes that the target is removing."""
+    pool, world = a_pool(HERE), Replicas(0)
+    seen = look(pool, *(a_node(f"cpu{i}", labels={"pool": "p"}, gpus=0) for i in range(8)))
+    _, events = await act(pool, seen, world, a_resize(seen, HERE, 0, 2))
+    assert world.replicas == 2
+    ((reason, note),) = events
+    assert reason == "Ordered"
+    assert "makes 0 of the 8 nodes seen" in note
+
+
+async def test_a_pool_that_grows_for_one_offering_does_not_shrink_for_another():
+    pool, world = a_pool(HERE, ELSEWHERE), Replicas(1)
+    seen = look(pool, a_node("n1", ELSEWHERE))
+    await act(pool, seen, world, a_resize(seen, HERE, 0, 1), a_resize(seen, ELSEWHERE, 1, 0))
+    assert world.replicas == 2
+
+
+async def test_where_a_gang_is_placed_nothing_goes_that_the_target_would_choose():
+    pool, world = a_pool(HERE), Replicas(3)
+    seen = look(pool, *(a_node(f"n{i}") for i in range(3)))
+    resize = a_resize(seen, HERE, 3, 1)
+    api, recorder = NotingApi(world), NotingRecorder()
+    writer = PoolWriter(api, recorder, lambda: [pool], list, {"gpupools": list}, Feeds.__new__(Feeds))
+    job = replace(a_job("llama"), tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists"),))
+    plan = decide(replace(seen.situation, jobs=(job,)))
+    assert [p.job for p in plan.placements] == [job.id]
+    await writer.act(seen, replace(plan, resizes=(resize,)), now=NOW)
+    assert (world.replicas, recorder.events) == (3, [])
+
+
+async def test_an_order_that_other_writers_kept_from_being_made_is_not_on_order():
+    pool, world = a_pool(HERE), Replicas(0)
+    world.api.refuses = ApiError(409, "Conflict", "somebody was quicker")
+    seen = look(pool)
+    api, events = await act(pool, seen, world, a_resize(seen, HERE, 0, 1))
+    assert [s.get("wantedNodes") for s in api.statuses] == [1, None]
+    assert [reason for reason, _ in events] == ["ResizeRefused"]
+
+
+def test_nodes_that_are_going_are_no_part_of_the_pool():
+    pool = a_pool(HERE)
+    leaving = [a_node(f"n{i}", deleting=True) for i in range(5)]
+    seen = look(pool, *leaving)
+    assert an_order(pool, seen, a_resize(seen, HERE, 0, 1)).to_nodes == 1

@@ -37,8 +37,8 @@ KINDS_OF_CLAIM = {
     "init container": BY_INIT_CONTAINER,
     "DeviceClass as a resource": BY_CLASS,
     "another vendor's device": NIC,
-    "beside a GPU of the device plugin": {"containers": [{"resources": {"requests": {"nvidia.com/gpu": "1"}}}], **NIC},
 }
+BESIDE_A_GPU = {"containers": [{"resources": {"requests": {"nvidia.com/gpu": "1"}}}], **NIC}
 CLAIMING = pytest.mark.parametrize("spec", KINDS_OF_CLAIM.values(), ids=KINDS_OF_CLAIM)
 
 
@@ -169,6 +169,14 @@ def test_an_extended_resource_that_dra_serves_counts_once():
     pod = reduce_pod(msgspec.convert(body, WirePod))[2]
     assert (pod.requests, pod.claims) == (Resources(gpus=3, pods=1), False)
     assert a_cluster([pod]).situation.nodes[0].used.gpus == 3
+
+
+def test_what_is_claimed_beside_gpus_by_name_is_no_gpu():
+    """A NIC, or a channel between nodes: the other seven GPUs are free, and the node is not empty."""
+    seen = a_cluster([a_pod(BESIDE_A_GPU)])
+    (node,) = seen.situation.nodes
+    assert (node.used.gpus, node.empty_since) == (1, None)
+    assert not gives_back(seen)
 
 
 @CLAIMING

@@ -69,6 +69,10 @@ def test_a_disruption_is_told_before_the_failure_that_it_caused_and_uses_no_retr
     assert (requeue.reason, requeue.retries) == (Reason.DISRUPTED, None)
 
 
+def test_a_gang_that_was_requeued_and_whose_pods_are_leaving_is_not_requeued_again():
+    assert requeues(of(state=GangState.TAKEN_BACK, disruption="llama-0 is preempted")) == ()
+
+
 def test_a_failure_uses_a_retry():
     assert the(of(state=GangState.FAILED, attempt=2)).retries == 3
 

@@ -200,3 +200,20 @@ class TestAsJson:
     def test_a_weight_of_nothing_is_refused(self):
         with pytest.raises(InvalidInputError, match="> 0"):
             fair_share_of('{"weights": {"ml": 0}}')
+
+
+@pytest.mark.parametrize("solver", ["greedy", "portfolio"])
+def test_a_job_that_fits_its_quota_on_what_a_held_one_leaves_free_is_placed(solver):
+    """The large job may go nowhere; the small one was put on the dear node only because the large one was in its way."""
+    cheap, dear = an_offering("a", usd=8.0), an_offering("b", usd=24.0, zone="us-east-1b")
+    large = replace(a_job("large", gpus=8, hours=5.0), created=NOW - timedelta(minutes=9))
+    small = a_job("small", gpus=2, hours=1.0)  # 2 USD/h on the cheap node, 6 on the dear one
+    situation = a_situation(
+        jobs=[large, small],
+        nodes=[a_node("a0", cheap), a_node("b0", dear)],
+        offerings=[cheap, dear],
+        settings=Settings(solver=solver, quotas=(Quota(namespace="team", usd_per_hour=4.0),)),
+    )
+    plan = decide(situation)
+    assert [(p.job, p.nodes) for p in plan.placements] == [("team/small", ("a0",))]
+    assert [(h.job, h.reason) for h in plan.holds] == [("team/large", Reason.OVER_QUOTA)]

@@ -90,7 +90,8 @@ def _members(records: Sequence[NodeRecord], inventory: Inventory, busy: Set[str]
             Member(
                 name=name,
                 busy=name in busy,
-                interrupted=any(t.key in INTERRUPTED_TAINTS for t in by_name[name].taints),
+                interrupted=by_name[name].deleting
+                or any(t.key in INTERRUPTED_TAINTS | LEAVING_TAINTS for t in by_name[name].taints),
             )
             for name in sorted(names)
         )
