@@ -121,6 +121,9 @@ def _scale_down(problem: Problem, assignment: Assignment) -> list[Resize]:
     for i, (node, pool) in enumerate(zip(problem.nodes, pools, strict=True)):
         if pool.scaler is None or not node.removable or node.name in promised or node.empty_since is None:
             continue
+        price = problem.offerings[int(problem.node_offering[i])].price_of_existing
+        if price is not None and price.value == 0.0 and not node.interrupted:
+            continue  # paid for whether it is there or not: removing it saves nothing, and the next job waits for another
         empty_s = hours_between(node.empty_since, problem.situation.now) * SECONDS_PER_HOUR
         if empty_s >= pool.give_back_after_seconds and (node.interrupted or in_pool[pool.name] > pool.min_nodes):
             in_pool[pool.name] -= not node.interrupted

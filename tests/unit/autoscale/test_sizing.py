@@ -138,14 +138,12 @@ def test_what_a_node_costs_is_one_figure_for_all():
     """Reserved: nothing, until a commitment says otherwise; what a new node costs may differ from one that is there."""
     reserved = replace(A100, capacity_type=CapacityType.RESERVED)
     assert [p.value for p in (reserved.price_of_existing, reserved.price_of_new, reserved.billed_price)] == [0, 0, 8]
-    (gone,) = resize(
-        a_situation(
-            offerings=[reserved],
-            nodes=[replace(empty("n"), offering=reserved.id)],
-            pools=[a_pool(reserved, scaler="Kwok", most=4)],
-        )
+    paid_for = a_situation(
+        offerings=[reserved],
+        nodes=[replace(empty("n"), offering=reserved.id)],
+        pools=[a_pool(reserved, scaler="Kwok", most=4)],
     )
-    assert (gone.to_nodes, gone.usd_per_hour) == (0, 0.0)
+    assert resize(paid_for) == (), "removing it saves nothing"
     part = replace(reserved, billed_usd_per_node_hour=a_figure(5.0), usd_per_new_node_hour=a_figure(6.0))
     assert [p.value for p in (part.price_of_existing, part.price_of_new, part.billed_price)] == [8, 6, 5]
     spent = replace(A100, usd_per_new_node_hour=a_figure(6.0))

@@ -204,7 +204,7 @@ class TestAsJson:
 
 @pytest.mark.parametrize("solver", ["greedy", "portfolio"])
 def test_a_job_that_fits_its_quota_on_what_a_held_one_leaves_free_is_placed(solver):
-    """The large job may go nowhere; the small one was put on the dear node only because the large one was in its way."""
+    """The large job may go nowhere; the small one was put on the dear node only because of it."""
     cheap, dear = an_offering("a", usd=8.0), an_offering("b", usd=24.0, zone="us-east-1b")
     large = replace(a_job("large", gpus=8, hours=5.0), created=NOW - timedelta(minutes=9))
     small = a_job("small", gpus=2, hours=1.0)  # 2 USD/h on the cheap node, 6 on the dear one
