@@ -123,7 +123,7 @@ def _scale_down(problem: Problem, assignment: Assignment) -> list[Resize]:
             continue
         price = problem.offerings[int(problem.node_offering[i])].price_of_existing
         if price is not None and price.value == 0.0 and not node.interrupted:
-            continue  # paid for whether it is there or not: removing it saves nothing, and the next job waits for another
+            continue  # paid for whether it is there or not: removing it saves nothing
         empty_s = hours_between(node.empty_since, problem.situation.now) * SECONDS_PER_HOUR
         if empty_s >= pool.give_back_after_seconds and (node.interrupted or in_pool[pool.name] > pool.min_nodes):
             in_pool[pool.name] -= not node.interrupted
