@@ -34,7 +34,7 @@ _PLACEMENT_TIMEOUT_S = GangFacts(job=JobId(""), state=GangState.ABSENT).placemen
 
 @dataclass(slots=True)
 class World(ClusterState):
-    """The yard, and the gangs that run in it."""
+    """Nodes, and the gangs that run on them."""
 
     _to_come: dict[JobId, Job] = field(default_factory=dict)
 
