@@ -72,7 +72,7 @@ def test_a_gang_that_can_wait_makes_room_for_one_that_would_miss_its_deadline(al
     alone.apply([urgent])
     eventually(lambda: _status(alone, "patient").get("moved"), timeout=60, what="the first gang to be taken back")
     eventually(lambda: _status(alone, "urgent").get("phase") == "Succeeded", timeout=90, what="the urgent one to end")
-    assert "default/urgent, which would miss its deadline" in alone.kubectl("get", "events", "-A")
+    assert "default/urgent, which would otherwise miss its deadline" in alone.kubectl("get", "events", "-A")
     eventually(lambda: _status(alone, "patient")["phase"] == "Running", timeout=90, what="the first one to go on")
     told = _status(alone, "patient")
     assert (told["retries"], told["rollbacks"]) == (0, 0)
