@@ -323,11 +323,11 @@ def test_kueue_queues_and_stint_places(steered: World):
     waiting = steered.until("Queued", "group-pair", reason="Incomplete")
     assert "kueue.x-k8s.io/admission" in waiting["message"]
     assert json.loads(steered.kubectl("get", "job", "train", "-o", "json"))["spec"]["suspend"] is True
-    # It admits both.
+    # It admits the one, then the other: there is room for one of them.
     steered.kubectl("patch", "job", "train", "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    steered.until("Running", "job-train")
     opened = json.dumps({"spec": {"schedulingGates": [{"$patch": "delete", "name": "kueue.x-k8s.io/admission"}]}})
     steered.kubectl("patch", "pod", "one", "-p", opened)
-    steered.until("Running", "job-train")
     steered.node("b")
     steered.until("Running", "group-pair")
     before = {p["metadata"]["uid"] for p in pods_of(steered)}
