@@ -385,7 +385,7 @@ def test_a_right_that_is_missing_is_named_by_the_probe_in_the_log_and_on_the_job
     for rule in poorer["rules"]:
         if rule["resources"] == ["pods"]:
             rule["verbs"].remove("patch")
-    text = "may not patch pods (needed so that workers are pinned to their nodes and let go)"
+    text = "may not patch pods (needed so that workers are pinned to their nodes and released)"
     try:
         stage.cluster.kubectl("replace", "-f", "-", stdin=json.dumps(poorer))
         port = free_port()
