@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
     )
-    run.add_argument("--solver", choices=sorted(SOLVERS), default=Settings().solver)
+    run.add_argument("--solver", type=_solver, choices=sorted(SOLVERS), default=Settings().solver)
     run.add_argument(
         "--quotas", default="[]", help='JSON: [{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]'
     )
@@ -152,6 +152,14 @@ def parser() -> argparse.ArgumentParser:
     prices.add_argument("--gpus", action="store_true", help="list the GPU models of the catalogue instead")
     prices.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
     return whole
+
+
+def _solver(name: str) -> str:
+    """The Deployment of an earlier chart may still name `auto`: its operator starts, and says what it does."""
+    if name == "auto":
+        print("stint run: the solver auto is gone; portfolio takes its place", file=sys.stderr)
+        return "portfolio"
+    return name
 
 
 def _plan_timeout(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What `stint run` is told about Prometheus, before anything is started."""
+"""What `stint run` is told, before anything is started."""
 
 from __future__ import annotations
 
@@ -27,3 +27,10 @@ def test_contradictions_are_told(capsys: pytest.CaptureFixture[str], flags: list
 def test_half_a_pair_of_labels_is_refused(text: str):
     with pytest.raises(SystemExit):
         parser().parse_args(["run", f"--prometheus-pod-labels={text}"])
+
+
+def test_the_deployment_of_an_earlier_chart_starts_and_says_what_has_changed(capsys: pytest.CaptureFixture[str]):
+    assert parser().parse_args(["run", "--solver=auto"]).solver == "portfolio"
+    assert "portfolio takes its place" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "--solver=guess"])
