@@ -128,7 +128,6 @@ class Outcome:
 
     refused: str = ""  # why it was not carried out, with what to do about it; empty: it was
     again: bool = False  # refused only for now: the next cycle may ask for the same
-    changed: bool = True  # False: there was nothing to change
     note: str = ""  # where it was carried out in part or otherwise: how, and why
 
 

@@ -50,7 +50,7 @@ class ScaleAdapter:
                 if wanted != there:
                     version = scale["metadata"].get("resourceVersion", "")
                     await client.patch(path, {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}})
-                return Outcome(note=note, changed=wanted != there)
+                return Outcome(note=note)
             except ApiError as error:
                 if error.status != _CONFLICT:
                     return Outcome(refused=str(error))

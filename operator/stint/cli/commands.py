@@ -19,8 +19,8 @@ from stint.decide import decide
 from stint.errors import StintError
 from stint.feeds import bundled
 from stint.kube.client.api import Api, connect
+from stint.lifecycle.phases import outcomes
 from stint.model.job import Job, split_job_id
-from stint.views.job_status import outcomes
 from stint.whatif import written
 from stint.whatif.promises import broken_promises
 

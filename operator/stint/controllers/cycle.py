@@ -29,6 +29,7 @@ from stint.kube.act.apply import Actuator
 from stint.kube.client.api import ApiError, FencedError
 from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, since_empty, with_spending
 from stint.kube.plan_note import PlanNote, made_from
+from stint.lifecycle import phases
 from stint.lifecycle.phases import Outcome
 from stint.lifecycle.retries import next_try
 from stint.metrics.exporter import Metrics
@@ -117,7 +118,7 @@ class Cycle:
         stopped = await self._requeue(observation, plan)  # 4. gangs that lose their placement
         refused = await self._place(observation, plan, besides=stopped)  # 5. gangs that get one
         await self.pools.act(observation, plan, now=observation.situation.now)  # 6. pools
-        outcomes = job_status.outcomes(plan)
+        outcomes = phases.outcomes(plan)
         await self.statuses.tell(observation, outcomes, self._measured, besides=stopped | refused)  # 7. tell
         await self.pools.tell(observation, plan)
         unhurried = SETTLED_TICK_S if _settled(observation, plan) else TICK_S

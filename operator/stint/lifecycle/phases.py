@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stint.model.job import ENDED, Phase
-from stint.model.plan import Hold, Placement, Reason, Requeue, Stay
+from stint.model.plan import Hold, Placement, Plan, Reason, Requeue, Stay
 
 Outcome = Placement | Hold | Stay | Requeue | None
 
@@ -71,6 +71,12 @@ TRANSITIONS: Mapping[Phase, Mapping[Phase, str]] = {
     Phase.FAILED: {},
 }
 _HELD = frozenset({Reason.IDLE, Reason.SUSPENDED})
+
+
+def outcomes(plan: Plan) -> dict[str, Outcome]:
+    """Each job's part of a plan."""
+    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
+    return {o.job: o for o in every}
 
 
 def phase(outcome: Outcome, *, suspended: bool, placed: bool, runs: bool) -> Phase:

@@ -16,7 +16,7 @@ from stint.lifecycle import phases
 from stint.model.cluster import Node, Utilisation
 from stint.model.figure import Confidence
 from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
-from stint.model.plan import Hold, Placement, Plan, Requeue, Resize, Stay
+from stint.model.plan import Hold, Placement, Plan, Requeue, Resize
 from stint.model.situation import Situation
 
 MOST_JOBS = 500  # with series of their own
@@ -375,8 +375,7 @@ def _set(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
 
 def _phases(situation: Situation, plan: Plan) -> dict[tuple[str, ...], float]:
     """How many jobs are in each phase, as their status will say; those that the core does not see are not counted."""
-    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
-    outcomes = {o.job: o for o in every}
+    outcomes = phases.outcomes(plan)
     began = {g.job for g in situation.gangs if g.running_since is not None}
 
     def phase(job: Job) -> Phase:

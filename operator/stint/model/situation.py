@@ -68,5 +68,5 @@ class Situation:
     pools: tuple[Pool, ...] = ()
     rates: Rates = field(default_factory=Rates)
     settings: Settings = field(default_factory=Settings)
-    before: LastFullPlan | None = None  # the last decision about everybody, where the queue was long
+    before: LastFullPlan | None = None  # the last full plan, where the queue was long
     notes: tuple[str, ...] = ()  # what the observer could not see, for people: "no Prometheus"

@@ -1,7 +1,7 @@
 """Good prices of capacity: the programme of `prices`, answered by sifting.
 
 It starts with the cheapest starts of every class of jobs and takes in those that undercut the class's price, until
-there are none. Of very many classes every so-manieth is asked, with as much less capacity.
+there are none. Of very many classes every n-th is asked, with as much less capacity.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from stint.model.job import ENDED, Phase
 from stint.model.market import Offering
 from stint.model.measured import Measured
 from stint.model.offering import OfferingId
-from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Plan, Reason, Requeue, Stay
+from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Reason, Requeue, Stay
 from stint.views import usage_status
 
 MOST_REJECTED = 10
@@ -70,12 +70,6 @@ def span(delta: timedelta) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return sign + "".join(parts[:2])
-
-
-def outcomes(plan: Plan) -> dict[str, Outcome]:
-    """Each job's part of a plan."""
-    every: list[Placement | Hold | Stay | Requeue] = [*plan.placements, *plan.holds, *plan.stays, *plan.requeues]
-    return {o.job: o for o in every}
 
 
 def phase_of(seen: Seen, outcome: Outcome) -> Phase:

@@ -22,6 +22,7 @@ from stint.kube.observe.snapshot import Observation
 from stint.kube.plan_note import made_from, note
 from stint.kube.reduce import reduce_node, reduce_pod
 from stint.kube.wire import WireNode, WirePod
+from stint.lifecycle import phases
 from stint.lifecycle.retries import MOST_BACKOFF_S, next_try
 from stint.model.job import Phase
 from stint.model.plan import Hold, Placement, Plan
@@ -53,7 +54,7 @@ def decided(seen: Observation) -> tuple[Plan, dict[str, Any]]:
     """The plan, and the status of each job after it, whose good one has its place."""
     plan = decide(seen.situation)
     assert UNET in [p.job for p in plan.placements]
-    outcomes = job_status.outcomes(plan)
+    outcomes = phases.outcomes(plan)
     context = job_status.Context(now=NOW, offerings=seen.inventory.offerings)
     return plan, {key: job_status.build(one, outcomes.get(key), context) for key, one in seen.seen.items()}
 
@@ -106,7 +107,7 @@ def test_a_bad_job_is_told_field_value_and_remedy_and_reaches_no_decision(name):
 def test_a_job_that_cannot_be_had_is_legal_and_told_why_it_waits(name):
     seen = look(resources=[a_resource(), typed(absurd.hand_made(name, "team", {}))], nodes=[a_record()])
     plan, statuses = decided(seen)
-    assert isinstance(job_status.outcomes(plan)[f"team/{name}"], Hold)
+    assert isinstance(phases.outcomes(plan)[f"team/{name}"], Hold)
     status = statuses[f"team/{name}"]
     for words in absurd.JOBS[name].says:
         assert words in f"{status.reason}: {status.message}"
@@ -118,7 +119,7 @@ def test_a_job_that_is_only_odd_gets_its_place_and_its_pods_are_made(name):
     assert odd is not None
     seen = look(resources=[a_resource(), odd], nodes=[a_record("n1"), a_record("n2")])
     plan, _ = decided(seen)
-    outcome = job_status.outcomes(plan)[f"team/{name}"]
+    outcome = phases.outcomes(plan)[f"team/{name}"]
     assert isinstance(outcome, Placement)
     made = indexed_job(
         name,

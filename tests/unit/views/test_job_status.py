@@ -11,6 +11,7 @@ from stint.api.trainingjob_status import Status, Usage
 from stint.controllers.clock import Clock
 from stint.controllers.store import Store
 from stint.decide import decide
+from stint.lifecycle import phases
 from stint.model.cluster import Utilisation
 from stint.model.job import Phase
 from stint.model.measured import Measured
@@ -25,7 +26,7 @@ def build(resource: TrainingJob, *, booking: tuple[str, str] | None = None, **ca
     seen = look(resources=[resource], **caches)
     plan = decide(seen.situation)
     context = job_status.Context(now=NOW, offerings=seen.inventory.offerings, booking=booking)
-    return job_status.build(seen.seen[UNET], job_status.outcomes(plan).get(UNET), context)
+    return job_status.build(seen.seen[UNET], phases.outcomes(plan).get(UNET), context)
 
 
 def conditions(status: Status) -> dict[str, tuple[str, str]]:
@@ -266,7 +267,7 @@ def test_what_has_ended_never_comes_back():
 def test_unknown_utilisation_is_absent_and_not_zero():
     seen = look(resources=[a_resource()], nodes=[a_record()])
     known = Utilisation(job=UNET, gpu_ratio=0.51239, watts=None, idle_gpus=0)
-    outcome = job_status.outcomes(decide(seen.situation)).get(UNET)
+    outcome = phases.outcomes(decide(seen.situation)).get(UNET)
     context = job_status.Context(now=NOW, offerings=seen.inventory.offerings, measured=Measured(usage={UNET: known}))
     usage = job_status.build(seen.seen[UNET], outcome, context).usage
     assert usage is not None

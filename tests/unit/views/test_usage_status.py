@@ -10,6 +10,7 @@ import pytest
 from stint.api.trainingjob_status import Status
 from stint.decide import decide
 from stint.kube.observe.snapshot import Observation
+from stint.lifecycle import phases
 from stint.lifecycle.requeue import requeues
 from stint.model.cluster import Utilisation
 from stint.model.measured import Measured, Speed
@@ -32,7 +33,7 @@ def observed(measured: Measured, status: dict | None = None, *, pods=RUNNING, jo
 def build(measured: Measured, status: dict | None = None, **more) -> Status:
     seen = observed(measured, status, **more)
     context = job_status.Context(now=NOW, offerings=seen.inventory.offerings, measured=measured)
-    return job_status.build(seen.seen[UNET], job_status.outcomes(decide(seen.situation)).get(UNET), context)
+    return job_status.build(seen.seen[UNET], phases.outcomes(decide(seen.situation)).get(UNET), context)
 
 
 def of(used: Utilisation | None, **more) -> Measured:
