@@ -24,7 +24,7 @@ from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.reduce import reduce_node
 from stint.kube.wire import WireNode
-from stint.model.gang import GangState, Idle
+from stint.model.gang import Admitted, GangState, Idle
 from stint.model.job import Checkpoint, Data, Job, OnExceed, OnIdle
 from stint.model.offering import CapacityType
 from stint.model.situation import Settings, Situation
@@ -117,6 +117,7 @@ def every_requeue() -> Situation:
     spent = on("spent", budget_usd=10.0, spent_usd=10.0, on_exceed=OnExceed.CHECKPOINT_AND_STOP)
     gone, stuck = on("worker-gone"), starting(on("stuck"))
     idle, stops, suspended = on("idle"), on("idle-stops"), on("suspended", suspended=True)
+    limited = starting(on("limit-range"))
     vanished = a_job("vanished", checkpoint=HOURLY)
     nothing = Idle(since=NOW - 40 * minute, gpus=8, processless=True, usd_per_hour=8.0)
     gangs = [
@@ -128,12 +129,13 @@ def every_requeue() -> Situation:
         a_gang(spent),
         a_gang(gone, gone=(0,), pods=0, ready=0),
         a_gang(stuck, unschedulable=(0,), failed_starts=1),
+        a_gang(limited, ready=0, admitted=Admitted(requests=replace(limited.per_worker, cpu=40.0))),
         a_gang(idle, idle=nothing, on_idle=OnIdle.CHECKPOINT),
         a_gang(stops, idle=nothing, on_idle=OnIdle.STOP),
         a_gang(suspended, suspend=True),
         a_gang(vanished, had_place=True),
     ]
-    jobs = [fine, evicted, failed, lost, taken, spent, gone, stuck, idle, stops, suspended, vanished]
+    jobs = [fine, evicted, failed, lost, taken, spent, gone, stuck, limited, idle, stops, suspended, vanished]
     return a_situation(offerings=[offering], nodes=ready, jobs=jobs, gangs=gangs)
 
 

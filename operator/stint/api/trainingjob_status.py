@@ -75,6 +75,16 @@ class Calibration(Camel, kw_only=True):
     text: Annotated[str, doc("The same, for people.", max_length=256)] = ""
 
 
+class AdmittedStatus(Camel, kw_only=True):
+    """What admission made of a worker's pod"""
+
+    generation: Annotated[int, doc("Of the spec that the pods were made from.")]
+    cpu: Annotated[float, doc("CPU cores that a worker asks for.", ge=0)]
+    memory_gib: Annotated[float, doc("Memory in GiB that a worker asks for.", ge=0)] = msgspec.field(name="memoryGiB")
+    resources: Annotated[dict[str, float], doc("Other resources by name, in base units.", max_length=64)] = {}
+    node_selector: Annotated[dict[str, str], doc("Labels that its node must have.", max_length=64)] = {}
+
+
 class Status(Camel, kw_only=True):
     """status"""
 
@@ -117,6 +127,10 @@ class Status(Camel, kw_only=True):
     moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
+    admitted: Annotated[
+        AdmittedStatus | None,
+        doc("What its pods ask for, where a LimitRange, a RuntimeClass or a webhook made it more than the template."),
+    ] = None
     idle_since: Annotated[datetime | None, doc("Since when all of its GPUs do nothing.")] = None
     idle_held: Annotated[int, doc("Generation of the spec that was taken back as idle; editing it resumes.")] = 0
     advice: Annotated[list[Advice], doc("How to pay less for the same, most first.", max_length=4)] = []

@@ -53,10 +53,38 @@ from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.client.lease import Leadership
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import JOB_LABEL, JobRecord, NodeRecord, PodRecord, ServiceRecord
-from stint.kube.reduce import reduce_job, reduce_node, reduce_pod, reduce_service
+from stint.kube.records import (
+    JOB_LABEL,
+    DaemonSetRecord,
+    JobRecord,
+    NodeRecord,
+    PodRecord,
+    ServiceRecord,
+    StorageClassRecord,
+    VolumeClaimRecord,
+    VolumeRecord,
+)
+from stint.kube.reduce import (
+    reduce_daemon_set,
+    reduce_job,
+    reduce_node,
+    reduce_pod,
+    reduce_service,
+    reduce_storage_class,
+    reduce_volume,
+    reduce_volume_claim,
+)
 from stint.kube.steered import MANAGED
-from stint.kube.wire import WireJob, WireNode, WirePod, WireService
+from stint.kube.wire import (
+    WireDaemonSet,
+    WireJob,
+    WireNode,
+    WirePod,
+    WireService,
+    WireStorageClass,
+    WireVolume,
+    WireVolumeClaim,
+)
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
@@ -131,6 +159,22 @@ class Operator:
             params={"labelSelector": ",".join(f"{k}={v}" for k, v in SERVICE_LABELS.items())},
             on_change=self._changed,
         )
+        self.daemon_sets: Informer[WireDaemonSet, DaemonSetRecord] = Informer(
+            api, "/apis/apps/v1/daemonsets", WireDaemonSet, reduce_daemon_set, on_change=self._fact_changed
+        )
+        self.volume_claims: Informer[WireVolumeClaim, VolumeClaimRecord] = Informer(
+            api, "/api/v1/persistentvolumeclaims", WireVolumeClaim, reduce_volume_claim, on_change=self._fact_changed
+        )
+        self.volumes: Informer[WireVolume, VolumeRecord] = Informer(
+            api, "/api/v1/persistentvolumes", WireVolume, reduce_volume, on_change=self._fact_changed
+        )
+        self.storage_classes: Informer[WireStorageClass, StorageClassRecord] = Informer(
+            api,
+            "/apis/storage.k8s.io/v1/storageclasses",
+            WireStorageClass,
+            reduce_storage_class,
+            on_change=self._fact_changed,
+        )
         self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
             kind.plural if kind.group != "batch" else "steered jobs": Informer(
                 api,
@@ -149,6 +193,10 @@ class Operator:
             "pods": self.pods,
             "jobs": self.jobs,
             "services": self.services,
+            "daemon sets": self.daemon_sets,
+            "volume claims": self.volume_claims,
+            "volumes": self.volumes,
+            "storage classes": self.storage_classes,
             **self.workloads,
         }
         self.pod_groups = PodGroups(api, wanted=options.pod_groups, on_known=self.trigger.fire)
@@ -294,6 +342,11 @@ class Operator:
         if old is None or new is None or old != new:
             self.trigger.fire()
 
+    def _fact_changed(self, old: object, new: object) -> None:
+        """DaemonSets and volumes tell their state all the time; what is kept of them changes rarely."""
+        if old != new:
+            self.trigger.fire()
+
     def _reprice(self, catalogue: Catalogue) -> None:
         self.cycle.catalogue = catalogue
         self.trigger.fire()
@@ -310,6 +363,10 @@ class Operator:
             pods=tuple(self.pods),
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
+            daemon_sets=tuple(self.daemon_sets),
+            volume_claims=tuple(self.volume_claims),
+            volumes=tuple(self.volumes),
+            storage_classes=tuple(self.storage_classes),
         )
 
     def _workloads(self) -> tuple[WorkloadRecord, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stint.lifecycle import idle
+from stint.lifecycle.admitted import in_words
 from stint.lifecycle.retries import avoided, next_try
 from stint.model.cluster import Node
 from stint.model.gang import WITHOUT_PLACE, GangFacts, GangState
@@ -139,6 +140,15 @@ def _worker_gone(case: Case) -> Requeue | None:
     return _requeued(case, Reason.DISRUPTED, f"worker {lost} was evicted or deleted")
 
 
+def _admitted_otherwise(case: Case) -> Requeue | None:
+    """Before a pod is let go: a gang whose pods ask for more than was reckoned with would start in part."""
+    facts = case.facts
+    if facts is None or not _placed(facts) or facts.admitted is None:
+        return None
+    text = f"admission made each worker ask for {in_words(facts.admitted, case.job)}; it is placed again by that"
+    return Requeue(job=case.job.id, reason=Reason.ADMITTED_OTHERWISE, message=text, admitted=facts.admitted)
+
+
 def _did_not_start(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or facts.since is None or facts.running or facts.running_since is not None:
@@ -177,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     _node_lost,
     _budget_spent,
     _worker_gone,
+    _admitted_otherwise,
     _did_not_start,
 )
 
@@ -188,6 +199,8 @@ REASONS: Mapping[Reason, str] = {
     Reason.NODE_LOST: "a node is gone or not ready, or was cordoned before the gang ran",
     Reason.NODE_INTERRUPTED: "the provider announced that it takes a node",
     Reason.OVER_BUDGET: "the budget is spent and `spec.budget.onExceed` is `CheckpointAndStop`",
+    Reason.ADMITTED_OTHERWISE: "a LimitRange, a RuntimeClass or a webhook made its pods ask for more than the "
+    "template; no pod was let go, and it is placed by what they ask for",
     Reason.DID_NOT_START: "not every worker ran within `spec.placementTimeoutSeconds`; backs off from 10 s to 10 min",
     Reason.CHEAPER_ELSEWHERE: "the rest of the work costs less elsewhere, and the move pays for itself",
     Reason.MAKES_ROOM: "a job that would miss its deadline needs the nodes",

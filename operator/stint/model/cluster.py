@@ -35,7 +35,7 @@ class Node:
     ready_at: datetime | None = None  # for nodes under way: when they are expected
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
-    labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's nodeSelector or topology names
+    labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's constraints or topology name
     taints: tuple[Taint, ...] = ()
 
     @property

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from stint.model.job import JobId, NodeName, OnIdle
+from stint.model.resources import Resources
 
 
 class GangState(StrEnum):
@@ -35,6 +36,14 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What admission (LimitRange, RuntimeClass, webhooks) made of a worker's pod, where it is not what was planned."""
+
+    requests: Resources
+    node_selector: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GangFacts:
     """One job's gang as pods, Job, nodes and status show it.
 
@@ -56,6 +65,7 @@ class GangFacts:
     failure: str = ""  # why a worker failed
     disruption: str = ""  # which worker is preempted or evicted, and why
     gone: tuple[int, ...] = ()  # ranks whose pods were evicted or deleted
+    admitted: Admitted | None = None  # of its pods, none of which is released; None: as planned, or let go already
     unschedulable: tuple[int, ...] = ()  # released ranks for which kube-scheduler found no room
     ignored: int = 0  # released pods that no scheduler has looked at
     placement_timeout: timedelta = timedelta(seconds=120)  # from placement until every worker runs

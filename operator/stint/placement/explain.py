@@ -132,7 +132,8 @@ class _Room:
     def lacks(self, job: int, offering: int) -> Rejection:
         """How much an offering has, how much is needed, what would help."""
         wanted = self._problem.jobs[job]
-        alike = (offering, wanted.per_worker, wanted.min_workers, wanted.topology, id(self._problem.admits[job]))
+        of_pods = (self._problem.topology[job], wanted.id if self._problem.together[job] is not None else "")
+        alike = (offering, wanted.per_worker, wanted.min_workers, *of_pods, id(self._problem.admits[job]))
         if alike not in self._known:
             self._known[alike] = self._lacks(job, offering)
         return self._known[alike]
@@ -144,8 +145,9 @@ class _Room:
         room, gpus, within = int(on_nodes.sum()), wanted.per_worker.gpus, ""
         pool = problem.pools[problem.pool_of_offering[offering]]
         grows = pool.scaler is not None
-        if wanted.topology is not None and wanted.topology.required:
-            key = wanted.topology.key
+        topology = problem.topology[job]
+        if topology is not None and topology.required:
+            key = topology.key
             grows = grows and key == ZONE  # more nodes would do, as they are all in one
             if not grows and (never := self._never(job, offering, key)):
                 return Rejection(offering=o.id, reason=Reason.TOPOLOGY_MISMATCH, message=never)

@@ -8,15 +8,17 @@ from typing import Any
 
 import msgspec
 
+from stint.api.parse.constraints import Written, constraints_of
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources
 from stint.api.trainingjob import Spec
 from stint.errors import Mistake
-from stint.model.job import (
-    Toleration,
-)
+from stint.model.constraints import UNCONSTRAINED, PodConstraints
+from stint.model.job import Toleration
 from stint.model.resources import Resources
 
+JOB_LABEL = "stint.dev/trainingjob"
+JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")  # that the Job controller gives its pods
 MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
 
 
@@ -27,6 +29,8 @@ class Pods:
     per_worker: Resources | None  # None: there are none at the moment
     node_selector: Mapping[str, str]
     tolerations: tuple[Toleration, ...]
+    constraints: PodConstraints = UNCONSTRAINED
+    claims: tuple[str, ...] = ()  # PersistentVolumeClaims that they mount
     lacking: str = ""  # what keeps them from being placed
 
 
@@ -171,6 +175,21 @@ def _read(written: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> dic
     if any(amount < 0 for amount in found.values()):
         mistakes.append(Mistake(path, str(texts), "must not be negative"))
     return found
+
+
+def written_constraints(
+    spec: Spec, template: Mapping[str, Any], *, namespace: str, name: str, mistakes: list[Mistake]
+) -> Written:
+    """What a worker demands of its node and of other pods."""
+    given = (template.get("metadata") or {}).get("labels") or {}
+    own = {JOB_LABEL: name, **dict.fromkeys(JOB_NAME_LABELS, name)}
+    try:
+        return constraints_of(template.get("spec") or {}, labels={**given, **own}, namespace=namespace)
+    except ValueError as error:
+        what, _, where = str(error).partition(" - at `$")
+        path = f"{where_it_is(spec)}.spec{where.rstrip('`')}"
+        mistakes.append(Mistake(path, what, "must be as in core/v1; `kubectl explain pod.spec` shows it"))
+        return Written(UNCONSTRAINED)
 
 
 _EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from stint.api.gpupool import GPUPool
 from stint.api.ledger import Ledger
-from stint.api.parse.job import Known, to_job
+from stint.api.parse.job import Claim, Known, to_job
 from stint.api.parse.pricebook import Books, read_books
 from stint.api.parse.template import Pods
 from stint.api.pricebook import PriceBook
@@ -23,17 +23,31 @@ from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, take_inventory
+from stint.kube.observe.neighbours import neighbours_of
+from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.progress import Told, progress, tell
+from stint.kube.observe.volumes import claims_of
 from stint.kube.plan_note import read_note
-from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
+from stint.kube.records import (
+    PLAN_ANNOTATION,
+    DaemonSetRecord,
+    JobRecord,
+    NodeRecord,
+    PodRecord,
+    StorageClassRecord,
+    VolumeClaimRecord,
+    VolumeRecord,
+)
 from stint.kube.workloads import WorkloadRecord
 from stint.lifecycle import idle as idle_rules
+from stint.lifecycle.admitted import otherwise
 from stint.lifecycle.retries import gives_up
-from stint.model.gang import GangFacts, GangState, Idle
+from stint.model.gang import Admitted, GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
+from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
 _BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
@@ -96,6 +110,10 @@ class Caches:
     pods: Sequence[PodRecord]
     jobs: Sequence[JobRecord]
     workloads: Sequence[WorkloadRecord] = ()  # of others, that are labelled for Stint
+    daemon_sets: Sequence[DaemonSetRecord] = ()
+    volume_claims: Sequence[VolumeClaimRecord] = ()
+    volumes: Sequence[VolumeRecord] = ()
+    storage_classes: Sequence[StorageClassRecord] = ()
 
 
 def observe(
@@ -122,18 +140,22 @@ def observe(
     inventory = take_inventory(
         caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
     )
+    inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
     lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
     gangs = _gangs(caches, lost)
+    claims = claims_of(caches.volume_claims, caches.volumes, caches.storage_classes)
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
+        volumes = claims.get(resource.metadata.namespace, {})
+        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, volumes)
+    there = {key: s.job for key, s in seen.items() if s.job is not None}
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
         caches.gpu_pools,
         inventory,
-        {key: s.job for key, s in seen.items() if s.job is not None},
+        there,
         now=now,
         empty_since=empty_since,
     )
@@ -144,6 +166,7 @@ def observe(
             jobs=jobs,
             gangs=tuple(s.facts for _, s in sorted(seen.items()) if s.facts is not None and _matters(s.facts)),
             nodes=found.nodes,
+            neighbours=neighbours_of(caches.pods, caches.nodes, there),
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
             rates=rates_of(jobs, inventory.offerings.values(), catalogue),
@@ -217,11 +240,17 @@ def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workload
 
 
 def _see_alone(
-    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+    resource: TrainingJob,
+    gang: Gang,
+    catalogue: Catalogue,
+    created: datetime,
+    now: datetime,
+    measured: Measured,
+    claims: Mapping[str, Claim],
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured)
+        return _see(resource, gang, catalogue, created, now, measured, claims)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -239,7 +268,13 @@ def _see_alone(
 
 
 def _see(
-    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+    resource: TrainingJob,
+    gang: Gang,
+    catalogue: Catalogue,
+    created: datetime,
+    now: datetime,
+    measured: Measured,
+    claims: Mapping[str, Claim],
 ) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
@@ -267,6 +302,8 @@ def _see(
         not_before=_not_before(gang, status.not_before, now),
         avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
         pods=_their_pods(gang),
+        claims=claims,
+        admitted=_as_admitted(resource),
     )
     try:
         job = to_job(resource, catalogue, known, created=created)
@@ -302,6 +339,27 @@ def _see(
     return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
 
 
+def _as_admitted(resource: TrainingJob) -> Admitted | None:
+    """What its pods were seen to ask for, as long as its spec is the same."""
+    told = resource.status.admitted
+    if told is None or told.generation != resource.metadata.generation or resource.spec.steers is not None:
+        return None
+    gpus = resource.spec.gpu.per_worker
+    extended = tuple(sorted(told.resources.items()))
+    requests = Resources(gpus=gpus, cpu=told.cpu, memory_gib=told.memory_gib, pods=1, extended=extended)
+    return Admitted(requests=requests, node_selector=tuple(sorted(told.node_selector.items())))
+
+
+def _admitted(gang: Gang, job: Job) -> Admitted | None:
+    """What its pods ask for beyond what was planned, as long as none of them is let go."""
+    if gang.theirs is not None or not gang.pods or not all(p.gang is not None and p.gang.gated for p in gang.pods):
+        return None
+    pod = gang.pods[0]
+    assert pod.gang is not None
+    requests = replace(pod.requests, gpus=job.per_worker.gpus, pods=job.per_worker.pods)
+    return otherwise(job, requests, dict(pod.gang.node_selector))
+
+
 def _facts(
     resource: TrainingJob, gang: Gang, job: Job, progress: Progress, idle: Idle | None, *, held: bool
 ) -> GangFacts:
@@ -323,6 +381,7 @@ def _facts(
         failure=gang.failure,
         disruption=gang.disrupted,
         gone=gang.gone,
+        admitted=_admitted(gang, job),
         unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
         ignored=len(gang.ignored_by_schedulers()),
         placement_timeout=timedelta(seconds=spec.placement_timeout_seconds),
@@ -366,6 +425,8 @@ def _their_pods(gang: Gang) -> Pods | None:
         per_worker=theirs.per_worker,
         node_selector=dict(theirs.node_selector),
         tolerations=theirs.tolerations,
+        constraints=theirs.constraints,
+        claims=theirs.claims,
         lacking=theirs.lacking if gang.state is GangState.ABSENT else "",
     )
 
