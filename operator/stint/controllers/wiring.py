@@ -57,8 +57,10 @@ from stint.kube.records import (
     JOB_LABEL,
     DaemonSetRecord,
     JobRecord,
+    LimitRangeRecord,
     NodeRecord,
     PodRecord,
+    RuntimeClassRecord,
     ServiceRecord,
     StorageClassRecord,
     VolumeClaimRecord,
@@ -67,8 +69,10 @@ from stint.kube.records import (
 from stint.kube.reduce import (
     reduce_daemon_set,
     reduce_job,
+    reduce_limit_range,
     reduce_node,
     reduce_pod,
+    reduce_runtime_class,
     reduce_service,
     reduce_storage_class,
     reduce_volume,
@@ -78,8 +82,10 @@ from stint.kube.steered import MANAGED
 from stint.kube.wire import (
     WireDaemonSet,
     WireJob,
+    WireLimitRange,
     WireNode,
     WirePod,
+    WireRuntimeClass,
     WireService,
     WireStorageClass,
     WireVolume,
@@ -175,6 +181,16 @@ class Operator:
             reduce_storage_class,
             on_change=self._fact_changed,
         )
+        self.runtime_classes: Informer[WireRuntimeClass, RuntimeClassRecord] = Informer(
+            api,
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            WireRuntimeClass,
+            reduce_runtime_class,
+            on_change=self._fact_changed,
+        )
+        self.limit_ranges: Informer[WireLimitRange, LimitRangeRecord] = Informer(
+            api, "/api/v1/limitranges", WireLimitRange, reduce_limit_range, on_change=self._fact_changed
+        )
         self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
             kind.plural if kind.group != "batch" else "steered jobs": Informer(
                 api,
@@ -194,6 +210,8 @@ class Operator:
             "jobs": self.jobs,
             "services": self.services,
             "daemon sets": self.daemon_sets,
+            "runtime classes": self.runtime_classes,
+            "limit ranges": self.limit_ranges,
             "volume claims": self.volume_claims,
             "volumes": self.volumes,
             "storage classes": self.storage_classes,
@@ -364,6 +382,8 @@ class Operator:
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
             daemon_sets=tuple(self.daemon_sets),
+            runtime_classes=tuple(self.runtime_classes),
+            limit_ranges=tuple(self.limit_ranges),
             volume_claims=tuple(self.volume_claims),
             volumes=tuple(self.volumes),
             storage_classes=tuple(self.storage_classes),

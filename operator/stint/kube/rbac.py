@@ -36,6 +36,8 @@ ALWAYS: Sequence[Right] = (
     *rights("delete", "", "pods", "pods on lost nodes are removed"),
     *rights("list watch", "", "services", "a deleted Service of a gang is created again"),
     *rights("list watch", "apps", "daemonsets", "Stint knows what DaemonSets take of a node before it buys one"),
+    *rights("list watch", "node.k8s.io", "runtimeclasses", "what a RuntimeClass adds to each pod is reckoned with"),
+    *rights("list watch", "", "limitranges", "what a LimitRange makes containers ask for is reckoned with"),
     *rights("list watch", "", "persistentvolumeclaims", "a gang goes where its volumes can be mounted"),
     *rights("list watch", "", "persistentvolumes", "a gang goes where its volumes can be mounted"),
     *rights("list watch", "storage.k8s.io", "storageclasses", "a gang goes where its volumes can be made"),

@@ -139,6 +139,21 @@ class DaemonSetRecord(msgspec.Struct, frozen=True):
     tolerations: tuple[Toleration, ...]
 
 
+class RuntimeClassRecord(msgspec.Struct, frozen=True):
+    """A RuntimeClass: what each of its pods takes besides its containers."""
+
+    name: str
+    overhead: tuple[tuple[str, float], ...]  # by resource, in base units
+
+
+class LimitRangeRecord(msgspec.Struct, frozen=True):
+    """A LimitRange: what a container asks for that says nothing."""
+
+    namespace: str
+    name: str
+    requests: tuple[tuple[str, float], ...]  # by resource, in base units
+
+
 class VolumeClaimRecord(msgspec.Struct, frozen=True):
     """A PersistentVolumeClaim as we keep it."""
 

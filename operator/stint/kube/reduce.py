@@ -22,9 +22,11 @@ from stint.kube.records import (
     DaemonSetRecord,
     GangPod,
     JobRecord,
+    LimitRangeRecord,
     NodeRecord,
     PodGroupRecord,
     PodRecord,
+    RuntimeClassRecord,
     ServiceRecord,
     StorageClassRecord,
     Times,
@@ -49,9 +51,11 @@ from stint.kube.wire import (
     WireCondition,
     WireDaemonSet,
     WireJob,
+    WireLimitRange,
     WireNode,
     WirePod,
     WirePodGroup,
+    WireRuntimeClass,
     WireService,
     WireStorageClass,
     WireVolume,
@@ -313,6 +317,28 @@ _DAEMONS_TOLERATE = tuple(
     for name in ("disk-pressure", "memory-pressure", "pid-pressure", "unschedulable", "not-ready", "unreachable")
 )
 _ZONE_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
+
+
+def reduce_runtime_class(runtime: WireRuntimeClass) -> tuple[str, str, RuntimeClassRecord]:
+    """For `Informer`."""
+    meta = runtime.metadata
+    overhead = amounts(runtime.overhead.pod_fixed) if runtime.overhead else {}
+    return meta.uid, meta.resource_version, RuntimeClassRecord(name=meta.name, overhead=tuple(sorted(overhead.items())))
+
+
+def reduce_limit_range(limits: WireLimitRange) -> tuple[str, str, LimitRangeRecord]:
+    """For `Informer`. The API server has made a default request of a default limit already."""
+    meta = limits.metadata
+    found: dict[str, float] = {}
+    for limit in limits.spec.limits:
+        if limit.type == "Container":
+            found |= amounts(limit.default_request)
+    requests = tuple(sorted(found.items()))
+    return (
+        meta.uid,
+        meta.resource_version,
+        LimitRangeRecord(namespace=meta.namespace, name=meta.name, requests=requests),
+    )
 
 
 def reduce_volume_claim(claim: WireVolumeClaim) -> tuple[str, str, VolumeClaimRecord]:

@@ -168,6 +168,33 @@ class WireDaemonSet(msgspec.Struct):
     spec: _DaemonSpec = msgspec.field(default_factory=_DaemonSpec)
 
 
+class _Overhead(msgspec.Struct, rename="camel"):
+    pod_fixed: dict[str, str] = {}
+
+
+class WireRuntimeClass(msgspec.Struct):
+    """node.k8s.io/v1 RuntimeClass"""
+
+    metadata: WireMeta
+    overhead: _Overhead | None = None
+
+
+class _Limit(msgspec.Struct, rename="camel"):
+    type: str
+    default_request: dict[str, str] = {}
+
+
+class _LimitSpec(msgspec.Struct):
+    limits: list[_Limit] = []
+
+
+class WireLimitRange(msgspec.Struct):
+    """core/v1 LimitRange"""
+
+    metadata: WireMeta
+    spec: _LimitSpec = msgspec.field(default_factory=_LimitSpec)
+
+
 class _ClaimSpec(msgspec.Struct, rename="camel"):
     volume_name: str = ""
     storage_class_name: str | None = None

@@ -31,6 +31,7 @@ class Admission:
     nodes: Bool[np.ndarray, " node"]  # that are there or under way: it may go there, and would fit if they were empty
     why: Mapping[int, _Verdict]  # by offering that has no node for it, and gets none
     new: frozenset[int]  # offerings whose new nodes would do
+    partly: Mapping[int, str]  # by offering, some of whose nodes would do: what is in the way on others
 
 
 class Judge:
@@ -77,7 +78,12 @@ class Judge:
                 why[o] = no_new
             elif len(own) and not (admits[own] & fits[own]).any():
                 why[o] = self._nearest(job, own, refused, admits & ~fits)
-        return Admission(nodes=admits & fits, why=why, new=frozenset(new))
+        partly = {
+            o: self._nearest(job, own, refused, admits & ~fits)[1]
+            for o, own in enumerate(self._own)
+            if o not in why and not (admits[own] & fits[own]).all()
+        }
+        return Admission(nodes=admits & fits, why=why, new=frozenset(new), partly=partly)
 
     def _refused(self, job: Job, view: View | None) -> list[_Verdict | None]:
         by_name = any(r.field for term in job.constraints.node_affinity or () for r in term)

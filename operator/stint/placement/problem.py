@@ -8,7 +8,7 @@ Nodes are the ones that exist or are under way, followed by those that could be 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,6 +71,7 @@ class Problem:
     hold_usd: Float[np.ndarray, " job"]  # what an assignment is charged for leaving the job without a place
     late_usd: Float[np.ndarray, " job"]  # for making it late where it need not be
     rejections: tuple[tuple[Rejection, ...], ...]  # by job: offerings it cannot have at all
+    partly: tuple[Mapping[int, str], ...]  # by job and offering: why some of its nodes do not do
 
     def objective_at(self, columns: Columns, column: int, start_hours: float) -> float:
         """J of a column whose gang gets its nodes `start_hours` from now.
@@ -179,6 +180,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         deadline_hours=deadline,
         hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
         late_usd=late,
+        partly=tuple(admissions[k].partly for k in kinds.of.tolist()),
         rejections=tuple((*impossible[k], *dear) for k, dear in zip(kinds.of.tolist(), too_dear, strict=True)),
     )
 

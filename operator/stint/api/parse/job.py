@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from stint.api.parse.constraints import with_volumes
 from stint.api.parse.template import (
     MOST_LEVELS,
+    Claim,
     Pods,
+    Surroundings,
     check_tolerations,
     misshapen,
     per_worker_of,
@@ -29,7 +30,6 @@ from stint.api.trainingjob import Spec, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import work_hours_left
-from stint.model.constraints import Terms
 from stint.model.gang import Admitted
 from stint.model.job import (
     Binding,
@@ -62,16 +62,8 @@ class Known:
     avoid: tuple[NodeName, ...] = ()
     moved_at: datetime | None = None
     pods: Pods | None = None  # None: they are made from the job's own template
-    claims: Mapping[str, Claim] = field(default_factory=dict)  # PersistentVolumeClaims of its namespace, by name
+    around: Surroundings = field(default_factory=Surroundings)
     admitted: Admitted | None = None  # what admission made of its pods; None: nothing else than the template says
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What is known of a PersistentVolumeClaim: where it can be mounted, or why not yet."""
-
-    where: Terms | None = None  # None: anywhere
-    lacking: str = ""  # what keeps pods with it from being scheduled at all
 
 
 def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created: datetime) -> Job:
@@ -90,7 +82,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", [mistake])
     speeds = _speeds(spec, catalogue, mistakes)
     models = _models(spec, catalogue, mistakes)
-    pods = _own_pods(resource, mistakes) if spec.steers is None else known.pods
+    pods = _own_pods(resource, known.around, mistakes) if spec.steers is None else known.pods
     pods = pods or Pods(per_worker=None, node_selector={}, tolerations=())
     widest = spec.elastic.max if spec.elastic else spec.workers
     if spec.steers is None:
@@ -112,7 +104,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         mistakes.append(Mistake("spec.gpu.models", str(list(models)), text))
     if mistakes:
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
-    claims = [known.claims.get(name, _missing(name, meta.namespace)) for name in pods.claims]
+    claims = [known.around.claims.get(name, _missing(name, meta.namespace)) for name in pods.claims]
     data = spec.data
     provider, _, region = (data.at if data else "").partition("/")
     job = Job(
@@ -186,7 +178,7 @@ def _missing(claim: str, namespace: str) -> Claim:
     return Claim(lacking=f"PersistentVolumeClaim {claim} is not in namespace {namespace}; create it")
 
 
-def _own_pods(resource: TrainingJob, mistakes: list[Mistake]) -> Pods:
+def _own_pods(resource: TrainingJob, around: Surroundings, mistakes: list[Mistake]) -> Pods:
     """What the pods are like that are made from the job's own template.
 
     Raises:
@@ -199,7 +191,7 @@ def _own_pods(resource: TrainingJob, mistakes: list[Mistake]) -> Pods:
     if node := (template.get("spec") or {}).get("nodeName"):
         text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
         mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
-    per_worker = per_worker_of(spec, template, mistakes)
+    per_worker = per_worker_of(spec, template, mistakes, around)
     check_tolerations(spec, template, mistakes)
     written = written_constraints(spec, template, namespace=meta.namespace, name=meta.name, mistakes=mistakes)
     return Pods(

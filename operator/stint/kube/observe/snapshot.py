@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from stint.api.gpupool import GPUPool
 from stint.api.ledger import Ledger
-from stint.api.parse.job import Claim, Known, to_job
+from stint.api.parse.job import Known, to_job
 from stint.api.parse.pricebook import Books, read_books
-from stint.api.parse.template import Pods
+from stint.api.parse.template import Pods, Surroundings
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.api.trainingjob_status import Progress, Status
@@ -33,8 +33,10 @@ from stint.kube.records import (
     PLAN_ANNOTATION,
     DaemonSetRecord,
     JobRecord,
+    LimitRangeRecord,
     NodeRecord,
     PodRecord,
+    RuntimeClassRecord,
     StorageClassRecord,
     VolumeClaimRecord,
     VolumeRecord,
@@ -111,6 +113,8 @@ class Caches:
     jobs: Sequence[JobRecord]
     workloads: Sequence[WorkloadRecord] = ()  # of others, that are labelled for Stint
     daemon_sets: Sequence[DaemonSetRecord] = ()
+    runtime_classes: Sequence[RuntimeClassRecord] = ()
+    limit_ranges: Sequence[LimitRangeRecord] = ()
     volume_claims: Sequence[VolumeClaimRecord] = ()
     volumes: Sequence[VolumeRecord] = ()
     storage_classes: Sequence[StorageClassRecord] = ()
@@ -143,12 +147,12 @@ def observe(
     inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
     lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
     gangs = _gangs(caches, lost)
-    claims = claims_of(caches.volume_claims, caches.volumes, caches.storage_classes)
+    surroundings = _surroundings(caches)
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        volumes = claims.get(resource.metadata.namespace, {})
-        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, volumes)
+        around = surroundings(resource.metadata.namespace)
+        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
     there = {key: s.job for key, s in seen.items() if s.job is not None}
     found = look_at_nodes(
         caches.nodes,
@@ -196,6 +200,22 @@ def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) 
         seen[key] = replace(old, spending=spent, job=job)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+
+
+def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
+    """What a namespace and the cluster add to pods, by namespace."""
+    claims = claims_of(caches.volume_claims, caches.volumes, caches.storage_classes)
+    overheads = {r.name: dict(r.overhead) for r in caches.runtime_classes}
+    defaults: dict[str, dict[str, float]] = defaultdict(dict)
+    for limits in sorted(caches.limit_ranges, key=lambda r: r.name, reverse=True):
+        defaults[limits.namespace] |= dict(limits.requests)
+
+    def of(namespace: str) -> Surroundings:
+        return Surroundings(
+            claims=claims.get(namespace, {}), overheads=overheads, container_requests=defaults.get(namespace, {})
+        )
+
+    return of
 
 
 def _gone(caches: Caches) -> frozenset[str]:
@@ -246,11 +266,11 @@ def _see_alone(
     created: datetime,
     now: datetime,
     measured: Measured,
-    claims: Mapping[str, Claim],
+    around: Surroundings,
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured, claims)
+        return _see(resource, gang, catalogue, created, now, measured, around)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -274,7 +294,7 @@ def _see(
     created: datetime,
     now: datetime,
     measured: Measured,
-    claims: Mapping[str, Claim],
+    around: Surroundings,
 ) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
@@ -302,7 +322,7 @@ def _see(
         not_before=_not_before(gang, status.not_before, now),
         avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
         pods=_their_pods(gang),
-        claims=claims,
+        around=around,
         admitted=_as_admitted(resource),
     )
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from stint.api.parse.job import Claim
+from stint.api.parse.template import Claim
 from stint.kube.records import StorageClassRecord, VolumeClaimRecord, VolumeRecord
 
 
