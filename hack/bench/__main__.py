@@ -13,6 +13,7 @@ from typing import Any
 from hack.bench import (
     decide,
     eva,
+    fit,
     gang,
     gavel,
     idle,
@@ -50,6 +51,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "recover": _without_options(recover.recover),
     "kind": _without_options(kind.rows),
     "prometheus": _without_options(prometheus.rows),
+    "fit": fit.rows,
     "openb": openb.rows,
     "planner": planner.planner,
     "incremental": planner.incremental,

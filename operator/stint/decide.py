@@ -20,6 +20,7 @@ from stint.model.job import Job, JobId, OnMiss
 from stint.model.plan import Certificate, Hold, Plan, Reason, Requeue, Stay
 from stint.model.situation import Situation
 from stint.placement import explain, newcomers, outcome, queue
+from stint.placement.beside import Beside
 from stint.placement.bound import certify
 from stint.placement.problem import Problem
 from stint.placement.quota import beyond_quota, solve_within
@@ -138,13 +139,18 @@ def _compose(
     advice = sizing.advise(problem, answer, capacity)
     advised = {a.job: a.choice for a in advice}
     placements, holds = [], list(aside)
+    beside = Beside(problem)
     for j, choice in enumerate(answer.choices):
         goes = choice is not None and outcome.goes_now(problem, choice)
         placement = outcome.placement(problem, j, choice, told[j]) if choice is not None and goes else None
-        if placement is None or (placement.late_by_hours > 0 and problem.jobs[j].on_deadline_miss is OnMiss.HOLD):
+        if placement is not None and (clash := beside.clash(j, placement.nodes)):
+            text = f"{clash}; it is placed when the jobs before it have their nodes"
+            holds.append(Hold(job=placement.job, reason=Reason.BESIDE_OTHERS, message=text, explanation=told[j]))
+        elif placement is None or (placement.late_by_hours > 0 and problem.jobs[j].on_deadline_miss is OnMiss.HOLD):
             holds.append(outcome.hold(problem, j, choice, told[j], advised.get(j)))
         else:
             placements.append(placement)
+            beside.add(j, placement.nodes)
     return Plan(
         decided_at=situation.now,
         placements=tuple(placements),

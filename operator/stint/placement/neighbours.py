@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,9 +78,8 @@ class Together:
         apart = [domain[nodes] for domain in self.apart]
         taken: list[set[int]] = [set() for _ in apart]
         levels = [(s, s.domain[nodes], s.have.copy()) for s in self.spreads]
-        for s, domain, _ in levels:
-            if s.own:
-                left[domain < 0] = 0
+        for _, domain, _ in levels:
+            left[domain < 0] = 0
         for _ in range(workers):
             free = left > 0
             for domain, used in zip(apart, taken, strict=True):
@@ -176,6 +176,12 @@ class Neighbourhood:
         self._pods = list(_there(situation, nodes))
         self._guarded = any(p.anti_affinity for p in self._pods)
 
+    def copy(self) -> Neighbourhood:
+        """To which more may be added."""
+        new = copy(self)
+        new._pods = list(self._pods)
+        return new
+
     def matters_to(self, job: Job) -> bool:
         """Whether pods that are there may keep a job off a node."""
         return self._guarded or looks_around(job)
@@ -219,6 +225,22 @@ class Neighbourhood:
             (t.topology_key, frozenset(p.domains[t.topology_key] for p in beside if t.topology_key in p.domains))
             for t in c.affinity
         )
+
+    def liking(self, job: Job, node: Node) -> float:
+        """The weights of a job's preferences that a node meets, less those that it goes against."""
+        labels, total = labels_with_host(node), 0.0
+        for p in job.constraints.preferred:
+            if p.pods is None:
+                total += p.weight * fit.any_term((p.term,), node.name, labels)
+                continue
+            key, term = p.pods.topology_key, p.pods
+            near = (
+                o
+                for o in self._others(job)
+                if key in labels and o.domains.get(key) == labels[key] and _meant(term, o.namespace, o.labels)
+            )
+            total += p.weight * sum(1 for _ in near)
+        return total
 
     def counted(self, job: Job, s: Spread) -> Counter[str]:
         """How many pods count for a spread constraint already, by domain."""

@@ -62,6 +62,7 @@ class Problem:
     # none; all of one where it is only `together` that says how they share nodes.
     domain: tuple[Int[np.ndarray, " node"] | None, ...]
     together: tuple[Together | None, ...]  # by job
+    preference: tuple[Float[np.ndarray, " node"] | None, ...]  # by job: what it would rather have, more is better
     neighbourhood: Neighbourhood
     pool_of_offering: Int[np.ndarray, " offering"]
     headroom: Int[np.ndarray, " pool"]  # nodes that may still be bought
@@ -172,6 +173,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         topology=tuple(topologies),
         domain=_domains(topologies, together, nodes, bought),
         together=tuple(together),
+        preference=tuple(_preference(j, neighbourhood, nodes, bought) for j in jobs),
         neighbourhood=neighbourhood,
         pool_of_offering=pool_of,
         headroom=headroom,
@@ -319,6 +321,16 @@ def _together(job: Job, around: Neighbourhood, nodes: Sequence[Node], new: Seque
     c = job.constraints
     keys = {HOSTNAME, *(t.topology_key for t in c.anti_affinity), *(s.topology_key for s in c.spread)}
     return together_of(job, around, {key: _values(key, nodes, new) for key in keys})
+
+
+def _preference(
+    job: Job, around: Neighbourhood, nodes: Sequence[Node], new: Sequence[Offering]
+) -> Float[np.ndarray, " node"] | None:
+    """The weights of the preferences that each node meets: they break ties between nodes of one offering."""
+    if not job.constraints.preferred:
+        return None
+    liked = [around.liking(job, n) for n in nodes]
+    return np.array([*liked, *([0.0] * len(new))], dtype=float)
 
 
 def _domains(

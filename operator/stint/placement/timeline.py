@@ -123,6 +123,7 @@ class Start:
     column: int
     start_hours: float
     objective_usd: float
+    job: int
     offering: int
     workers: int
     room: Int[np.ndarray, " own"]
@@ -286,7 +287,7 @@ class Timeline:
     def choose(self, start: Start) -> Choice:
         """The nodes of a start, as long as nothing has changed since it was found."""
         if start.nodes is None:
-            start.nodes = self._pack(start.offering, start.room, start.workers)
+            start.nodes = self._pack(start.job, start.offering, start.room, start.workers)
         return Choice(column=start.column, start_hours=start.start_hours, nodes=start.nodes)
 
     def _wait(self, columns: Columns, column: int, below: float) -> Start | None:
@@ -322,9 +323,9 @@ class Timeline:
         objective = self.problem.objective_at(columns, column, start)
         if objective + idle >= below:
             return None
-        found = Start(column, start, objective, offering, workers, own)
+        found = Start(column, start, objective, job, offering, workers, own)
         if any_bought and own[line.first_new :].any():
-            found.nodes = self._pack(offering, own, workers)
+            found.nodes = self._pack(job, offering, own, workers)
             found.objective_usd += self._idle_usd(columns, column, start, found.nodes)
         return found
 
@@ -354,9 +355,9 @@ class Timeline:
             return None
         have, could = np.where(both > 0, have, 0), np.where(both > 0, could, 0)
         if problem.together[job] is not None:  # `both` is what each node gets
-            nodes = self._pack(offering, both, workers)
+            nodes = self._pack(job, offering, both, workers)
             objective += self._idle_usd(columns, column, 0.0, nodes)
-            return Start(column, 0.0, objective, offering, workers, both, nodes)
+            return Start(column, 0.0, objective, job, offering, workers, both, nodes)
         lacking = workers - int(have.sum())
         count = -(-lacking // per_node)
         fresh = np.flatnonzero(could)[:count]
@@ -364,18 +365,24 @@ class Timeline:
             return None
         room = have.copy()
         room[fresh] = could[fresh]
-        nodes = self._pack(offering, room, workers)
+        nodes = self._pack(job, offering, room, workers)
         objective += self._idle_usd(columns, column, 0.0, nodes)
-        return Start(column, 0.0, objective, offering, workers, room, nodes)
+        return Start(column, 0.0, objective, job, offering, workers, room, nodes)
 
-    def _pack(self, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
-        """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over."""
+    def _pack(self, job: int, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
+        """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over.
+
+        What a job would rather have decides between nodes alike; of one worker, between all that would do.
+        """
         nodes = self._at[offering].nodes
-        if workers == 1:
-            return (int(nodes[np.where(room > 0, room, _MOST_WORKERS + 1).argmin()]),)
         some = room.nonzero()[0]
         have = room[some]
-        order = (-have).argsort(kind="stable")
+        liked = self.problem.preference[job]
+        if workers == 1:
+            if liked is None:
+                return (int(nodes[np.where(room > 0, room, _MOST_WORKERS + 1).argmin()]),)
+            return (int(nodes[some[np.lexsort((have, -liked[nodes[some]]))[0]]]),)
+        order = (-have).argsort(kind="stable") if liked is None else np.lexsort((-liked[nodes[some]], -have))
         counts, places = have[order].tolist(), some[order].tolist()
         taken: list[tuple[int, int]] = []
         left = workers

@@ -304,6 +304,12 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
         facts |= usage_status.facts(seen, context.measured, old, context.now)
+        if seen.job is not None and seen.job.constraints.unmodelled:
+            what = "; ".join(seen.job.constraints.unmodelled)[:1024]
+            text = f"kube-scheduler will also look at {what}; Stint does not, and may choose a node that it refuses"
+            facts["FullyModelled"] = ("False", "NotModelled", text)
+        elif "FullyModelled" in old:
+            facts["FullyModelled"] = ("True", "FullyModelled", "")
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)
         elif "Actionable" in old:

@@ -43,8 +43,13 @@ def look_at_nodes(
     *,
     now: datetime,
     empty_since: Mapping[str, datetime],
+    keys: frozenset[str] = frozenset(),
 ) -> Nodes:
-    """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not."""
+    """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not.
+
+    Args:
+        keys: labels of nodes that matter, beside those that jobs name.
+    """
     claimed: set[str] = set()
     used: dict[str, Resources] = defaultdict(Resources)
     parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
@@ -65,7 +70,7 @@ def look_at_nodes(
         for name in names:
             used[name] += job.per_worker
     selected = {key for job in jobs.values() for key in job.node_selector}
-    selected |= {key for job in jobs.values() for key in node_keys(job.constraints)}
+    selected |= {key for job in jobs.values() for key in node_keys(job.constraints)} | keys
     within = {job.topology.key for job in jobs.values() if job.topology}
     pools = {p.metadata.name: p for p in gpu_pools}
     records = tuple(records)

@@ -154,6 +154,7 @@ def observe(
         around = surroundings(resource.metadata.namespace)
         seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
     there = {key: s.job for key, s in seen.items() if s.job is not None}
+    neighbours = neighbours_of(caches.pods, caches.nodes, there)
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
@@ -162,6 +163,7 @@ def observe(
         there,
         now=now,
         empty_since=empty_since,
+        keys=frozenset(t.topology_key for n in neighbours for t in n.anti_affinity),
     )
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
@@ -170,7 +172,7 @@ def observe(
             jobs=jobs,
             gangs=tuple(s.facts for _, s in sorted(seen.items()) if s.facts is not None and _matters(s.facts)),
             nodes=found.nodes,
-            neighbours=neighbours_of(caches.pods, caches.nodes, there),
+            neighbours=neighbours,
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
             rates=rates_of(jobs, inventory.offerings.values(), catalogue),

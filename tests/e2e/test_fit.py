@@ -1,0 +1,18 @@
+"""Where a worker fits by our reckoning, it fits by kube-scheduler's, and nowhere else. `hack.bench fit` asks more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hack.bench import fit
+
+pytestmark = pytest.mark.e2e
+
+
+def test_kube_scheduler_agrees_on_random_workers_nodes_and_neighbours(cluster):
+    asyncio.run(fit.prepare(cluster))
+    row = asyncio.run(fit.compare(cluster, seed=7, pairs=80))
+    assert row["examples"] == []
+    assert 0.2 < row["bound"] / row["pairs"] < 0.8, "both answers are asked about"
