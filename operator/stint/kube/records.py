@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from stint.kube.steered import Steered
+from stint.kube.steered import Steered, Unplaced
 from stint.model.market import Taint
 from stint.model.resources import Resources
 
@@ -46,6 +46,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     gang: GangPod | None
     slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
     claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
+    unplaced: Unplaced | None = None  # of a pod that is labelled for Stint, and that Stint cannot place
 
     @property
     def over(self) -> bool:
@@ -93,6 +94,7 @@ class GangPod(msgspec.Struct, frozen=True):
     run: str = ""  # alike for all that make up one gang at one time
     times: Times = Times()
     units_done: str = ""  # as its annotation says
+    at_once: bool = False  # somebody wants it let go without a place
 
 
 OVER = ("Succeeded", "Failed")

@@ -24,7 +24,19 @@ from stint.kube.records import (
     ServiceRecord,
     Times,
 )
-from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
+from stint.kube.steered import (
+    GATE,
+    INDEX_ANNOTATION,
+    JOB_NAME_LABEL,
+    MANAGED,
+    RANK,
+    RELEASE,
+    Steered,
+    Unplaced,
+    find,
+    find_unplaced,
+    steered_name,
+)
 from stint.kube.wire import (
     OwnedMeta,
     PodSpec,
@@ -38,6 +50,8 @@ from stint.kube.wire import (
 )
 from stint.model.market import Taint
 from stint.model.resources import Resources
+from stint.workloads.kind import Maker
+from stint.workloads.registry import KINDS
 
 _ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
@@ -117,18 +131,31 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     meta, spec, status = pod.metadata, pod.spec, pod.status
     requests, parts = _requests(spec)
     job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
-    steered = None
+    steered: Steered | None = None
+    unplaced: Unplaced | None = None
+    gates = [g.name for g in spec.scheduling_gates]
     # Anybody can give a pod our label; only the Job controller makes workers.
     if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
+        maker = _maker(meta)
         if MANAGED in meta.labels and requests.gpus:
             steered = find(
                 meta.labels,
                 meta.annotations,
                 name=meta.name,
-                maker=meta.maker.kind if meta.maker else "",
-                gates=[g.name for g in spec.scheduling_gates],
+                maker=maker,
+                gates=gates,
                 node_selector=spec.node_selector,
                 tolerations=spec.tolerations,
+            )
+        if steered is None and (MANAGED in meta.labels or GATE in gates):
+            unplaced = find_unplaced(
+                meta.labels,
+                meta.annotations,
+                namespace=meta.namespace,
+                name=meta.name,
+                maker=maker,
+                gates=gates,
+                asks_for_gpus=bool(requests.gpus),
             )
         job = steered_name(steered.kind, steered.group) if steered else None
         index = meta.annotations.get(RANK, "") if steered else ""
@@ -143,7 +170,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             name=meta.name,
             job=job,
             index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
-            gated=any(g.name == GATE for g in spec.scheduling_gates),
+            gated=GATE in gates,
             scheduled=bool(spec.node_name),
             ready=ready is not None and ready.status == "True",
             unschedulable=scheduled is not None
@@ -159,6 +186,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             run=_run(meta, steered),
             times=_times(meta, status, scheduled),
             units_done=meta.annotations.get(UNITS_DONE, ""),
+            at_once=meta.annotations.get(RELEASE) == "now",
         )
     record = PodRecord(
         uid=meta.uid,
@@ -169,15 +197,31 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         gang=gang,
         slices=parts,
         claims=_claims(meta, spec, status, requests),
+        unplaced=unplaced,
     )
     return meta.uid, meta.resource_version, record
 
 
+def _maker(meta: OwnedMeta) -> Maker | None:
+    made = meta.maker
+    return None if made is None else Maker(made.kind, made.name, made.uid, made.api_version)
+
+
 def _run(meta: OwnedMeta, steered: Steered | None) -> str:
-    """By what made it; a JobSet's pods are made by several Jobs, and those of a group by anything."""
-    if meta.maker is not None and (steered is None or steered.kind == meta.maker.kind):
+    """By what made it, where one object makes all pods of the group.
+
+    A JobSet's pods are made by several Jobs, an MPIJob's launcher by one, and those of a group by anything.
+    """
+    if meta.maker is not None and (steered is None or _makes_all(steered.kind, meta.maker.kind)):
         return meta.maker.uid
     return meta.labels.get(_ATTEMPT, "")
+
+
+def _makes_all(kind: str, maker: str) -> bool:
+    known = KINDS.get(kind)
+    if known is None or known.belonging is None:
+        return kind == maker
+    return maker == known.api_kind and len(known.belonging.makers) <= 1
 
 
 def _times(meta: OwnedMeta, status: PodStatus, scheduled: WireCondition | None) -> Times:
