@@ -244,3 +244,34 @@ def control(world, kind: str, name: str, *, leave_out: int = 0) -> None:
             world.kubectl("patch", key[0], key[1], "--type=merge", "-p", '{"spec":{"suspend":false}}')
     if indirect:
         control(world, made[0]["kind"], made[0]["metadata"]["name"], leave_out=leave_out)
+
+
+# Kinds whose real CRDs are not fetched ---------------------------------------------------------------------------
+
+_MINIMAL = (
+    ("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets"),
+    ("kubeflow.org", "v2beta1", "MPIJob", "mpijobs"),
+    ("batch.volcano.sh", "v1alpha1", "Job", "jobs"),
+)
+
+
+def _crd(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower() if plural != "jobs" else "vcjob"},
+            "versions": [served],
+        },
+    }
+
+
+def minimal_crds() -> list[dict[str, Any]]:
+    """CRDs that take any spec."""
+    return [_crd(*served) for served in _MINIMAL]
