@@ -33,6 +33,8 @@ class NodeRecord(msgspec.Struct, frozen=True):
     created: datetime | None
     deleting: bool
     slices: dict[str, int] = {}  # what it has of resources that are parts of a GPU
+    device: str = ""  # the resource that counts its whole devices, also of those that Stint does not place jobs on
+    given_out_by: str = ""  # what gives out each device several times, beside its vendor's plugin; empty: nothing known
 
 
 class PodRecord(msgspec.Struct, frozen=True, gc=False):

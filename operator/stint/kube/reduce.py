@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from stint.accelerators import registry
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
 from stint.kube.records import (
@@ -75,6 +76,8 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
         created=meta.creation_timestamp,
         deleting=meta.deletion_timestamp is not None,
         slices=slices(node.status.allocatable),
+        device=registry.device_of(node.status.allocatable),
+        given_out_by=registry.given_out_by(meta.annotations),
     )
     return meta.uid, meta.resource_version, record
 

@@ -123,7 +123,7 @@ CLOUDS = {
     "Karpenter on AWS": (
         "aws:///us-west-2b/i-1",
         {
-            "node.kubernetes.io/instance-type": "g6.12xlarge",
+            "node.kubernetes.io/instance-type": "g6.48xlarge",
             "topology.kubernetes.io/zone": "us-west-2b",
             "karpenter.sh/capacity-type": "spot",
             "karpenter.sh/nodepool": "gpu",

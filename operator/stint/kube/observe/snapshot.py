@@ -24,6 +24,7 @@ from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, take_inventory
 from stint.kube.observe.nodes import look_at_nodes
+from stint.kube.observe.own_models import with_own_models
 from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.plan_note import read_note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
@@ -118,7 +119,7 @@ def observe(
     """
     measured = measured or Measured()
     books = read_books(caches.price_books)
-    catalogue = books.on_top_of(catalogue)
+    catalogue = with_own_models(books.on_top_of(catalogue), caches.nodes, caches.gpu_pools)
     inventory = take_inventory(
         caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
     )
