@@ -149,10 +149,10 @@ def take_inventory(
             offering = quote(fact, catalogue, today=today, limits=limits)
             if offering.id not in offerings:
                 offerings[offering.id] = offering
+                if not claims and offering.usd_per_node_hour is None:  # a GPUPool's own condition says so
+                    problems.append(_unpriced(node, offering))
             members.setdefault(offering.pool, {})[offering.id] = None
             offering_of[NodeName(node.name)] = offering.id
-            if unpriced := _unpriced(node, offering, catalogue):
-                problems.append(unpriced)
         else:
             offering_of[NodeName(node.name)] = fact.id
     if now is not None and catalogue.commitments:
@@ -218,16 +218,13 @@ def _unsupported(node: NodeRecord, pools: Sequence[GPUPool]) -> NodeIssue:
     return NodeIssue(about=f"node {node.name}", reason="NotSupported", message=text, pools=names, node=node)
 
 
-def _unpriced(node: NodeRecord, o: Offering, catalogue: Catalogue) -> NodeIssue | None:
-    """Of a node whose model the catalogue lacks, and that nobody prices."""
-    facts = catalogue.gpu(o.gpu_model)
-    if o.usd_per_node_hour is not None or facts is None or not facts.learnt:
-        return None
+def _unpriced(node: NodeRecord, o: Offering) -> NodeIssue:
+    """Of the first node of an offering that nobody prices."""
     provider = o.provider or "'*'"
     text = (
-        f"the catalogue does not know {o.gpu_model}, so its nodes have no price; give one in a PriceBook under "
-        f"spec.prices, as {{provider: {provider}, gpuModel: {o.gpu_model}, capacityType: {o.capacity_type}, "
-        "usdPerGpuHour: 1.5}, and its watts under spec.gpuModels"
+        f"nobody gives the {o.capacity_type} price of its {o.gpu_model}, so no job is placed on such nodes; give it in "
+        f"a PriceBook under spec.prices, as {{provider: {provider}, gpuModel: {o.gpu_model}, capacityType: "
+        f"{o.capacity_type}, usdPerGpuHour: 1.5}}, or by instanceType with usdPerNodeHour"
     )
     return NodeIssue(about=f"node {node.name}", reason="NoPrice", message=text, node=node)
 
