@@ -408,8 +408,7 @@ def test_an_object_as_deep_as_the_api_server_takes_them_hides_nobody(world, tmp_
 def test_a_node_of_unknown_make_that_no_pool_selects_is_told_what_is_missing(world):
     labels = {"nvidia.com/gpu.product": "Abacus", "node.kubernetes.io/instance-type": "abacus.8"}
     node = world.node("odd", labels=labels)
-    told = ("events", "-n", "default", "--field-selector", f"involvedObject.name={node},reason=UnknownGpu")
+    told = ("events", "-n", "default", "--field-selector", f"involvedObject.name={node},reason=NoPrice")
     found = eventually(lambda: world.cluster.get(*told)["items"], what="an event about the node")
     assert [e["type"] for e in found] == ["Warning"]
-    assert "'Abacus'" in found[0]["message"]
-    assert "describe the nodes in a GPUPool" in found[0]["message"]
+    assert "gpuModel: Abacus" in found[0]["message"], "it is used under its own name, once it has a price"
