@@ -52,11 +52,13 @@ class Steering:
             ApiError, aiohttp.ClientError, TimeoutError, FencedError: what concerns everybody.
         """
         workloads = Workloads(self.workloads())
-        groups = gather(self.pods(), workloads)
+        pods = self.pods()
+        groups = gather(pods, workloads)
         known = {job_id(t.metadata.namespace, t.metadata.name): t for t in self.trainingjobs()}
         self._told = {job: told for job, told in self._told.items() if job in groups}
-        alive = {p.uid for p in self.pods()} | {w.uid for w in self.workloads()}
-        self._warned = {uid: warned for uid, warned in self._warned.items() if uid in alive}
+        if self._warned:
+            alive = {p.uid for p in pods} | {w.uid for w in self.workloads()}
+            self._warned = {uid: warned for uid, warned in self._warned.items() if uid in alive}
         work: dict[str, Awaitable[object]] = {}
         for key, group in groups.items():
             at_once = [p for p in group.pods if p.gang and p.gang.steered and p.gang.steered.at_once]
@@ -65,7 +67,8 @@ class Steering:
             elif (made := self._wanted(key, group, known.get(key))) is not None:
                 work[key] = self._write(group, made, known.get(key))
         work |= self._resumed(groups, workloads)
-        work |= self._strays()
+        work |= self._strays(pods)
+        work |= self._left_over(groups, workloads, known)
         await together("steering", work)
 
     def _wanted(self, key: JobId, group: Group, there: TrainingJob | None) -> dict[str, Any] | Refusal | None:
@@ -118,12 +121,28 @@ class Steering:
         for about in _abouts(group):
             await self.events.tell(about, "NotSteered", text, action="Steer", warning=True)
 
-    def _strays(self) -> dict[str, Awaitable[object]]:
+    def _left_over(
+        self, groups: Mapping[JobId, Group], workloads: Workloads, known: Mapping[JobId, TrainingJob]
+    ) -> dict[str, Awaitable[object]]:
+        """Of what has several groups: TrainingJobs of those that it no longer has, as it was scaled down."""
+        work: dict[str, Awaitable[object]] = {}
+        for key, there in known.items():
+            steers, meta = there.spec.steers, there.metadata
+            if key in groups or steers is None or MADE_FROM not in meta.annotations:
+                continue
+            chain = workloads.chain(steers.kind, meta.namespace, steers.name)
+            index = steers.name.rpartition("-")[2]
+            if chain and chain[0].name != steers.name and index.isdecimal() and int(index) >= chain[0].groups:
+                path = f"{_API}/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
+                work[key] = self.api.delete(path, uid=meta.uid)
+        return work
+
+    def _strays(self, pods: Sequence[PodRecord]) -> dict[str, Awaitable[object]]:
         """What is labelled for Stint, or waits behind its gate, and belongs to no group that Stint can place."""
         work: dict[str, Awaitable[object]] = {}
         told: set[str] = set()  # of the pods of one object, the first
-        for pod in self.pods():
-            if pod.over:
+        for pod in pods:
+            if (pod.gang is None and pod.unplaced is None) or pod.over:
                 continue
             stray, gang = pod.unplaced, pod.gang
             if gang is not None:

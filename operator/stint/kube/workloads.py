@@ -44,6 +44,7 @@ class WorkloadRecord(msgspec.Struct, frozen=True):
     failure: str  # empty: it has not failed
     progress: float | None  # 0 to 1, where it says so itself
     deleting: bool
+    groups: int = 1  # gangs that its pods fall into
     called: str = ""  # what its API calls its kind, where Stint calls it otherwise
     one_by_one: str = ""  # why some of its pods are made only when others run, and what helps
     wrong: str = ""  # why Stint does nothing with it, and what to do
@@ -77,6 +78,7 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
             failure=ended.failure,
             progress=_progress(status),
             deleting=meta.deletion_timestamp is not None,
+            groups=kind.groups(workload.spec),
             called=kind.called,
             one_by_one=kind.one_by_one(workload.spec, asks_for_gpus),
             wrong=_wrong(kind, meta.labels.get(MANAGED, "")),

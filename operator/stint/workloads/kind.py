@@ -105,6 +105,12 @@ def no_pods(spec: Object) -> Iterator[tuple[int, Any]]:
     return iter(())
 
 
+def one_group(spec: Object) -> int:
+    """All its pods are one gang."""
+    del spec
+    return 1
+
+
 def nothing(spec: Object, asks: AsksForGpus) -> str:
     """It makes all its pods at once."""
     del spec, asks
@@ -124,6 +130,7 @@ class Kind:
     suspend: tuple[str, ...] = ()  # the path of the field that deletes its pods and brings them back
     belonging: Belonging | None = None  # None: its pods are another kind's
     hands_down: HandsDown | None = None  # how the gate labels what its pods are made from; None: that has its labels
+    groups: Callable[[Object], int] = one_group  # of its spec: into how many gangs its pods fall, numbered from 0
     called: str = ""  # what its API calls it, where another group's kind has that name, too
     one_by_one: Callable[[Object, AsksForGpus], str] = nothing  # of its spec: why some pods wait for others, what helps
     refused: str = ""  # why Stint does not place it, and what to do; its pods are never held back

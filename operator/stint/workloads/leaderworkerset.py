@@ -49,5 +49,6 @@ LEADERWORKERSET = Kind(
     hands_down=LabelTemplates(
         templates=("spec.leaderWorkerTemplate.workerTemplate", "spec.leaderWorkerTemplate.leaderTemplate?")
     ),
+    groups=lambda spec: count(spec.get("replicas")),
     one_by_one=_one_by_one,
 )

@@ -14,7 +14,7 @@ from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
 from stint.kube.records import PodRecord
 from stint.kube.workloads import WorkloadRecord
-from tests.unit.kube.theirs import SPEC, let_go, pod, workload
+from tests.unit.kube.theirs import POD_SPEC, SPEC, let_go, pod, workload
 
 
 @dataclass
@@ -239,3 +239,19 @@ async def test_another_value_of_release_is_told_and_changes_nothing():
     written = await tend(pod("a", annotations={"stint.dev/release": "yes"}), pod("b"), workloads=(workload(),))
     assert [verb for verb, _ in written.calls] == ["create"]
     assert [(kind, "write now" in note) for kind, _, note in written.events] == [("Pod", True)]
+
+
+LWS = {"leaderworkerset.sigs.k8s.io/name": "vllm"}
+LWS_SPEC = {"leaderWorkerTemplate": {"size": 1, "workerTemplate": {"spec": POD_SPEC}}}
+
+
+async def test_the_trainingjob_of_a_group_that_was_scaled_away_goes():
+    def scaled(replicas: int) -> tuple[WorkloadRecord, ...]:
+        return (workload("LeaderWorkerSet", "vllm", spec={**LWS_SPEC, "replicas": replicas}),)
+
+    pods = [pod(f"p{i}", labels={**LWS, "leaderworkerset.sigs.k8s.io/group-index": str(i)}) for i in range(3)]
+    written = await tend(*pods, workloads=scaled(3))
+    there = [stand_in(body) for _, body in written.calls]
+    assert [t.metadata.name for t in there] == [f"leaderworkerset-vllm-{i}" for i in range(3)]
+    assert (await tend(*pods[:2], workloads=scaled(3), there=there)).calls == [], "its pod is made anew"
+    assert (await tend(*pods[:2], workloads=scaled(2), there=there)).calls == [("delete", "leaderworkerset-vllm-2")]
