@@ -81,7 +81,7 @@ NAMES = {
         "RTX-PRO-6000 nvidia-rtx-pro-6000 RTX-PRO-Server-6000 RTX6000-Pro",
     ),
     "A100-40GB": ("NVIDIA-A100-SXM4-40GB", "A100 A100-SXM4-40GB A100-SXM nvidia-tesla-a100"),
-    "A100-80GB": ("NVIDIA-A100-SXM4-80GB", "A100 A100-SXM4-80GB A100-SXM nvidia-a100-80gb"),
+    "A100-80GB": ("NVIDIA-A100-SXM4-80GB", "A100 A100-SXM4-80GB A100-SXM nvidia-a100-80gb A100_NVLINK_80GB"),
     "A100-80GB-PCIe": ("NVIDIA-A100-80GB-PCIe", "A100-PCIe-80GB A100-PCIe"),
     "A100-40GB-PCIe": ("NVIDIA-A100-PCIE-40GB", "A100-PCIe"),
     "RTX A6000": ("NVIDIA-RTX-A6000", "A6000"),
@@ -90,11 +90,11 @@ NAMES = {
     "Inferentia": ("Inferentia", "inferentia1"),
     "H100-SXM": (
         "NVIDIA-H100-80GB-HBM3",
-        "H100 H100-SXM5 H100-SXM5-80GB H100-80GB nvidia-h100-80gb nvidia-h100-mega-80gb",
+        "H100 H100-SXM5 H100-SXM5-80GB H100-80GB nvidia-h100-80gb nvidia-h100-mega-80gb H100_NVLINK_80GB",
     ),
     "H100-PCIe": ("NVIDIA-H100-PCIe", "H100-PCIe-80GB"),
     "H100-NVL": ("NVIDIA-H100-NVL", "H100-NVL-94GB"),
-    "GH200": ("NVIDIA-GH200-480GB", "GH200-96GB"),
+    "GH200": ("NVIDIA-GH200-480GB", "GH200-96GB GH200-120GB"),
     "H200-SXM": ("NVIDIA-H200", "H200-SXM5 H200-141GB nvidia-h200-141gb"),
     "B200": ("NVIDIA-B200", "B200-SXM nvidia-b200"),
     "B300": ("NVIDIA-B300-SXM6-AC", "NVIDIA-B300 nvidia-b300"),
@@ -103,7 +103,7 @@ NAMES = {
     "MI250": ("AMD_Instinct_MI250", ""),
     "MI250X": ("AMD_Instinct_MI250X", ""),
     "MI300X": ("AMD_Instinct_MI300X_OAM", "MI300X-192GB"),
-    "MI325X": ("AMD_Instinct_MI325X_OAM", ""),
+    "MI325X": ("AMD_Instinct_MI325X_OAM", "AMD_Instinct_MI325_OAM"),
     "MI350X": ("AMD_Instinct_MI350X_OAM", ""),
     "MI355X": ("AMD_Instinct_MI355X_OAM", ""),
     "Gaudi2": ("Gaudi2", "HL-225"),
@@ -116,6 +116,37 @@ NAMES = {
     "Trainium2": ("Trainium2", ""),
     "Inferentia2": ("Inferentia2", ""),
 }
+
+# Models that no source table has, transcribed from their vendors' data sheets: model, vendor, product, aliases, GiB,
+# peak watts, dense bf16 and fp8 TFLOPS, GB/s of memory and of the links to peers. Empty: the sheet does not say. An A16
+# is a board of four; each is a GPU.
+TRANSCRIBED = """
+L40|NVIDIA|NVIDIA-L40|L40-48GB|48|300|181|362|864|
+A30|NVIDIA|NVIDIA-A30|A30-24GB|24|165|165||933|200
+A2|NVIDIA|NVIDIA-A2||16|60|18||200|
+A16|NVIDIA|NVIDIA-A16||16|62.5|||200|
+P40|NVIDIA|Tesla-P40||24|250|||346|
+RTX A5000|NVIDIA|NVIDIA-RTX-A5000|A5000|24|230|||768|
+RTX A4000|NVIDIA|NVIDIA-RTX-A4000|A4000|16|140|||448|
+RTX 3090|NVIDIA|NVIDIA-GeForce-RTX-3090|GeForce-RTX-3090 RTX3090|24|350|71||936|
+RTX 4090|NVIDIA|NVIDIA-GeForce-RTX-4090|GeForce-RTX-4090 RTX4090|24|450|165|330|1008|
+RTX 5090|NVIDIA|NVIDIA-GeForce-RTX-5090|GeForce-RTX-5090 RTX5090|32|575|209|419|1792|
+RTX 6000 Ada|NVIDIA|NVIDIA-RTX-6000-Ada-Generation|RTX6000-Ada RTX-6000-Ada|48|300|182|364|960|
+RTX PRO 6000 Blackwell Workstation|NVIDIA|NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition||96|600|504||1792|
+RTX PRO 6000 Blackwell Max-Q|NVIDIA|NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Workstation-Edition||96|300|||1792|
+A800|NVIDIA|NVIDIA-A800-SXM4-80GB|A800-80GB A800-SXM|80|400|312||2039|400
+A800-PCIe|NVIDIA|NVIDIA-A800-80GB-PCIe||80|300|312||1935|400
+H20|NVIDIA|NVIDIA-H20|H20-96GB|96|400|148|296|4000|900
+H800|NVIDIA|NVIDIA-H800|H800-SXM H800-80GB|80|700|989|1979|3350|400
+H800-PCIe|NVIDIA|NVIDIA-H800-PCIe||80|350|756|1513|2000|400
+H200-NVL|NVIDIA|NVIDIA-H200-NVL|H200-NVL-141GB|141|600|835|1671|4800|900
+GH200-144GB|NVIDIA|NVIDIA-GH200-144G-HBM3e|GH200-144G|144||989|1979|4900|900
+MI100|AMD|AMD_Instinct_MI100||32|300|92||1229|
+MI210|AMD|AMD_Instinct_MI210|MI210-64GB|64|300|181||1638|300
+MI300A|AMD|AMD_Instinct_MI300A|MI300A-128GB|128|760|980|1961|5300|
+TPU-v7|Google|tpu7x|tpu-v7x|192||2307|4614|7380|1200
+Trainium3|AWS|Trainium3||144|||2517|4900|
+"""
 
 # Round figures for a GPU with its share of the server. No list could be shipped: ours, and an estimate.
 CAPEX_USD = {
@@ -186,7 +217,7 @@ def main(source_dir: Path) -> None:
     gpus = read(source_dir / "gpus.csv")
     prices = read(source_dir / "prices" / "gpu_prices.csv")
     write("sources.csv", "id name licence", [(key, *SOURCES[key]) for key in SOURCES])
-    write("gpus.csv", "model vendor product aliases " + " ".join(FIGURES), map(gpu_row, gpus))
+    write("gpus.csv", "model vendor product aliases " + " ".join(FIGURES), [*map(gpu_row, gpus), *transcribed()])
     write(
         "instance_types.csv",
         "provider name gpu_model gpu_count gpu_memory_gib vcpu memory_gib local_disk_gb network_gbps source",
@@ -252,6 +283,15 @@ def gpu_row(row: Row) -> Sequence[str]:
             value, source = number(row[str(column)]), spec_source(row[source_column])
         cells.append(f"{value}@{source}" if value else "")
     return (model, row["vendor"], product, aliases, *cells)
+
+
+def transcribed() -> Iterable[Sequence[str]]:
+    """The rows of `TRANSCRIBED`, as `gpu_row` makes them."""
+    for line in TRANSCRIBED.strip().splitlines():
+        model, vendor, product, aliases, memory, watts, *rest = line.split("|")
+        idle = f"{float(watts) * 0.15:.0f}@stint-assumption" if watts else ""
+        told = [f"{value}@vendor-unverified" if value else "" for value in (memory, watts, *rest)]
+        yield (model, vendor, product, aliases, *told[:2], idle, *told[2:], "")
 
 
 def spec_source(text: str) -> str:

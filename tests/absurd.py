@@ -463,7 +463,7 @@ POOLS: dict[str, Case] = {
     "unknown-model": Case(
         {"offerings": [{**_OFFERING, "gpuModel": "Voodoo2"}]},
         INVALID,
-        ("spec.offerings[0]", "'Voodoo2'", "give gpuModel, gpus, cpu and memoryGiB"),
+        ("spec.offerings[0]", "'Voodoo2'", "give gpuModel, gpus, cpu, memoryGiB and gpuMemoryGiB"),
     ),
     "unknown-machine": Case(
         {"offerings": [{**_OFFERING, "instanceType": "tele\u0007type"}]},

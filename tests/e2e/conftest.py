@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hack.cluster import Cluster, Operator, eventually, running_cluster
+from tests.e2e import others
 
 # On kind everything runs again that does not speak of the embedded cluster itself, and what needs a kubelet.
 _EMBEDDED_ONLY = [
@@ -25,6 +26,7 @@ _EMBEDDED_ONLY = [
         "feeds",
         "kueue",
         "moves",
+        "others_kinds",
         "planner",
         "readme",
         "rights",
@@ -57,6 +59,13 @@ def prometheus(cluster: Cluster) -> str:
 def shared_operator(cluster: Cluster, prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     if cluster.provider.owns_nodes:
         cluster.install_workload_crds()
+        minimal = others.minimal_crds()
+        cluster.apply(minimal)
+        names = [f"crd/{crd['metadata']['name']}" for crd in minimal]
+        eventually(
+            lambda: cluster.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s"),
+            what="the minimal CRDs to be served",
+        )
     return cluster.start_stint(
         "steering.enabled=true",
         "feeds.configMaps[0]=e2e-rates",

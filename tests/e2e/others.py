@@ -55,6 +55,22 @@ def pytorchjob(world, name: str = "train", *, said: str = SPEC) -> dict[str, Any
     return _object(world, "kubeflow.org/v1", "PyTorchJob", name, {"pytorchReplicaSpecs": replicas}, said)
 
 
+KUBEFLOW = {
+    "TFJob": "tfReplicaSpecs",
+    "XGBoostJob": "xgbReplicaSpecs",
+    "PaddleJob": "paddleReplicaSpecs",
+    "JAXJob": "jaxReplicaSpecs",
+    "MPIJob": "mpiReplicaSpecs",
+}
+
+
+def kubeflowjob(world, kind: str, name: str = "train", *, said: str = SPEC) -> dict[str, Any]:
+    """Two workers of one of Kubeflow's other kinds."""
+    version = "v2beta1" if kind == "MPIJob" else "v1"
+    spec = {KUBEFLOW[kind]: {"Worker": {"replicas": 2, "template": template(world, 2)}}}
+    return _object(world, f"kubeflow.org/{version}", kind, name, spec, said)
+
+
 def _containers(made: dict[str, Any], name: str) -> dict[str, Any]:
     made["spec"]["containers"][0]["name"] = name
     return made
@@ -128,15 +144,16 @@ def _pod(thing: dict[str, Any], made: dict[str, Any], name: str, labels: dict[st
     }
 
 
-def _of_pytorchjob(thing: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _of_kubeflowjob(thing: dict[str, Any]) -> Iterator[dict[str, Any]]:
     name = thing["metadata"]["name"]
-    for kind, replica in thing["spec"]["pytorchReplicaSpecs"].items():
+    replicas = next(value for key, value in thing["spec"].items() if key.endswith("ReplicaSpecs"))
+    for kind, replica in replicas.items():
         for i in range(replica["replicas"]):
             labels = {
                 "training.kubeflow.org/job-name": name,
                 "training.kubeflow.org/replica-type": kind.lower(),
                 "training.kubeflow.org/replica-index": str(i),
-                "training.kubeflow.org/operator-name": "pytorchjob-controller",
+                "training.kubeflow.org/operator-name": f"{thing['kind'].lower()}-controller",
             }
             yield _pod(thing, replica["template"], f"{name}-{kind.lower()}-{i}", labels)
 
@@ -217,7 +234,7 @@ def control(world, kind: str, name: str, *, leave_out: int = 0) -> None:
     """
     thing = json.loads(world.kubectl("get", kind, name, "-o", "json"))
     makers = {
-        "PyTorchJob": _of_pytorchjob,
+        **dict.fromkeys(("PyTorchJob", *KUBEFLOW), _of_kubeflowjob),
         "RayCluster": _of_raycluster,
         "JobSet": _of_jobset,
         "TrainJob": lambda t: _of_trainjob(world, t),
@@ -244,3 +261,38 @@ def control(world, kind: str, name: str, *, leave_out: int = 0) -> None:
             world.kubectl("patch", key[0], key[1], "--type=merge", "-p", '{"spec":{"suspend":false}}')
     if indirect:
         control(world, made[0]["kind"], made[0]["metadata"]["name"], leave_out=leave_out)
+
+
+# Kinds whose real CRDs are not fetched ---------------------------------------------------------------------------
+
+_MINIMAL = (
+    ("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets"),
+    ("kubeflow.org", "v2beta1", "MPIJob", "mpijobs"),
+    ("kubeflow.org", "v1", "TFJob", "tfjobs"),
+    ("kubeflow.org", "v1", "XGBoostJob", "xgboostjobs"),
+    ("kubeflow.org", "v1", "PaddleJob", "paddlejobs"),
+    ("kubeflow.org", "v1", "JAXJob", "jaxjobs"),
+    ("batch.volcano.sh", "v1alpha1", "Job", "jobs"),
+)
+
+
+def _crd(group: str, version: str, kind: str, plural: str) -> dict[str, Any]:
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower() if plural != "jobs" else "vcjob"},
+            "versions": [served],
+        },
+    }
+
+
+def minimal_crds() -> list[dict[str, Any]]:
+    """CRDs that take any spec."""
+    return [_crd(*served) for served in _MINIMAL]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
@@ -59,7 +60,9 @@ def other_peoples_day(world) -> None:
     """Each kind that is suspended and resumed to have its pods made anew, and a pod that does not want to wait."""
     world.cluster.kubectl("label", "namespace", world.name, "stint.dev/managed=true")
     node = world.node("others")
+    alike = ((kind, partial(others.kubeflowjob, kind=kind), f"{kind.lower()}-train") for kind in others.KUBEFLOW)
     for kind, make, name in (
+        *alike,
         ("PyTorchJob", others.pytorchjob, "pytorchjob-train"),
         ("JobSet", others.jobset, "jobset-train"),
         ("TrainJob", others.trainjob, "jobset-train"),

@@ -24,7 +24,7 @@ webhook
 apiVersion: admissionregistration.k8s.io/{{ .api }}
 kind: MutatingAdmissionPolicy
 metadata:
-  name: {{ include "stint.fullname" $root }}-labels-{{ .plural }}
+  name: {{ include "stint.fullname" $root }}-labels-{{ .slug }}
   labels: {{- include "stint.labels" $root | nindent 4 }}
 spec:
   failurePolicy: Fail
@@ -48,8 +48,8 @@ spec:
 apiVersion: admissionregistration.k8s.io/{{ .api }}
 kind: MutatingAdmissionPolicyBinding
 metadata:
-  name: {{ include "stint.fullname" $root }}-labels-{{ .plural }}
+  name: {{ include "stint.fullname" $root }}-labels-{{ .slug }}
   labels: {{- include "stint.labels" $root | nindent 4 }}
 spec:
-  policyName: {{ include "stint.fullname" $root }}-labels-{{ .plural }}
+  policyName: {{ include "stint.fullname" $root }}-labels-{{ .slug }}
 {{- end }}

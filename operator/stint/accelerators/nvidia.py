@@ -6,8 +6,10 @@
 | the same, renamed | the same without the suffix | `nvidia.com/gpu.shared` |
 | MIG, single | a product with `-MIG-1g.10gb` | `nvidia.com/gpu` |
 | MIG, mixed | `nvidia.com/mig-1g.10gb` among its resources | `nvidia.com/mig-1g.10gb` |
+| on GKE, time-sharing, MPS | `gke-max-shared-clients-per-gpu`, `gke-gpu-sharing-strategy` | `nvidia.com/gpu` |
+| on GKE, MIG | `gke-gpu-partition-size: 1g.5gb` | `nvidia.com/gpu` |
 
-Source: NVIDIA, k8s-device-plugin and gpu-feature-discovery.
+Source: NVIDIA, k8s-device-plugin and gpu-feature-discovery; Google, GKE's documentation of GPU sharing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from stint.model.market import Slices
 GPU, SHARED_GPU, MIG_PREFIX = "nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-"
 LABELS = NodeLabels(product="nvidia.com/gpu.product", memory_mib="nvidia.com/gpu.memory", count="nvidia.com/gpu.count")
 REPLICAS, STRATEGY = "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy"
+GKE_CLIENTS, GKE_STRATEGY = (
+    "cloud.google.com/gke-max-shared-clients-per-gpu",
+    "cloud.google.com/gke-gpu-sharing-strategy",
+)
+GKE_PARTITION = "cloud.google.com/gke-gpu-partition-size"
 _MIG_PRODUCT = re.compile(r"(.+)-MIG-(\S+)")
 _PROFILE = re.compile(r"(\d+)g\.(\d+)gb\S*", re.ASCII)
 _COMPUTE = 7  # parts that the processors of a GPU are cut into
@@ -40,28 +47,33 @@ class Parts:
             return {k: v for k, v in labels.items() if k != LABELS.memory_mib} | {LABELS.product: cut.group(1)}
         return {**labels, LABELS.product: product} if product else dict(labels)
 
-    def marked(self, labels: Mapping[str, str]) -> bool:
+    def cut(self, labels: Mapping[str, str]) -> bool:
         """See `Sharing`."""
-        return labels.get(REPLICAS, "1") != "1"
+        return bool(_profile(labels))
+
+    def marked(self, labels: Mapping[str, str]) -> bool:
+        """See `Sharing`. Without a device plugin that shares, feature discovery says 0 or 1."""
+        return labels.get(REPLICAS, "1") not in ("0", "1") or _clients(labels) > 1 or GKE_PARTITION in labels
 
     def read(
         self, labels: Mapping[str, str], parts: Mapping[str, int], *, whole: int, memory_gib: float
     ) -> Slices | None:
         """See `Sharing`. Where whole GPUs are left beside MIG instances, only the whole ones are used."""
-        cut = _MIG_PRODUCT.fullmatch(labels.get(LABELS.product, "").removesuffix("-SHARED"))
+        cut = _profile(labels)
         profiles = sorted(name for name in parts if name.startswith(MIG_PREFIX))
-        replicas = int(labels[REPLICAS]) if labels.get(REPLICAS, "").isdecimal() else 1
+        replicas = max(_number(labels.get(REPLICAS, "")), _clients(labels), 1)
         if (cut or (profiles and not whole)) and (replicas > 1 or SHARED_GPU in parts):
             raise ValueError("its GPUs are cut by MIG and shared by time besides; Stint uses nodes that do one of them")
         if cut:
-            return _mig(cut.group(2), GPU, memory_gib)
+            return _mig(cut, GPU, memory_gib)
         if profiles and not whole:
             if len(profiles) > 1:
                 several = ", ".join(profiles)
                 raise ValueError(f"its GPUs have several MIG profiles ({several}); give each node a single one")
             return _mig(profiles[0].removeprefix(MIG_PREFIX), profiles[0], memory_gib)
         resource = SHARED_GPU if SHARED_GPU in parts else GPU
-        if replicas > 1 and (resource == SHARED_GPU or labels.get(STRATEGY, "none") != "none"):
+        strategy = labels.get(STRATEGY) or labels.get(GKE_STRATEGY) or "none"
+        if replicas > 1 and (resource == SHARED_GPU or strategy != "none" or _clients(labels) > 1):
             return Slices(
                 name=f"{replicas}-shared",
                 resource=resource,
@@ -72,6 +84,21 @@ class Parts:
         if SHARED_GPU in parts or labels.get(LABELS.product, "").endswith("-SHARED"):
             raise ValueError(f"its GPUs are shared and {REPLICAS} does not say by how many; run GPU feature discovery")
         return None
+
+
+def _profile(labels: Mapping[str, str]) -> str:
+    """Of the MIG instances that a node gives out as GPUs; empty: it gives out none so."""
+    cut = _MIG_PRODUCT.fullmatch(labels.get(LABELS.product, "").removesuffix("-SHARED"))
+    return cut.group(2) if cut else labels.get(GKE_PARTITION, "")
+
+
+def _clients(labels: Mapping[str, str]) -> int:
+    """How many share each GPU on GKE; 1: nobody does."""
+    return max(1, _number(labels.get(GKE_CLIENTS, "")))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
 
 
 def _mig(profile: str, resource: str, gpu_memory_gib: float) -> Slices:
@@ -89,4 +116,11 @@ def _mig(profile: str, resource: str, gpu_memory_gib: float) -> Slices:
     )
 
 
-NVIDIA = Vendor(name="nvidia", resource=GPU, brands=("nvidia", "tesla"), labels=LABELS, sharing=Parts())
+NVIDIA = Vendor(
+    name="nvidia",
+    resource=GPU,
+    brands=("nvidia", "tesla"),
+    labels=LABELS,
+    sharing=Parts(),
+    remedy="run GPU feature discovery",
+)

@@ -5,11 +5,13 @@ A new one is a file beside this one and a line in `VENDORS`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from stint.accelerators.amd import AMD
 from stint.accelerators.intel import INTEL
 from stint.accelerators.nvidia import NVIDIA
+from stint.accelerators.unsupported import UNSUPPORTED
 from stint.accelerators.vendor import NodeLabels, Vendor
 from stint.model.market import Slices
 
@@ -23,9 +25,26 @@ DEFAULT = NVIDIA  # where neither a job nor a node says
 RESOURCES = tuple(v.resource for v in VENDORS)
 # Google and AWS sell accelerators that are in the catalogue and that no resource here counts.
 BRANDS = (*(brand for v in VENDORS for brand in v.brands), "google", "aws")
-# Labels of clouds that name a model of any vendor.
-_CLOUD_LABELS = ("karpenter.k8s.aws/instance-gpu-name", "cloud.google.com/gke-accelerator")
-MODEL_LABELS = (*(v.labels.product for v in VENDORS if v.labels), *_CLOUD_LABELS)
+# Labels of clouds that name a model of any vendor, its memory in MiB, and how many a node has.
+_CLOUD_LABELS = (
+    "karpenter.k8s.aws/instance-gpu-name",
+    "cloud.google.com/gke-accelerator",
+    "gpu.nvidia.com/class",
+    "gpu.nvidia.com/model",
+    "beta.amd.com/gpu.product-name",
+)
+_CLOUD_MEMORY = ("karpenter.k8s.aws/instance-gpu-memory",)
+_CLOUD_COUNTS = (
+    "karpenter.k8s.aws/instance-gpu-count",
+    "cloud.google.com/gke-accelerator-count",
+    "gpu.nvidia.com/count",
+)
+PRODUCT_LABELS = tuple(v.labels.product for v in VENDORS if v.labels)
+MODEL_LABELS = (*PRODUCT_LABELS, *_CLOUD_LABELS)
+MOST_DEVICES = 16  # no machine has more of them; what counts more gives each out several times
+_MEMORY = re.compile(r"([0-9]{1,7})(G?)", re.ASCII)
+# What gives out every device several times, in parts of any size, by an annotation of the nodes where it does.
+SHARERS = {"HAMi": "hami.io/node-nvidia-register", "Volcano vGPU": "volcano.sh/node-vgpu-register"}
 TOLERATIONS = tuple(v.toleration for v in VENDORS)
 
 
@@ -34,11 +53,22 @@ def named(name: str) -> Vendor:
     return next((v for v in VENDORS if v.name == name.lower()), DEFAULT)
 
 
-def on_node(labels: Iterable[str], taints: Iterable[str]) -> Vendor:
-    """Whose devices a node has, by the keys of its labels and taints; the default where they do not say."""
+def on_node(labels: Iterable[str], taints: Iterable[str], device: str = "") -> Vendor:
+    """Whose devices a node has, by the keys of its labels and taints; the default where they do not say.
+
+    Args:
+        device: the resource that counts them; empty: not known.
+    """
     labels, taints = frozenset(labels), frozenset(taints)
+    if counted := next((v for v in VENDORS if v.resource == device), None):
+        return counted
     found = (v for v in VENDORS if v.resource in taints or (v.labels and v.labels.product in labels))
     return next(found, DEFAULT)
+
+
+def device_of(allocatable: Mapping[str, str]) -> str:
+    """The resource that counts a node's whole devices, also of those that are not supported; empty: none."""
+    return next((r for r in (*RESOURCES, *UNSUPPORTED) if allocatable.get(r, "0") != "0"), "")
 
 
 def labels_of(vendor: Vendor) -> NodeLabels:
@@ -79,9 +109,27 @@ def sharing_of(labels: Mapping[str, str], parts: Mapping[str, int], *, whole: in
 
 
 def memory_gib(labels: Mapping[str, str]) -> float | None:
-    """Of one device, as a label says; None: none does."""
-    for vendor in VENDORS:
-        text = labels.get(vendor.labels.memory_mib, "") if vendor.labels else ""
-        if text.isdigit():
-            return float(text) / 1024
+    """Of one device, as a label says in MiB, or in GiB with a `G` behind it; None: none does."""
+    for key in (*(v.labels.memory_mib for v in VENDORS if v.labels), *_CLOUD_MEMORY):
+        if found := _MEMORY.fullmatch(labels.get(key, "")):
+            return float(found.group(1)) / (1 if found.group(2) else 1024)
     return None
+
+
+def devices(labels: Mapping[str, str]) -> tuple[int, str] | None:
+    """How many whole devices a node has, and the label that says so; None: none does.
+
+    What is cut by hardware counts its parts there, so that says nothing of whole ones.
+    """
+    cut = any(v.sharing.cut(labels) for v in VENDORS if v.sharing)
+    own = () if cut else tuple(v.labels.count for v in VENDORS if v.labels)
+    for key in (*own, *_CLOUD_COUNTS):
+        text = labels.get(key, "")
+        if text.isascii() and text.isdigit() and 0 < len(text) < 5 and int(text):
+            return int(text), key
+    return None
+
+
+def given_out_by(annotations: Mapping[str, str]) -> str:
+    """What else than its vendor's plugin gives out a node's devices, each several times; empty: nothing is known to."""
+    return next((name for name, annotation in SHARERS.items() if annotation in annotations), "")

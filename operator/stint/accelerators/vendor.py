@@ -31,6 +31,10 @@ class Sharing(Protocol):
         """A node's labels as if its devices were not shared."""
         ...
 
+    def cut(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels say that devices are cut by hardware, and so describe the parts."""
+        ...
+
     def marked(self, labels: Mapping[str, str]) -> bool:
         """Whether labels say that devices are shared, beyond what `whole` takes off."""
         ...
@@ -59,6 +63,7 @@ class Vendor:
     brands: tuple[str, ...]  # words that labels and people put before the name of a model
     labels: NodeLabels | None = None
     sharing: Sharing | None = None
+    remedy: str = ""  # how a node with its devices comes to say which they are
 
     @property
     def taint(self) -> Taint:

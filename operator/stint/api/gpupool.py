@@ -40,7 +40,14 @@ class PoolOffering(Camel, kw_only=True):
         str, doc("The provider's instance type, or a name of your own.", min_length=1, max_length=64)
     ]
     capacity_type: Annotated[CapacityType, doc("on-demand, spot, reserved or owned.")] = CapacityType.ON_DEMAND
-    gpu_model: Annotated[str, doc("Where the catalogue does not know the instance type.", max_length=64)] = ""
+    gpu_model: Annotated[
+        str,
+        doc(
+            "Where the catalogue does not know the instance type. A model that the catalogue lacks is taken under this "
+            "name, with gpus, cpu, memoryGiB and gpuMemoryGiB.",
+            max_length=64,
+        ),
+    ] = ""
     gpus: Annotated[int, doc("GPUs of a node, where the catalogue does not know.", ge=0, le=64)] = 0
     gpu_memory_gib: Annotated[float, doc("Memory of one GPU in GiB, likewise.", ge=0, le=4096)] = msgspec.field(
         default=0.0, name="gpuMemoryGiB"

@@ -25,12 +25,48 @@ def _place(text: str) -> msgspec.Meta:
 class Price(Camel, kw_only=True):
     """spec.prices[]"""
 
-    provider: Annotated[str, doc("Who sells it.", min_length=1, max_length=64)]
+    provider: Annotated[
+        str, doc("Who sells it; * for everybody, and for nodes that do not say.", min_length=1, max_length=64)
+    ]
     region: Annotated[str, doc("Where; * for everywhere.", max_length=64)] = "*"
     zone: Annotated[str, doc("In this zone only.", max_length=64)] = ""
-    instance_type: Annotated[str, doc("What.", min_length=1, max_length=64)]
+    instance_type: Annotated[str, doc("Which machine; or give gpuModel.", max_length=64)] = ""
+    gpu_model: Annotated[str, doc("Any machine with GPUs of this model, instead of instanceType.", max_length=64)] = ""
     capacity_type: Annotated[CapacityType, doc("Under which terms.")] = CapacityType.ON_DEMAND
-    usd_per_node_hour: Annotated[float, doc("US dollars for a node and an hour.", **_USD)]
+    usd_per_node_hour: Annotated[
+        Annotated[float, msgspec.Meta(**_USD)] | None, doc("US dollars for a node and an hour, with instanceType.")
+    ] = None
+    usd_per_gpu_hour: Annotated[
+        Annotated[float, msgspec.Meta(**_USD)] | None, doc("US dollars for a GPU and an hour, with gpuModel.")
+    ] = None
+
+
+PRICE_RULES = (
+    ("(self.instanceType != '') != (self.gpuModel != '')", "give one of instanceType and gpuModel"),
+    ("has(self.usdPerNodeHour) == (self.instanceType != '')", "give usdPerNodeHour with instanceType, and only then"),
+    ("has(self.usdPerGpuHour) == (self.gpuModel != '')", "give usdPerGpuHour with gpuModel, and only then"),
+)
+
+
+class GpuModel(Camel, kw_only=True):
+    """spec.gpuModels[]"""
+
+    name: Annotated[str, doc("How jobs, GPUPools and prices name it.", min_length=1, max_length=64)]
+    labels: Annotated[
+        list[Annotated[str, msgspec.Meta(min_length=1, max_length=63)]],
+        doc("Other names of it, as the value of the node label that says which GPU a node has.", max_length=16),
+    ] = []
+    memory_gib: Annotated[float, doc("Memory of one GPU in GiB; 0 for what the node's label says.", ge=0, le=4096)] = (
+        msgspec.field(default=0.0, name="memoryGiB")
+    )
+    watts: Annotated[float, doc("Peak power of one GPU in watts; 0 for not known.", ge=0, le=10_000)] = 0.0
+    bf16_tflops: Annotated[
+        float, doc("Dense bf16 throughput in TFLOPS, to compare models by; 0 for not known.", ge=0, le=1e6)
+    ] = 0.0
+    capex_usd: Annotated[
+        float,
+        doc("Purchase price of one GPU with its share of the server in US dollars; 0 for not known.", ge=0, le=1e7),
+    ] = 0.0
 
 
 class Tariff(Camel, kw_only=True):
@@ -317,7 +353,15 @@ class Spec(Camel, kw_only=True):
         doc("When these numbers were true, as 2026-11-01.", max_length=10, pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"),
     ] = ""
     precedence: Annotated[int, doc("Of several books the higher one wins; then the later name.", ge=-1000, le=1000)] = 0
-    prices: Annotated[list[Price], doc("Prices of nodes.", max_length=2000)] = []
+    prices: Annotated[list[Annotated[Price, doc("", cel=PRICE_RULES)]], doc("Prices of nodes.", max_length=2000)] = []
+    gpu_models: Annotated[
+        list[GpuModel],
+        doc(
+            "GPU models that the catalogue lacks, or knows less well than you.",
+            max_length=64,
+            extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
     energy: Annotated[Energy | None, doc("Energy of owned machines.")] = None
     carbon: Annotated[Carbon | None, doc("Carbon and what it costs you.")] = None
     egress: Annotated[list[Egress], doc("Moving data.", max_length=500)] = []

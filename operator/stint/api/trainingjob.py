@@ -211,12 +211,14 @@ class Steers(Camel, kw_only=True):
     kind: Annotated[
         str,
         doc(
-            "What makes the pods: Job, JobSet, PyTorchJob, RayCluster; Group for pods labelled stint.dev/group.",
+            "What makes the pods: Job, JobSet, PyTorchJob, RayCluster, ...; Group for pods labelled stint.dev/group.",
             min_length=1,
             max_length=63,
         ),
     ]
-    name: Annotated[str, doc("Its name, or the group's.", min_length=1, max_length=253)]
+    name: Annotated[
+        str, doc("Its name, or the group's; of a LeaderWorkerSet NAME-INDEX.", min_length=1, max_length=253)
+    ]
 
 
 SPEC_RULES = (

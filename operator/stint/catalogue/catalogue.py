@@ -56,7 +56,28 @@ class Catalogue:
         """
         if overrides.carbon and overrides.carbon_signal is not self.carbon_signal:
             raise ValueError(f"carbon is {overrides.carbon_signal}, but the catalogue's is {self.carbon_signal}")
-        return replace(self, layers=(overrides.layer(), *self.layers))
+        taught = [self._over(gpu) for gpu in overrides.gpus.values()]
+        gpus = {**self.gpus, **{gpu.model: gpu for gpu in taught}}
+        return replace(self, layers=(overrides.layer(), *self.layers), gpus=gpus)
+
+    def _over(self, gpu: GpuFacts) -> GpuFacts:
+        """What the user says of a model, over what is known of it."""
+        known = self.gpus_named(gpu.model)
+        if len(known) != 1:
+            return gpu
+        (old,) = known
+        return replace(
+            old,
+            memory_gib=gpu.memory_gib or old.memory_gib,
+            tdp_watts=gpu.tdp_watts or old.tdp_watts,
+            bf16_tflops=gpu.bf16_tflops or old.bf16_tflops,
+            capex_usd=gpu.capex_usd or old.capex_usd,
+            aliases=(*old.aliases, gpu.product, *gpu.aliases),
+        )
+
+    def with_models(self, gpus: Iterable[GpuFacts]) -> Catalogue:
+        """The same catalogue with models that it lacks."""
+        return replace(self, gpus={**{gpu.model: gpu for gpu in gpus}, **self.gpus})
 
     # What there is
 
@@ -81,6 +102,10 @@ class Catalogue:
         gpu = names.look_up(self._meanings, text, memory_gib)
         return gpu.model if gpu else None
 
+    def gpus_named(self, text: str) -> tuple[GpuFacts, ...]:
+        """Every GPU that `text` may name, the smallest memory first."""
+        return names.all_named(self._meanings, text)
+
     def gfd_product(self, gpu_model: str) -> str:
         """The node label's value for a canonical model, as GPU feature discovery writes it.
 
@@ -99,24 +124,42 @@ class Catalogue:
         capacity_type: CapacityType,
         zone: str | None = None,
         zone_name: str = "",
+        gpu_model: str = "",
+        gpus: float = 0.0,
     ) -> Figure | None:
         """USD per node-hour.
+
+        A price by GPU model holds for a node that has `gpus` of `gpu_model`, where its layer has none by instance type.
 
         A spot price is the zone's where that is known, else the region's. AWS zones are ids (`use1-az4`), as names
         (`us-east-1a`) differ by account; what is known by name, for this account, is found by `zone_name`. Reserved
         capacity is paid for already: zero. An owned machine costs its purchase, spread over its life as if it were
         always in use; power and people come on top.
         """
+        by_type = tuple(_price_keys(provider, region, instance_type, capacity_type, (zone or "", zone_name)))
+        by_gpu = tuple(key._replace(instance_type=name) for name in self._spellings(gpu_model) for key in by_type)
         for layer in self.layers:
-            for key in _price_keys(provider, region, instance_type, capacity_type, (zone or "", zone_name)):
+            for key in by_type:
                 if key in layer.prices:
                     return layer.prices[key]
+            for key in by_gpu if layer.gpu_prices else ():
+                if key in layer.gpu_prices:
+                    per_gpu = layer.gpu_prices[key]
+                    return replace(per_gpu, value=per_gpu.value * gpus)
         if capacity_type is CapacityType.RESERVED:
             return _by_definition(0.0, "already paid for: the marginal price is zero")
         if capacity_type is CapacityType.OWNED:
             machine = self.instance_type(provider, instance_type)
             return self.owned_usd_per_node_hour(machine.gpu_model, machine.gpu_count) if machine else None
         return None
+
+    def _spellings(self, gpu_model: str) -> tuple[str, ...]:
+        """Every spelling that means this model and no other."""
+        gpu = self.gpus.get(gpu_model)
+        if gpu is None:
+            return ()
+        spelt = dict.fromkeys(names.spell(name) for name in (gpu.model, gpu.product, *gpu.aliases))
+        return tuple(name for name in spelt if len(self._meanings.get(name, ())) == 1)
 
     def list_price(self, provider: str, region: str, instance_type: str) -> Figure | None:
         """USD per node-hour on demand: what savings are measured against."""
@@ -229,6 +272,8 @@ def _price_keys(
             yield PriceKey(provider, region, instance_type, capacity_type, zone)
     yield PriceKey(provider, region, instance_type, capacity_type)
     yield PriceKey(provider, ANY, instance_type, capacity_type)
+    yield PriceKey(ANY, region, instance_type, capacity_type)
+    yield PriceKey(ANY, ANY, instance_type, capacity_type)
 
 
 def _places(provider: str, region: str) -> tuple[Place, Place]:

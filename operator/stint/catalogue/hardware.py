@@ -23,6 +23,7 @@ class GpuFacts:
     link_gb_per_s: Figure | None  # to its peers, both directions together
     capex_usd: Figure | None  # with its share of the server
     aliases: tuple[str, ...] = ()
+    learnt: bool = False  # only a node's label or a GPUPool names it: nothing but its memory is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,7 @@ class Layer:
     """Figures from one origin. In `prices`, None says that it is not for sale there, which ends the search."""
 
     prices: Mapping[PriceKey, Figure | None] = field(default_factory=dict)  # USD per node-hour
+    gpu_prices: Mapping[PriceKey, Figure] = field(default_factory=dict)  # USD per GPU-hour, by spelling of the model
     egress: Mapping[Route, Figure] = field(default_factory=dict)  # USD per GB
     storage: Mapping[Place, Figure] = field(default_factory=dict)  # USD per GB-month, network block storage
     carbon: Mapping[tuple[CarbonSignal, Place], Figure] = field(default_factory=dict)  # g CO2e per kWh

@@ -7,13 +7,14 @@ write `A100 80GB`. All of them become one canonical model, or None: a wrong gues
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from stint.accelerators import registry
 from stint.catalogue.hardware import GpuFacts
 
 _NOT_WHOLE = re.compile(r"-shared$|-mig-")  # a time slice or a MIG slice of a GPU is not that GPU
 _BRANDS = re.compile(rf"^({'|'.join(registry.BRANDS)})-")
+_BRANDS_AS_WRITTEN = re.compile(rf"^({'|'.join(registry.BRANDS)})[-_](?=.)", re.IGNORECASE)
 
 
 def spell(text: str) -> str:
@@ -22,6 +23,14 @@ def spell(text: str) -> str:
     while (shorter := _BRANDS.sub("", plain)) != plain:
         plain = shorter
     return plain
+
+
+def own_name(text: str) -> str:
+    """What a model is called that only a label names: the label's value without the brand in front."""
+    name = re.sub(r"\s+", "-", text.strip())
+    while (shorter := _BRANDS_AS_WRITTEN.sub("", name)) != name:
+        name = shorter
+    return name
 
 
 def index(gpus: Iterable[GpuFacts]) -> dict[str, tuple[GpuFacts, ...]]:
@@ -37,19 +46,26 @@ def index(gpus: Iterable[GpuFacts]) -> dict[str, tuple[GpuFacts, ...]]:
     return {name: tuple(sorted(known, key=_memory)) for name, known in meanings.items()}
 
 
-def look_up(
-    meanings: Mapping[str, tuple[GpuFacts, ...]], text: str, memory_gib: float | None = None
-) -> GpuFacts | None:
-    """The GPU that `text` names. Where it names several, the one nearest to `memory_gib`, or else the smallest."""
+def all_named(meanings: Mapping[str, tuple[GpuFacts, ...]], text: str) -> tuple[GpuFacts, ...]:
+    """Every GPU that `text` may name, the smallest memory first. A part of a GPU is none."""
     name = spell(text)
-    if _NOT_WHOLE.search(name):
-        return None
-    known = meanings.get(name, ())
+    return () if _NOT_WHOLE.search(name) else meanings.get(name, ())
+
+
+def nearest(known: Sequence[GpuFacts], memory_gib: float | None) -> GpuFacts | None:
+    """Of several, the one nearest to `memory_gib`, or else the smallest."""
     if not known:
         return None
     if memory_gib is None:
         return known[0]
     return min(known, key=lambda gpu: abs(_memory(gpu) - memory_gib))
+
+
+def look_up(
+    meanings: Mapping[str, tuple[GpuFacts, ...]], text: str, memory_gib: float | None = None
+) -> GpuFacts | None:
+    """The GPU that `text` names. Where it names several, the one nearest to `memory_gib`, or else the smallest."""
+    return nearest(all_named(meanings, text), memory_gib)
 
 
 def _memory(gpu: GpuFacts) -> float:

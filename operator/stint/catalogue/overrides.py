@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import TypeVar
 
+from stint.catalogue.hardware import GpuFacts
 from stint.catalogue.layer import CarbonSignal, Layer, Place, PriceKey, Route, SpotKey
+from stint.catalogue.names import spell
 from stint.model.figure import Confidence, Figure
 
 Key = TypeVar("Key")
@@ -24,6 +26,8 @@ class Overrides:
     name: str
     as_of: date | None = None  # when the numbers held; None: unknown, so they count as stale
     prices: Mapping[PriceKey, float] = field(default_factory=dict)  # USD per node-hour
+    gpu_prices: Mapping[PriceKey, float] = field(default_factory=dict)  # USD per GPU-hour, by model
+    gpus: Mapping[str, GpuFacts] = field(default_factory=dict)  # models that the user teaches, by name
     egress: Mapping[Route, float] = field(default_factory=dict)  # USD per GB
     storage: Mapping[Place, float] = field(default_factory=dict)  # USD per GB-month
     carbon: Mapping[Place, float] = field(default_factory=dict)  # g CO2e per kWh, of kind `carbon_signal`
@@ -41,7 +45,7 @@ class Overrides:
             numbers = getattr(self, entry.name)
             if isinstance(numbers, (int, float)):
                 numbers = {"": numbers}
-            if not isinstance(numbers, Mapping):
+            if not isinstance(numbers, Mapping) or entry.name == "gpus":
                 continue
             for key, value in numbers.items():
                 if not 0 <= value < float("inf"):
@@ -51,6 +55,10 @@ class Overrides:
         """The same numbers as figures."""
         return Layer(
             prices=self._figures(self.prices),
+            gpu_prices={
+                key._replace(instance_type=spell(key.instance_type)): self._figure(value)
+                for key, value in self.gpu_prices.items()
+            },
             egress=self._figures(self.egress),
             storage=self._figures(self.storage),
             carbon={(self.carbon_signal, place): self._figure(value) for place, value in self.carbon.items()},

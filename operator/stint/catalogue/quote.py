@@ -50,7 +50,9 @@ def quote(machine: Machine, catalogue: Catalogue, *, today: date, limits: Freshn
     """Return the offering. What the catalogue does not know is None, never a default."""
     m = machine
     gpus = m.per_node.gpus / m.slices.per_gpu if m.slices else float(m.per_node.gpus)
-    price = catalogue.price(m.provider, m.region, m.instance_type, m.capacity_type, m.zone_id or m.zone or None, m.zone)
+    price = catalogue.price(
+        m.provider, m.region, m.instance_type, m.capacity_type, m.zone_id or m.zone or None, m.zone, m.gpu_model, gpus
+    )
     owned = m.capacity_type is CapacityType.OWNED
     if price is None and owned:
         price = catalogue.owned_usd_per_node_hour(m.gpu_model, gpus)

@@ -20,6 +20,7 @@ from stint.kube.client.api import JSON_PATCH, Api, ApiError
 from stint.kube.client.events import About, Recorder
 from stint.kube.observe.groups import Group, Workloads, gather
 from stint.kube.records import PodRecord
+from stint.kube.steered import Unplaced
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.job import JobId, job_id
 
@@ -42,6 +43,7 @@ class Steering:
     trainingjobs: Callable[[], Sequence[TrainingJob]]
     absorb: Callable[[dict[str, Any]], object]
     _told: dict[JobId, tuple[str, float]] = field(default_factory=dict)  # what is wrong, and since when (monotonic)
+    _warned: dict[str, str] = field(default_factory=dict)  # by uid: what the owner of something else has been told
 
     async def tend(self) -> None:
         """Once, for all groups.
@@ -50,9 +52,13 @@ class Steering:
             ApiError, aiohttp.ClientError, TimeoutError, FencedError: what concerns everybody.
         """
         workloads = Workloads(self.workloads())
-        groups = gather(self.pods(), workloads)
+        pods = self.pods()
+        groups = gather(pods, workloads)
         known = {job_id(t.metadata.namespace, t.metadata.name): t for t in self.trainingjobs()}
         self._told = {job: told for job, told in self._told.items() if job in groups}
+        if self._warned:
+            alive = {p.uid for p in pods} | {w.uid for w in self.workloads()}
+            self._warned = {uid: warned for uid, warned in self._warned.items() if uid in alive}
         work: dict[str, Awaitable[object]] = {}
         for key, group in groups.items():
             at_once = [p for p in group.pods if p.gang and p.gang.steered and p.gang.steered.at_once]
@@ -61,6 +67,8 @@ class Steering:
             elif (made := self._wanted(key, group, known.get(key))) is not None:
                 work[key] = self._write(group, made, known.get(key))
         work |= self._resumed(groups, workloads)
+        work |= self._strays(pods)
+        work |= self._left_over(groups, workloads, known)
         await together("steering", work)
 
     def _wanted(self, key: JobId, group: Group, there: TrainingJob | None) -> dict[str, Any] | Refusal | None:
@@ -113,6 +121,71 @@ class Steering:
         for about in _abouts(group):
             await self.events.tell(about, "NotSteered", text, action="Steer", warning=True)
 
+    def _left_over(
+        self, groups: Mapping[JobId, Group], workloads: Workloads, known: Mapping[JobId, TrainingJob]
+    ) -> dict[str, Awaitable[object]]:
+        """Of what has several groups: TrainingJobs of those that it no longer has, as it was scaled down."""
+        work: dict[str, Awaitable[object]] = {}
+        for key, there in known.items():
+            steers, meta = there.spec.steers, there.metadata
+            if key in groups or steers is None or MADE_FROM not in meta.annotations:
+                continue
+            chain = workloads.chain(steers.kind, meta.namespace, steers.name)
+            index = steers.name.rpartition("-")[2]
+            if chain and chain[0].name != steers.name and index.isdecimal() and int(index) >= chain[0].groups:
+                path = f"{_API}/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
+                work[key] = self.api.delete(path, uid=meta.uid)
+        return work
+
+    def _strays(self, pods: Sequence[PodRecord]) -> dict[str, Awaitable[object]]:
+        """What is labelled for Stint, or waits behind its gate, and belongs to no group that Stint can place."""
+        work: dict[str, Awaitable[object]] = {}
+        told: set[str] = set()  # of the pods of one object, the first
+        for pod in pods:
+            if (pod.gang is None and pod.unplaced is None) or pod.over:
+                continue
+            stray, gang = pod.unplaced, pod.gang
+            if gang is not None:
+                if gang.steered is None and gang.gated and gang.at_once:
+                    work[f"pod {gang.namespace}/{gang.name}"] = self.actuator.let_go_anywhere(pod)
+                elif gang.steered is not None and gang.steered.odd:
+                    about = About("v1", "Pod", gang.namespace, gang.name, pod.uid)
+                    work[f"pod {gang.namespace}/{gang.name}"] = self._warn(pod.uid, gang.steered.odd, about)
+            elif stray is not None:
+                maker = stray.maker.uid if stray.maker else ""
+                quiet = bool(maker) and maker in told
+                told.add(maker)
+                if stray.at_once and not stray.gated:
+                    continue
+                work[f"pod {stray.namespace}/{stray.name}"] = self._see_to(pod, stray, quiet=quiet)
+        for workload in self.workloads():
+            if workload.wrong and not workload.deleting:
+                about = About(workload.api_version, workload.api_kind, workload.namespace, workload.name, workload.uid)
+                work[f"{workload.kind} {workload.namespace}/{workload.name}"] = self._warn(
+                    workload.uid, workload.wrong, about
+                )
+        return work
+
+    async def _see_to(self, pod: PodRecord, stray: Unplaced, *, quiet: bool) -> None:
+        """Open its gate where that is wanted, and otherwise say why it is not placed."""
+        if not stray.at_once and not quiet:
+            abouts = [About("v1", "Pod", stray.namespace, stray.name, pod.uid)]
+            if stray.maker is not None and stray.maker.api_version:
+                m = stray.maker
+                abouts.append(About(m.api_version, m.kind, stray.namespace, m.name, m.uid))
+            await self._warn(pod.uid, stray.why, *abouts)
+        if stray.gated and (stray.at_once or stray.kind):
+            await self.actuator.let_go_anywhere(pod)
+
+    async def _warn(self, uid: str, text: str, *abouts: About) -> None:
+        """Say once what is wrong with the object that has this uid."""
+        if self._warned.get(uid) == text:
+            return
+        self._warned[uid] = text
+        for about in abouts:
+            log.warning("%s %s/%s is not placed: %s", about.kind, about.namespace, about.name, text)
+            await self.events.tell(about, "NotSteered", text, action="Steer", warning=True)
+
     async def _let_go(self, group: Group, pods: Sequence[PodRecord], there: TrainingJob | None) -> None:
         """Somebody does not want to wait for a place: the pods go anywhere, and Stint has no more to do with them."""
         for pod in pods:
@@ -144,7 +217,7 @@ def _what(made: dict[str, Any] | Refusal) -> str:
 
 def _abouts(group: Group) -> list[About]:
     """Where people look: at what they have made, and at a pod that waits."""
-    found = [About(w.api_version, w.kind, w.namespace, w.name, w.uid) for w in group.chain[-1:]]
+    found = [About(w.api_version, w.api_kind, w.namespace, w.name, w.uid) for w in group.chain[-1:]]
     first = next((p for p in group.pods if p.gang), None)
     if first is not None and first.gang is not None:
         found.append(About("v1", "Pod", group.namespace, first.gang.name, first.uid))

@@ -192,12 +192,12 @@ class Operator:
             api, "/api/v1/limitranges", WireLimitRange, reduce_limit_range, on_change=self._fact_changed
         )
         self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
-            kind.plural if kind.group != "batch" else "steered jobs": Informer(
+            kind.slug if kind.group != "batch" else "steered jobs": Informer(
                 api,
                 kind.path(),
                 WireWorkload,
                 reducer(kind),
-                params={"labelSelector": f"{MANAGED}=true"},
+                params={"labelSelector": MANAGED},  # with any value: who writes a wrong one is told
                 on_change=self._changed,
                 may_be_absent=True,
             )
@@ -342,6 +342,8 @@ class Operator:
         if new is None and isinstance(old, PodRecord):
             self.books.gone(old, datetime.now(UTC))
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and new.gang is None and old.node == new.node:
+            if old.unplaced != new.unplaced:
+                self.trigger.fire()
             return
         if isinstance(new, PodRecord) and isinstance(old, PodRecord) and _only_further(old, new):
             self._trigger_soon()

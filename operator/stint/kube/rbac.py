@@ -15,7 +15,17 @@ from stint.capacity.registry import rights_of
 from stint.kube.client.api import Api
 from stint.model.right import Right as Right
 from stint.model.right import rights
+from stint.workloads.kind import Kind
 from stint.workloads.registry import KINDS
+
+
+def _why_read(kind: Kind) -> str:
+    return (
+        f"its owner is told that a {kind.kind} is not placed"
+        if kind.refused
+        else (f"it is known how many pods a {kind.kind} has")
+    )
+
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
@@ -70,7 +80,7 @@ WITH_STEERING: Sequence[Right] = (
         right
         for kind in KINDS.values()
         if kind.group != "batch"
-        for right in rights("list watch", kind.group, kind.plural, f"it is known how many pods a {kind.kind} has")
+        for right in rights("list watch", kind.group, kind.plural, _why_read(kind))
     ),
     *(
         right

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from stint.api.parse.template import JOB_LABEL as JOB_LABEL
-from stint.kube.steered import Steered
+from stint.kube.steered import Steered, Unplaced
 from stint.model.constraints import HostPort, Labels, PodTerm, Terms
 from stint.model.job import Toleration
 from stint.model.market import Taint
@@ -35,6 +35,8 @@ class NodeRecord(msgspec.Struct, frozen=True):
     created: datetime | None
     deleting: bool
     slices: dict[str, int] = {}  # what it has of resources that are parts of a GPU
+    device: str = ""  # the resource that counts its whole devices, also of those that Stint does not place jobs on
+    given_out_by: str = ""  # what gives out each device several times, beside its vendor's plugin; empty: nothing known
 
 
 class PodRecord(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +54,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     host_ports: tuple[HostPort, ...] = ()
     namespace: str = ""
     claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
+    unplaced: Unplaced | None = None  # of a pod that is labelled for Stint, and that Stint cannot place
 
     @property
     def over(self) -> bool:
@@ -100,6 +103,7 @@ class GangPod(msgspec.Struct, frozen=True):
     times: Times = Times()
     units_done: str = ""  # as its annotation says
     node_selector: tuple[tuple[str, str], ...] = ()  # as long as it is gated
+    at_once: bool = False  # somebody wants it let go without a place
 
 
 OVER = ("Succeeded", "Failed")

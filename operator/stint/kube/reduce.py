@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from stint.accelerators import registry
 from stint.api.parse.constraints import Written, constraints_from
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
@@ -39,8 +40,11 @@ from stint.kube.steered import (
     JOB_NAME_LABEL,
     MANAGED,
     RANK,
+    RELEASE,
     Steered,
+    Unplaced,
     find,
+    find_unplaced,
     steered_name,
     tolerations_in,
 )
@@ -65,6 +69,8 @@ from stint.model.constraints import HostPort, Labels, PodTerm, Requirement, Term
 from stint.model.job import Toleration
 from stint.model.market import Taint
 from stint.model.resources import Resources
+from stint.workloads.kind import Maker
+from stint.workloads.registry import KINDS
 
 _ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
@@ -88,6 +94,8 @@ def reduce_node(node: WireNode) -> tuple[str, str, NodeRecord]:
         created=meta.creation_timestamp,
         deleting=meta.deletion_timestamp is not None,
         slices=slices(node.status.allocatable),
+        device=registry.device_of(node.status.allocatable),
+        given_out_by=registry.given_out_by(meta.annotations),
     )
     return meta.uid, meta.resource_version, record
 
@@ -192,16 +200,19 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     requests, parts = _requests(spec)
     job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
     labels, ports = _shared(tuple(sorted(meta.labels.items()))), _host_ports(spec)
-    steered = None
+    steered: Steered | None = None
+    unplaced: Unplaced | None = None
+    gates = [g.name for g in spec.scheduling_gates]
     # Anybody can give a pod our label; only the Job controller makes workers.
     if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
+        maker = _maker(meta)
         if MANAGED in meta.labels and requests.gpus:
             steered = find(
                 meta.labels,
                 meta.annotations,
                 name=meta.name,
-                maker=meta.maker.kind if meta.maker else "",
-                gates=[g.name for g in spec.scheduling_gates],
+                maker=maker,
+                gates=gates,
                 node_selector=spec.node_selector,
                 tolerations=spec.tolerations,
                 written=_written(
@@ -212,6 +223,16 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
                     labels,
                     meta.namespace,
                 ),
+            )
+        if steered is None and (MANAGED in meta.labels or GATE in gates):
+            unplaced = find_unplaced(
+                meta.labels,
+                meta.annotations,
+                namespace=meta.namespace,
+                name=meta.name,
+                maker=maker,
+                gates=gates,
+                asks_for_gpus=bool(requests.gpus),
             )
         job = steered_name(steered.kind, steered.group) if steered else None
         index = meta.annotations.get(RANK, "") if steered else ""
@@ -226,7 +247,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             name=meta.name,
             job=job,
             index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
-            gated=any(g.name == GATE for g in spec.scheduling_gates),
+            gated=GATE in gates,
             scheduled=bool(spec.node_name),
             ready=ready is not None and ready.status == "True",
             unschedulable=scheduled is not None
@@ -243,6 +264,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             times=_times(meta, status, scheduled),
             units_done=meta.annotations.get(UNITS_DONE, ""),
             node_selector=_selector(spec.node_selector) if spec.scheduling_gates else (),
+            at_once=meta.annotations.get(RELEASE) == "now",
         )
     record = PodRecord(
         uid=meta.uid,
@@ -257,15 +279,31 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         host_ports=ports,
         namespace=sys.intern(meta.namespace),
         claims=_claims(meta, spec, status, requests),
+        unplaced=unplaced,
     )
     return meta.uid, meta.resource_version, record
 
 
+def _maker(meta: OwnedMeta) -> Maker | None:
+    made = meta.maker
+    return None if made is None else Maker(made.kind, made.name, made.uid, made.api_version)
+
+
 def _run(meta: OwnedMeta, steered: Steered | None) -> str:
-    """By what made it; a JobSet's pods are made by several Jobs, and those of a group by anything."""
-    if meta.maker is not None and (steered is None or steered.kind == meta.maker.kind):
+    """By what made it, where one object makes all pods of the group.
+
+    A JobSet's pods are made by several Jobs, an MPIJob's launcher by one, and those of a group by anything.
+    """
+    if meta.maker is not None and (steered is None or _makes_all(steered.kind, meta.maker.kind)):
         return meta.maker.uid
     return meta.labels.get(_ATTEMPT, "")
+
+
+def _makes_all(kind: str, maker: str) -> bool:
+    known = KINDS.get(kind)
+    if known is None or known.belonging is None:
+        return kind == maker
+    return maker == known.api_kind and len(known.belonging.makers) <= 1
 
 
 def _times(meta: OwnedMeta, status: PodStatus, scheduled: WireCondition | None) -> Times:

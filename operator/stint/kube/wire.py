@@ -29,6 +29,7 @@ class WireOwner(msgspec.Struct):
     name: str
     uid: str
     controller: bool = False
+    api_version: str = msgspec.field(default="", name="apiVersion")
 
 
 class OwnedMeta(WireMeta, rename="camel"):

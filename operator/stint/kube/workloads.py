@@ -44,6 +44,15 @@ class WorkloadRecord(msgspec.Struct, frozen=True):
     failure: str  # empty: it has not failed
     progress: float | None  # 0 to 1, where it says so itself
     deleting: bool
+    groups: int = 1  # gangs that its pods fall into
+    called: str = ""  # what its API calls its kind, where Stint calls it otherwise
+    one_by_one: str = ""  # why some of its pods are made only when others run, and what helps
+    wrong: str = ""  # why Stint does nothing with it, and what to do
+
+    @property
+    def api_kind(self) -> str:
+        """As owner references and events have it."""
+        return self.called or self.kind
 
 
 def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadRecord]]:
@@ -59,7 +68,7 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
             name=meta.name,
             uid=meta.uid,
             api_version=f"{kind.group}/{kind.version}",
-            managed=meta.labels.get(MANAGED) == "true",
+            managed=meta.labels.get(MANAGED) == "true" and not kind.refused,
             queued=QUEUE in meta.labels,
             annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
             owner=owner.uid if owner else "",
@@ -69,10 +78,22 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
             failure=ended.failure,
             progress=_progress(status),
             deleting=meta.deletion_timestamp is not None,
+            groups=kind.groups(workload.spec),
+            called=kind.called,
+            one_by_one=kind.one_by_one(workload.spec, asks_for_gpus),
+            wrong=_wrong(kind, meta.labels.get(MANAGED, "")),
         )
         return meta.uid, meta.resource_version, record
 
     return reduce
+
+
+def _wrong(kind: Kind, label: str) -> str:
+    if label in ("", "false"):
+        return ""
+    if label != "true":
+        return f"label {MANAGED} is {label!r}; write true to have its pods placed, or remove the label"
+    return kind.refused
 
 
 def asks_for_gpus(pod: Any) -> bool:

@@ -173,6 +173,7 @@ class Job:
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
     moved_at: datetime | None = None  # for money, the last time
     lacking: str = ""  # what somebody else still has to do before it can be placed; empty: nothing
+    read_as: Mapping[str, str] = field(default_factory=dict)  # GPU names as they were written, and the canonical ones
 
     @property
     def waiting(self) -> bool:

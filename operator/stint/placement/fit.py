@@ -18,6 +18,7 @@ from stint.model.situation import Rates
 _BLOCKING = ("NoSchedule", "NoExecute")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _ROUNDING = 1e-6  # 0.333333 is a third
+_FAMILY = re.compile(r"([A-Z]+[0-9]+[A-Z]*)(?=-|$)")  # A100 of A100-80GB-PCIe
 FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
 
 
@@ -146,9 +147,11 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
     """The first constraint that rules an offering out for a job whatever its nodes are like; None if none does."""
     o, speeds = offering, job.work.units_per_second
     if job.gpu_models and o.gpu_model not in job.gpu_models:
-        return Reason.MODEL_NOT_ALLOWED, f"{o.gpu_model} is not among spec.gpu.models {list(job.gpu_models)}"
+        text = f"{o.gpu_model} is not among spec.gpu.models {list(job.gpu_models)}"
+        return Reason.MODEL_NOT_ALLOWED, text + _taken_for(job, o.gpu_model)
     if o.gpu_model not in speeds:
-        return Reason.NO_SPEED_FOR_MODEL, f"spec.work.unitsPerSecond has no speed for {o.gpu_model}"
+        text = f"spec.work.unitsPerSecond has no speed for {o.gpu_model}"
+        return Reason.NO_SPEED_FOR_MODEL, text + _taken_for(job, o.gpu_model)
     if o.capacity_type not in job.capacity_types:
         allowed = [c.value for c in job.capacity_types]
         return Reason.CAPACITY_TYPE_NOT_ALLOWED, f"{o.capacity_type} is not among spec.capacityTypes {allowed}"
@@ -173,6 +176,21 @@ def new_refuses(job: Job, offering: Offering) -> tuple[Reason, str] | None:
         return Reason.WORKER_EXCEEDS_NODE, exceeds(job.per_worker, offering.new_node, offering.instance_type)
     no = refuses(job, "", offering.labels, offering.taints)
     return no and (no[0], f"a new node {no[1]}")
+
+
+def _taken_for(job: Job, model: str) -> str:
+    """What a name was understood as that may have been meant for this model: one of the same family."""
+    family = _FAMILY.match(model)
+    if family is None:
+        return ""
+    alike = (name for name, taken in job.read_as.items() if _family(name) == family.group(1) and taken != model)
+    name = next(alike, None)
+    return f"; {name} is read as {job.read_as[name]}; did you mean {model}?" if name else ""
+
+
+def _family(name: str) -> str:
+    found = _FAMILY.match(name.upper())
+    return found.group(1) if found else ""
 
 
 def unusable(offering: Offering) -> str:

@@ -93,7 +93,9 @@ def build(seen: Seen, outcome: Outcome, context: Context) -> Status:
         observed_generation=resource.metadata.generation,
         phase=phase.value,
         ready_workers=seen.gang.ready_workers if phase in (Phase.STARTING, Phase.RUNNING) else 0,
-        selector=f"{JOB_LABEL}={resource.metadata.name}" if steers is None else selector(steers.kind, steers.name),
+        selector=f"{JOB_LABEL}={resource.metadata.name}"
+        if steers is None
+        else selector(steers.kind, steers.name, resource.spec.workers),
         spent_exactly=seen.spending.settled_usd,
         spent_usd=usd(seen.spent_usd),
         spent_through=seen.spending.through,

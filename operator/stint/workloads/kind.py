@@ -8,21 +8,69 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stint.workloads.label import HandsDown
 
 Object = Mapping[str, Any]
 Pods = Callable[[Object], Iterator[tuple[int, Any]]]
+AsksForGpus = Callable[[Any], bool]  # of a pod spec
+POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
+_MOST_NAMED = 64  # pods in one selector
+
+
+class Maker(NamedTuple):
+    """What made a pod, as its owner reference says."""
+
+    kind: str
+    name: str
+    uid: str = ""
+    api_version: str = ""  # empty: not told
+
+    @property
+    def group(self) -> str:
+        """Of its API; empty: not told."""
+        return self.api_version.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belonging:
     """How a pod tells that it belongs to something of a kind."""
 
-    label: str  # its value is the name
-    order: tuple[str, ...]  # labels or annotations by which pods are ranked
+    label: str = ""  # its value is the name; empty: what made the pod has the name
+    order: tuple[str, ...] = ()  # labels or annotations by which pods are ranked
     of_a_family: bool = False  # other kinds put the same label: the pod's owner tells which
+    makers: tuple[tuple[str, str], ...] = ()  # group and kind of what makes such pods; none: whatever made them
+    part: str = ""  # a label that tells several groups of one object apart, each of which is a gang: NAME-PART
+    size: str = ""  # an annotation with how many pods a group has, whether they ask for GPUs or not
+    suffix: str = ""  # a label whose value the name of the pod's maker ends with, behind that of the object
+
+    def fits(self, labels: Mapping[str, str], maker: Maker | None) -> bool:
+        """Whether a pod belongs to such a thing."""
+        if self.label and not labels.get(self.label):
+            return False
+        made = maker is not None and any(
+            maker.kind == kind and maker.group in ("", group) for group, kind in self.makers
+        )
+        return made if self.makers else bool(self.label)
+
+    def group(self, labels: Mapping[str, str], maker: Maker | None) -> str:
+        """The name of the group that a pod is one of, where it fits."""
+        name = labels[self.label] if self.label else maker.name if maker else ""
+        if self.suffix:
+            name = name.removesuffix(f"-{labels.get(self.suffix, '')}")
+        return f"{name}-{labels.get(self.part) or '0'}" if self.part else name
+
+    def object_of(self, group: str) -> str:
+        """The name of the object that a group's pods belong to."""
+        return group.rpartition("-")[0] if self.part else group
+
+    def selector(self, group: str, size: int) -> str:
+        """By which the pods of a group are found."""
+        if not self.label:
+            return f"{POD_NAME_LABEL} in ({','.join(f'{group}-{i}' for i in range(min(size, _MOST_NAMED)))})"
+        part = f",{self.part}={group.rpartition('-')[2]}" if self.part else ""
+        return f"{self.label}={self.object_of(group)}{part}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +105,23 @@ def no_pods(spec: Object) -> Iterator[tuple[int, Any]]:
     return iter(())
 
 
+def one_group(spec: Object) -> int:
+    """All its pods are one gang."""
+    del spec
+    return 1
+
+
+def nothing(spec: Object, asks: AsksForGpus) -> str:
+    """It makes all its pods at once."""
+    del spec, asks
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """One kind of workload."""
 
-    kind: str
+    kind: str  # how Stint calls it; no two are called alike
     group: str
     version: str
     plural: str
@@ -70,6 +130,20 @@ class Kind:
     suspend: tuple[str, ...] = ()  # the path of the field that deletes its pods and brings them back
     belonging: Belonging | None = None  # None: its pods are another kind's
     hands_down: HandsDown | None = None  # how the gate labels what its pods are made from; None: that has its labels
+    groups: Callable[[Object], int] = one_group  # of its spec: into how many gangs its pods fall, numbered from 0
+    called: str = ""  # what its API calls it, where another group's kind has that name, too
+    one_by_one: Callable[[Object, AsksForGpus], str] = nothing  # of its spec: why some pods wait for others, what helps
+    refused: str = ""  # why Stint does not place it, and what to do; its pods are never held back
+
+    @property
+    def api_kind(self) -> str:
+        """As objects and owner references have it."""
+        return self.called or self.kind
+
+    @property
+    def slug(self) -> str:
+        """For names of objects and watches, where a plural may be another group's, too."""
+        return f"{self.kind.lower()}s"
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """Where the API server has it."""

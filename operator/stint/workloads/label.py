@@ -2,7 +2,7 @@
 
 The chart's admission policies evaluate it as CEL, the operator's webhook as Python. Paths name templates:
 `spec.template`; each of a list, `spec.replicatedJobs[].template`; each of a map, `spec.pytorchReplicaSpecs{}.template`;
-a list that may be missing, `spec.workerGroupSpecs?[].template`.
+a list that may be missing, `spec.workerGroupSpecs?[].template`; a template that may be, `spec.leaderTemplate?`.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ class LabelTemplates:
 def _cel(path: str) -> str:
     each = _EACH.fullmatch(path)
     if each is None:
-        pointer = "/" + path.replace(".", "/")
-        return f"[{_cel_label(f'object.{path}', _quoted(pointer))}]"
+        plain = path.removesuffix("?")
+        label = f"[{_cel_label(f'object.{plain}', _quoted('/' + plain.replace('.', '/')))}]"
+        return f"(has(object.{plain}) ? {label} : [])" if plain != path else label
     where, inside = each["where"], each["inside"]
     key = "i" if each["many"] == "[]" else "k"
     index = "string(i)" if key == "i" else "k"
@@ -107,7 +108,10 @@ def _found(thing: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each template that a path names, with where it is, as a JSON pointer."""
     each = _EACH.fullmatch(path)
     if each is None:
-        yield "/" + path.replace(".", "/"), _inside(thing, path)
+        plain = path.removesuffix("?")
+        *holders, last = plain.split(".")
+        if plain == path or _inside(thing, ".".join(holders)).get(last) is not None:
+            yield "/" + plain.replace(".", "/"), _inside(thing, plain)
         return
     holder = thing
     for key in each["where"].split("."):

@@ -17,7 +17,14 @@ def _pods(spec: Object) -> Iterator[tuple[int, Any]]:
     for each in spec.get("workerGroupSpecs") or ():
         if not each.get("suspend"):
             hosts = count(each.get("numOfHosts"))
-            yield count(each.get("replicas"), 0) * hosts, at(each, "template", "spec")
+            yield _replicas(each) * hosts, at(each, "template", "spec")
+
+
+def _replicas(group: Object) -> int:
+    """As `GetWorkerGroupDesiredReplicas` of KubeRay has it: `replicas` between `minReplicas` and `maxReplicas`."""
+    least = count(group.get("minReplicas"), 0)
+    wanted = max(count(group.get("replicas"), least), least)
+    return min(wanted, count(group.get("maxReplicas"), wanted))
 
 
 def _ended(status: Object) -> Ended:

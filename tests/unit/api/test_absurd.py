@@ -275,9 +275,12 @@ def test_an_absurd_node_is_counted_with_what_can_be_and_takes_no_job_from_a_good
     machine = absurd.NODES[name]
     _, _, record = reduce_node(a_wire_node("odd", machine))
     seen = look(resources=[a_resource(gpu={"perWorker": 4})], nodes=[a_record("good"), record])
-    (odd,) = [n for n in seen.situation.nodes if n.name == "odd"]
-    assert odd.allocatable.gpus == machine.gpus
-    assert all(0 <= amount < float("inf") for amount in odd.allocatable.as_row())
+    odd = [n for n in seen.situation.nodes if n.name == "odd"]
+    assert record.allocatable.gpus == machine.gpus
+    told = [p.reason for p in seen.inventory.problems if p.reason != "NoPrice"]
+    assert told == (["SharedGpus"] if machine.gpus > 8 else [])
+    assert [n.allocatable.gpus for n in odd] == ([machine.gpus] if machine.gpus <= 8 else []), "no machine has so many"
+    assert all(0 <= amount < float("inf") for amount in record.allocatable.as_row())
     decided(seen)
     # The pool's status adds them up, and it is an int64.
     assert 4000 * record.allocatable.gpus < 2**63

@@ -14,7 +14,7 @@ from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
 from stint.kube.records import PodRecord
 from stint.kube.workloads import WorkloadRecord
-from tests.unit.kube.theirs import SPEC, let_go, pod, workload
+from tests.unit.kube.theirs import POD_SPEC, SPEC, let_go, pod, workload
 
 
 @dataclass
@@ -62,8 +62,9 @@ class NotingActuator(Actuator):
         self.written = written
 
     async def let_go_anywhere(self, pod: PodRecord) -> None:
-        assert pod.gang is not None
-        self.written.calls.append(("let go", pod.gang.name))
+        which = pod.gang or pod.unplaced
+        assert which is not None
+        self.written.calls.append(("let go", which.name))
 
     async def resume(self, owner: WorkloadRecord) -> None:
         self.written.calls.append(("resume", owner.name))
@@ -174,3 +175,83 @@ async def test_what_was_suspended_is_resumed_once_its_pods_are_gone(pods, suspen
     suspended = workload(spec=spec, annotations={"stint.dev/resume": "true"})
     written = await tend(*pods, workloads=(suspended,))
     assert (("resume", "train") in written.calls) == resumed
+
+
+NOW = {"stint.dev/release": "now"}
+STRAY = {"app": "x"}
+REPLICA_SET = ("ReplicaSet", "web-1", "apps/v1")
+
+
+async def test_a_pod_that_nothing_explains_is_told_once_on_it_and_on_what_makes_it():
+    written = await tend(pod("a", labels=STRAY, owner=("CloneSet", "c", "apps.kruise.io/v1")), twice=True)
+    assert written.calls == []
+    assert [(kind, reason) for kind, reason, _ in written.events] == [("Pod", "NotSteered"), ("CloneSet", "NotSteered")]
+    assert all("stint.dev/release=now" in note for _, _, note in written.events)
+
+
+async def test_of_many_pods_of_one_object_the_first_is_told():
+    made = ("CloneSet", "c", "apps.kruise.io/v1")
+    written = await tend(*(pod(f"p{i}", labels=STRAY, owner=made) for i in range(50)))
+    assert len(written.events) == 2
+
+
+async def test_a_pod_of_a_deployment_is_opened_and_told():
+    written = await tend(pod("a", labels=STRAY, owner=REPLICA_SET), pod("b", labels=STRAY, owner=REPLICA_SET))
+    assert written.calls == [("let go", "a"), ("let go", "b")]
+    assert [kind for kind, _, _ in written.events] == ["Pod", "ReplicaSet"]
+    written = await tend(pod("a", labels=STRAY, owner=REPLICA_SET, gates=()))
+    assert written.calls == []
+    assert len(written.events) == 2
+
+
+async def test_what_a_label_on_a_deployment_or_a_wrong_one_on_a_job_does_is_told():
+    deployment = workload("Deployment", "web", spec={})
+    job = workload(labels={"stint.dev/managed": "True"})
+    written = await tend(workloads=(deployment, job), twice=True)
+    assert [(kind, note[:30]) for kind, _, note in written.events] == [
+        ("Deployment", "Stint does not place Deploymen"),
+        ("Job", "label stint.dev/managed is 'Tr"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        pod("a", labels=STRAY, annotations=NOW),
+        pod("a", labels=STRAY, annotations=NOW, gpus=0),
+        pod("a", labels={"stint.dev/managed": "no"}, annotations=NOW),
+        pod("a", labels=STRAY, annotations=NOW, owner=REPLICA_SET),
+        pod("a", annotations={**NOW, "stint.dev/group-size": "x"}),
+        pod("a", labels={"stint.dev/group": "g"}, annotations=NOW),
+        pod(
+            "a",
+            labels={"stint.dev/trainingjob": "t", "batch.kubernetes.io/job-name": "t"},
+            annotations={**NOW, "batch.kubernetes.io/job-completion-index": "0"},
+        ),
+    ],
+    ids=["unknown", "no GPUs", "wrong label", "a Deployment's", "wrong size", "no size", "said to be ours"],
+)
+async def test_release_now_always_opens_the_gate(waiting):
+    assert (await tend(waiting)).calls == [("let go", "a")]
+
+
+async def test_another_value_of_release_is_told_and_changes_nothing():
+    written = await tend(pod("a", annotations={"stint.dev/release": "yes"}), pod("b"), workloads=(workload(),))
+    assert [verb for verb, _ in written.calls] == ["create"]
+    assert [(kind, "write now" in note) for kind, _, note in written.events] == [("Pod", True)]
+
+
+LWS = {"leaderworkerset.sigs.k8s.io/name": "vllm"}
+LWS_SPEC = {"leaderWorkerTemplate": {"size": 1, "workerTemplate": {"spec": POD_SPEC}}}
+
+
+async def test_the_trainingjob_of_a_group_that_was_scaled_away_goes():
+    def scaled(replicas: int) -> tuple[WorkloadRecord, ...]:
+        return (workload("LeaderWorkerSet", "vllm", spec={**LWS_SPEC, "replicas": replicas}),)
+
+    pods = [pod(f"p{i}", labels={**LWS, "leaderworkerset.sigs.k8s.io/group-index": str(i)}) for i in range(3)]
+    written = await tend(*pods, workloads=scaled(3))
+    there = [stand_in(body) for _, body in written.calls]
+    assert [t.metadata.name for t in there] == [f"leaderworkerset-vllm-{i}" for i in range(3)]
+    assert (await tend(*pods[:2], workloads=scaled(3), there=there)).calls == [], "its pod is made anew"
+    assert (await tend(*pods[:2], workloads=scaled(2), there=there)).calls == [("delete", "leaderworkerset-vllm-2")]

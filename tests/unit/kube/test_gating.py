@@ -41,8 +41,10 @@ def test_a_pod_that_asks_for_gpus_is_gated_beside_the_gates_of_others():
         pod(nodeName="n1"),
         pod({"annotations": {"stint.dev/release": "now"}}),
         {"metadata": {}, "spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}},
+        pod({"ownerReferences": [{"kind": "ReplicaSet", "name": "web-1", "controller": True}]}),
+        pod({"ownerReferences": [{"kind": "DaemonSet", "name": "d", "controller": True}]}),
     ],
-    ids=["gated already", "bound", "to go at once", "without GPUs"],
+    ids=["gated already", "bound", "to go at once", "without GPUs", "a Deployment's", "a DaemonSet's"],
 )
 def test_other_pods_are_left_alone(thing):
     assert patch("Pod", thing) == []
@@ -59,6 +61,26 @@ def test_other_pods_are_left_alone(thing):
             ["/spec/template/metadata/labels/stint.dev~1managed"],
         ),
         ("Job", {"template": {"metadata": {"labels": {"stint.dev/managed": "false"}}}}, []),
+        ("StatefulSet", {"template": {}}, ["/spec/template/metadata"]),
+        (
+            "MPIJob",
+            {"mpiReplicaSpecs": {"Worker": {"template": {}}}},
+            ["/spec/mpiReplicaSpecs/Worker/template/metadata"],
+        ),
+        (
+            "LeaderWorkerSet",
+            {"leaderWorkerTemplate": {"workerTemplate": {}}},
+            ["/spec/leaderWorkerTemplate/workerTemplate/metadata"],
+        ),
+        (
+            "LeaderWorkerSet",
+            {"leaderWorkerTemplate": {"workerTemplate": {}, "leaderTemplate": {}}},
+            [
+                "/spec/leaderWorkerTemplate/workerTemplate/metadata",
+                "/spec/leaderWorkerTemplate/leaderTemplate/metadata",
+            ],
+        ),
+        ("Deployment", {"template": {}}, []),
         (
             "JobSet",
             {"replicatedJobs": [{"template": {}}, {"template": {}}]},
@@ -78,7 +100,6 @@ def test_other_pods_are_left_alone(thing):
         ("TrainJob", {}, ["/spec/runtimePatches"]),
         ("TrainJob", {"runtimePatches": [{"manager": "x"}]}, ["/spec/runtimePatches/-"]),
         ("TrainJob", {"runtimePatches": [{"manager": "stint.dev/steering"}]}, []),
-        ("Deployment", {"template": {}}, []),
     ],
 )
 def test_the_label_is_handed_down_to_templates(kind, spec, paths):
@@ -101,3 +122,20 @@ def test_updates_of_anything_else_are_left_alone():
 def test_what_is_no_review_is_refused(nonsense):
     with pytest.raises((KeyError, TypeError)):
         answer(nonsense)
+
+
+def test_a_group_that_somebody_names_is_gated_whatever_makes_its_pods():
+    made = [{"kind": "ReplicaSet", "name": "web-1", "controller": True}]
+    assert patch("Pod", pod({"labels": {"stint.dev/group": "g"}, "ownerReferences": made}))
+
+
+def test_jobs_of_two_apis_are_told_apart_by_their_groups():
+    def patched(group: str, spec: dict[str, Any]) -> bool:
+        asked = review("Job", {"spec": spec})
+        asked["request"]["kind"]["group"] = group
+        return "patch" in answer(asked)["response"]
+
+    tasks = {"tasks": [{"template": {}}]}
+    assert patched("batch.volcano.sh", tasks)
+    assert patched("batch", {"template": {}})
+    assert not patched("example.com", {"template": {}})

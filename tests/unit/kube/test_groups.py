@@ -33,7 +33,24 @@ def look(found, plan=None, *, taken_back=None, lost=NONE):
         ),
         ({"training.kubeflow.org/job-name": "a"}, ("PyTorchJob", "a"), ("PyTorchJob", "a", "pytorchjob-a")),
         ({"training.kubeflow.org/job-name": "a"}, ("MPIJob", "a"), ("MPIJob", "a", "mpijob-a")),
+        ({"training.kubeflow.org/job-name": "a"}, ("Job", "a-launcher"), ("MPIJob", "a", "mpijob-a")),
+        (
+            {"training.kubeflow.org/job-name": "a", "batch.kubernetes.io/job-name": "a-launcher"},
+            ("Job", "a-launcher", "batch/v1"),
+            ("MPIJob", "a", "mpijob-a"),
+        ),
+        ({"training.kubeflow.org/job-name": "a"}, ("JAXJob", "a", "kubeflow.org/v1"), ("JAXJob", "a", "jaxjob-a")),
+        ({"training.kubeflow.org/job-name": "a"}, ("MXJob", "a"), ("MXJob", "a", "mxjob-a")),
         ({"ray.io/cluster": "a"}, ("RayCluster", "a"), ("RayCluster", "a", "raycluster-a")),
+        (
+            {"leaderworkerset.sigs.k8s.io/name": "a-b", "leaderworkerset.sigs.k8s.io/group-index": "3"},
+            ("StatefulSet", "a-b-3", "apps/v1"),
+            ("LeaderWorkerSet", "a-b-3", "leaderworkerset-a-b-3"),
+        ),
+        ({"leaderworkerset.sigs.k8s.io/name": "a"}, None, ("LeaderWorkerSet", "a-0", "leaderworkerset-a-0")),
+        ({"volcano.sh/job-name": "a"}, ("Job", "a", "batch.volcano.sh/v1alpha1"), ("VolcanoJob", "a", "volcanojob-a")),
+        ({"app": "x"}, ("StatefulSet", "a", "apps/v1"), ("StatefulSet", "a", "statefulset-a")),
+        ({"stint.dev/group": "a", "app": "x"}, ("ReplicaSet", "b", "apps/v1"), ("Group", "a", "group-a")),
         ({"stint.dev/group": "a", "ray.io/cluster": "b"}, None, ("Group", "a", "group-a")),
     ],
 )
@@ -75,16 +92,24 @@ def test_names_of_trainingjobs_that_stand_for_something(kind, name, is_called):
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "name", "found"),
     [
-        ("Job", "batch.kubernetes.io/job-name=a"),
-        ("RayCluster", "ray.io/cluster=a"),
-        ("MPIJob", "training.kubeflow.org/job-name=a"),
-        ("Group", "stint.dev/group=a"),
+        ("Job", "a", "batch.kubernetes.io/job-name=a"),
+        ("RayCluster", "a", "ray.io/cluster=a"),
+        ("MPIJob", "a", "training.kubeflow.org/job-name=a"),
+        ("MXJob", "a", "training.kubeflow.org/job-name=a"),
+        ("Group", "a", "stint.dev/group=a"),
+        ("VolcanoJob", "a", "volcano.sh/job-name=a"),
+        (
+            "LeaderWorkerSet",
+            "a-1",
+            "leaderworkerset.sigs.k8s.io/name=a,leaderworkerset.sigs.k8s.io/group-index=1",
+        ),
+        ("StatefulSet", "a", "statefulset.kubernetes.io/pod-name in (a-0,a-1)"),
     ],
 )
-def test_how_kubectl_finds_the_pods(kind, found):
-    assert selector(kind, "a") == found
+def test_how_kubectl_finds_the_pods(kind, name, found):
+    assert selector(kind, name, 2) == found
 
 
 def test_names_that_would_be_alike_are_not():
@@ -246,6 +271,104 @@ def test_what_is_suspended_to_take_a_gang_back(chain, suspended):
     assert theirs is not None
     found = theirs.suspends
     assert (found.name if found else None) == suspended
+
+
+LWS_POD = {"leaderworkerset.sigs.k8s.io/name": "vllm", "leaderworkerset.sigs.k8s.io/group-index": "1"}
+LWS_SPEC = {"leaderWorkerTemplate": {"size": 3, "workerTemplate": workload_template()}}
+
+
+def test_each_group_of_a_leaderworkerset_is_a_gang_of_its_own():
+    chain = (workload("LeaderWorkerSet", "vllm", spec={**LWS_SPEC, "replicas": 4}),)
+    found = group(pod(labels=LWS_POD), workloads=chain)
+    assert (found.name, found.size, [w.name for w in found.chain]) == ("vllm-1", 3, ["vllm"])
+    second = pod("p1", labels={**LWS_POD, "leaderworkerset.sigs.k8s.io/group-index": "2"})
+    assert len(gather((pod(labels=LWS_POD), second), Workloads(chain))) == 2
+
+
+def test_the_size_of_a_group_whose_maker_is_not_labelled_is_what_its_pods_are_annotated_with():
+    found = group(pod(labels=LWS_POD, annotations={"leaderworkerset.sigs.k8s.io/size": "2"}))
+    assert found.size == 2
+    theirs = look(found).theirs
+    assert theirs is not None
+    assert "1 of the 2 GPU pods" in theirs.lacking
+    assert "if some of its pods ask for no GPUs" in theirs.lacking
+    said = {"leaderworkerset.sigs.k8s.io/size": "2", "stint.dev/group-size": "1"}
+    assert group(pod(labels=LWS_POD, annotations=said)).size == 1
+
+
+def test_a_group_that_can_never_be_there_as_a_whole_says_what_to_change():
+    made_by = workload("StatefulSet", "web", spec={"replicas": 2, "template": workload_template()})
+    found = group(pod(labels={"a": "b"}, owner=("StatefulSet", "web", "apps/v1")), workloads=(made_by,))
+    theirs = look(found).theirs
+    assert theirs is not None
+    assert "StatefulSet web can never be there as a whole" in theirs.lacking
+    assert "Parallel" in theirs.lacking
+
+
+@pytest.mark.parametrize("size", ["four", "0", "-1", "9" * 5000])
+def test_a_size_that_is_no_number_is_told_with_its_text(size):
+    theirs = look(group(pod(annotations={"stint.dev/group-size": size}), workloads=JOB)).theirs
+    assert theirs is not None
+    assert "write the number of GPU pods" in theirs.lacking
+    assert len(theirs.lacking) < 200
+
+
+def test_a_workload_that_has_no_gpu_pods_as_written_says_so():
+    idle = workload("RayCluster", "r", spec={"workerGroupSpecs": [{"replicas": 0, "template": workload_template()}]})
+    theirs = look(group(pod(labels={"ray.io/cluster": "r"}), workloads=(idle,))).theirs
+    assert theirs is not None
+    assert "raise its replicas" in theirs.lacking
+
+
+RS = ("ReplicaSet", "web-5c9", "apps/v1")
+MANAGED_ONLY = {"app": "x"}
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "why"),
+    [
+        (pod(labels=MANAGED_ONLY), "", "nothing says which group it belongs to: nothing makes it"),
+        (pod(labels=MANAGED_ONLY, owner=("CloneSet", "c", "apps.kruise.io/v1")), "", "CloneSet c makes it"),
+        (pod(labels=MANAGED_ONLY, owner=("StatefulSet", "c", "apps.kruise.io/v1")), "", "StatefulSet c makes it"),
+        (
+            pod(labels={"pod-template-hash": "5c9"}, owner=RS),
+            "Deployment",
+            "it belongs to Deployment web. Stint does not place Deployments",
+        ),
+        (pod(labels=MANAGED_ONLY, owner=RS, gates=()), "Deployment", "it belongs to Deployment web-5c9"),
+        (pod(labels=MANAGED_ONLY, owner=("DaemonSet", "d", "apps/v1")), "DaemonSet", "Stint does not place DaemonSets"),
+        (pod(labels={"stint.dev/managed": "yes"}, gates=()), "", "label stint.dev/managed is 'yes'; write true"),
+        (pod(labels={"stint.dev/managed": "false"}), "", "label stint.dev/managed is 'false'"),
+        (pod(labels=MANAGED_ONLY, gpus=0), "", "asks for no GPUs"),
+        (
+            pod(labels=MANAGED_ONLY, annotations={"stint.dev/group-size": "x" * 9000}),
+            "",
+            "write the number of GPU pods of the group, such as 4. Besides, nothing says",
+        ),
+    ],
+)
+def test_what_stint_cannot_place_says_why_and_what_to_do(record, kind, why):
+    stray = record.unplaced
+    assert record.gang is None
+    assert stray is not None
+    assert stray.kind == kind
+    assert why in stray.why
+    assert len(stray.why) < 1024, "an event holds no more"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pod(),
+        pod(labels=MANAGED_ONLY, gates=()),
+        pod(labels={"stint.dev/managed": "false"}, gates=()),
+        pod(labels=MANAGED_ONLY, gates=(), gpus=0),
+        pod(labels={"stint.dev/managed": "yes"}, gates=(), gpus=0),
+    ],
+    ids=["placed", "there before the gate", "opted out", "no GPUs", "no GPUs and a wrong label"],
+)
+def test_nothing_is_told_of_other_pods(record):
+    assert record.unplaced is None
 
 
 def test_owners_in_a_circle_end():

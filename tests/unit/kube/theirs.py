@@ -24,7 +24,7 @@ def pod(
     labels: dict[str, str] | None = None,
     annotations: dict[str, str] | None = None,
     gates: tuple[str, ...] = (GATE,),
-    owner: tuple[str, str] | None = None,
+    owner: tuple[str, ...] | None = None,
     node: str = "",
     phase: str = "Pending",
     deleting: bool = False,
@@ -41,7 +41,8 @@ def pod(
         "annotations": annotations or {},
     }
     if owner:
-        meta["ownerReferences"] = [{"kind": owner[0], "name": owner[1], "uid": f"uid-{owner[1]}", "controller": True}]
+        made = {"kind": owner[0], "name": owner[1], "uid": f"uid-{owner[1]}", "controller": True}
+        meta["ownerReferences"] = [{**made, **({"apiVersion": owner[2]} if len(owner) > 2 else {})}]
     if deleting:
         meta["deletionTimestamp"] = "2026-11-01T00:00:00Z"
     body = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -167,6 +168,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         avoid=known.avoid,
         moved_at=known.moved_at,
         lacking=pods.lacking or next((c.lacking for c in claims if c.lacking), ""),
+        read_as=_read_as((*spec.gpu.models, *spec.work.units_per_second), catalogue),
     )
     _check_length(job, spec, catalogue, mistakes)
     if mistakes:
@@ -223,7 +225,17 @@ def deadline_of(spec: Spec, created: datetime) -> datetime | None:
 
 def _suggest(model: str, catalogue: Catalogue) -> str:
     near = difflib.get_close_matches(model.upper(), catalogue.gpus, n=3, cutoff=0.4)
-    return f"is no GPU that the catalogue knows; did you mean {' or '.join(near) if near else 'H100'}?"
+    meant = " or ".join(near) if near else "H100"
+    return (
+        f"is no GPU that the catalogue knows; did you mean {meant}? Teach a model that it lacks in a PriceBook under "
+        "spec.gpuModels"
+    )
+
+
+def _read_as(written: Iterable[str], catalogue: Catalogue) -> dict[str, str]:
+    """Names of GPUs that are not the canonical ones, such as A100, and the models that they are taken for."""
+    taken = {name: catalogue.canonical_gpu(name) or name for name in written}
+    return {name: model for name, model in taken.items() if name != model}
 
 
 def _speeds(spec: Spec, catalogue: Catalogue, mistakes: list[Mistake]) -> dict[str, float]:

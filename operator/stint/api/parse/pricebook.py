@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import TypeVar
 
-from stint.api.pricebook import PriceBook, as_of
+from stint.accelerators.registry import DEFAULT
+from stint.api.pricebook import GpuModel, PriceBook, as_of
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import Commitment, OwnedMachine, in_order
+from stint.catalogue.hardware import GpuFacts
 from stint.catalogue.layer import CarbonSignal, Place, PriceKey, Route, SpotKey
 from stint.catalogue.overrides import Overrides
 from stint.catalogue.quote import FreshnessLimits
 from stint.errors import InvalidInputError, Mistake
+from stint.model.figure import Confidence, Figure
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -28,6 +32,16 @@ def to_overrides(book: PriceBook) -> Overrides:
     if spec.as_of and as_of(book) is None:
         mistakes.append(Mistake("spec.asOf", spec.as_of, "is no date; write it as 2026-11-01"))
     energy, carbon = spec.energy, spec.carbon
+    for i, p in enumerate(spec.prices):
+        per = (
+            bool(p.instance_type),
+            p.usd_per_node_hour is not None,
+            bool(p.gpu_model),
+            p.usd_per_gpu_hour is not None,
+        )
+        if per not in ((True, True, False, False), (False, False, True, True)):
+            text = "must have either instanceType and usdPerNodeHour, or gpuModel and usdPerGpuHour"
+            mistakes.append(Mistake(f"spec.prices[{i}]", p.instance_type or p.gpu_model, text))
 
     def once(path: str, entries: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
         return _once(path, entries, mistakes)
@@ -40,8 +54,18 @@ def to_overrides(book: PriceBook) -> Overrides:
             (
                 (PriceKey(p.provider, p.region, p.instance_type, p.capacity_type, p.zone), p.usd_per_node_hour)
                 for p in spec.prices
+                if p.instance_type and p.usd_per_node_hour is not None
             ),
         ),
+        gpu_prices=once(
+            "spec.prices",
+            (
+                (PriceKey(p.provider, p.region, p.gpu_model, p.capacity_type, p.zone), p.usd_per_gpu_hour)
+                for p in spec.prices
+                if p.gpu_model and p.usd_per_gpu_hour is not None
+            ),
+        ),
+        gpus={m.name: _gpu(m, f"pricebook/{book.metadata.name}", as_of(book)) for m in spec.gpu_models},
         egress=once(
             "spec.egress", ((Route(*e.source.split("/"), *e.to.split("/")), e.usd_per_gb) for e in spec.egress)
         ),
@@ -64,6 +88,28 @@ def to_overrides(book: PriceBook) -> Overrides:
     if mistakes:
         raise InvalidInputError(f"PriceBook {book.metadata.name}", mistakes)
     return overrides
+
+
+def _gpu(model: GpuModel, source: str, told: date | None) -> GpuFacts:
+    def figure(value: float) -> Figure | None:
+        if not value:
+            return None
+        return Figure(value=value, source=source, as_of=told, confidence=Confidence.OVERRIDE)
+
+    return GpuFacts(
+        model=model.name,
+        vendor=DEFAULT.name,
+        product=model.labels[0] if model.labels else model.name,
+        memory_gib=figure(model.memory_gib),
+        tdp_watts=figure(model.watts),
+        idle_watts=None,
+        bf16_tflops=figure(model.bf16_tflops),
+        fp8_tflops=None,
+        memory_gb_per_s=None,
+        link_gb_per_s=None,
+        capex_usd=figure(model.capex_usd),
+        aliases=tuple(model.labels[1:]),
+    )
 
 
 def _once(path: str, entries: Iterable[tuple[_Key, float]], mistakes: list[Mistake]) -> dict[_Key, float]:

@@ -183,14 +183,15 @@ class Actuator:
         await self._open(pod, let_go_patch(pod.uid))
 
     async def _open(self, pod: PodRecord, patch: dict[str, Any]) -> None:
-        assert pod.gang is not None
-        path = _core(pod.gang.namespace, "pods", pod.gang.name)
+        which = pod.gang or pod.unplaced
+        assert which is not None
+        path = _core(which.namespace, "pods", which.name)
         try:
             answer = await self._api.raw("PATCH", path, body=patch, content_type=STRATEGIC)
         except ApiError as error:
             # Gone, or another pod of the same name by now (422 on the uid): the next look at the cache will tell.
             if error.status in (404, 409, 422):
-                log.warning("pod %s/%s was not released: %s", pod.gang.namespace, pod.gang.name, error)
+                log.warning("pod %s/%s was not released: %s", which.namespace, which.name, error)
                 return
             raise
         self._pods.absorb(answer)

@@ -32,11 +32,10 @@ class Refusal:
 
 def manifest(group: Group, job: JobId) -> dict[str, Any] | Refusal:
     """The TrainingJob for a group; pure."""
+    if group.wrong:
+        return Refusal(group.wrong)
     if group.size == 0:
-        return Refusal(
-            f"nobody says how many pods {group.what} has: annotate each with stint.dev/group-size, or label what makes "
-            "them stint.dev/managed=true, too"
-        )
+        return Refusal(group.sizeless)
     fragment = _fragment(group)
     if isinstance(fragment, Refusal):
         return fragment
@@ -92,7 +91,7 @@ def _owners(group: Group) -> list[dict[str, Any]]:
     """With whose end it ends: what a person made; of plain pods, the last of them."""
     if group.chain:
         top = group.chain[-1]
-        return [{"apiVersion": top.api_version, "kind": top.kind, "name": top.name, "uid": top.uid}]
+        return [{"apiVersion": top.api_version, "kind": top.api_kind, "name": top.name, "uid": top.uid}]
     return [
         {"apiVersion": "v1", "kind": "Pod", "name": p.gang.name, "uid": p.uid}
         for p in group.pods[:MOST_OWNERS]

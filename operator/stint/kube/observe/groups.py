@@ -16,12 +16,13 @@ import msgspec
 from stint.kube.observe.gang import Gang, Theirs, disrupted
 from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
-from stint.kube.steered import Steered
+from stint.kube.steered import GROUP_SIZE, MANAGED, Steered
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.gang import GangState
 from stint.model.job import JobId, job_id
 from stint.model.resources import Resources
+from stint.workloads.registry import KINDS, belonging_of
 
 _TERMINAL = ("Succeeded", "Failed")
 
@@ -33,6 +34,8 @@ class Workloads:
         self._by_name: dict[tuple[str, str, str], WorkloadRecord] = {}
         self._by_uid: dict[str, WorkloadRecord] = {}
         for record in records:
+            if not record.managed:
+                continue
             self._by_name[record.kind, record.namespace, record.name] = record
             self._by_uid[record.uid] = record
 
@@ -40,6 +43,8 @@ class Workloads:
         """It, what made it, and so on; empty: it is not there, or not labelled for Stint."""
         found: list[WorkloadRecord] = []
         record = self._by_name.get((kind, namespace, name))
+        if record is None and kind in KINDS:
+            record = self._by_name.get((kind, namespace, belonging_of(kind).object_of(name)))
         while record is not None and record not in found:
             found.append(record)
             record = self._by_uid.get(record.owner)
@@ -71,7 +76,33 @@ class Group:
     def size(self) -> int:
         """Pods that ask for GPUs, as somebody says; 0: nobody does."""
         said = max((s.size for s in self.steered()), default=0)
-        return said or (self.chain[0].pods if self.chain else self.known_size)
+        return said or (self.chain[0].pods if self.chain else self._in_all or self.known_size)
+
+    @property
+    def _in_all(self) -> int:
+        """Its pods, with or without GPUs, as what makes them writes on each."""
+        return max((s.in_all for s in self.steered()), default=0)
+
+    @property
+    def sizeless(self) -> str:
+        """Of a group without a size: what is missing, and what to do."""
+        if self.chain:
+            return (
+                f"{self.what} has no GPU pods as it is written: raise its replicas, or annotate each pod with "
+                f"{GROUP_SIZE}"
+            )
+        return (
+            f"nobody says how many pods {self.what} has: annotate each with {GROUP_SIZE}, or label what makes them "
+            f"{MANAGED}=true, too"
+        )
+
+    @property
+    def wrong(self) -> str:
+        """What keeps it from being placed, whatever else is there, and what to do; empty: nothing."""
+        if text := next((s.wrong for s in self.steered() if s.wrong), ""):
+            return text
+        cause = self.chain[0].one_by_one if self.chain and self.size > 1 else ""
+        return f"{self.what} can never be there as a whole: {cause}" if cause else ""
 
     def steered(self) -> tuple[Steered, ...]:
         """What its pods say."""
@@ -211,11 +242,14 @@ def _largest(pods: Sequence[PodRecord]) -> Resources | None:
 
 def _lacking(group: Group, staying: Sequence[PodRecord]) -> str:
     gated = [p for p in staying if p.gang and p.gang.gated]
+    if group.wrong:
+        return group.wrong
     if group.size == 0:
-        text = "say so in the annotation stint.dev/group-size of each, or label what makes them stint.dev/managed, too"
-        return f"nobody says how many pods {group.what} has: {text}"
+        return group.sizeless
     if len(gated) < group.size:
         why = next((f": {w.kind} {w.name} is suspended" for w in group.chain if w.suspended), "")
+        if not group.chain and any(s.in_all for s in group.steered()):
+            why = f" (if some of its pods ask for no GPUs, label what makes them {MANAGED}=true, too)"
         return f"{len(gated)} of the {group.size} GPU pods of {group.what} are there{why}; they are let go together"
     if others := sorted({g for p in gated if p.gang and p.gang.steered for g in p.gang.steered.others_gates}):
         text = f"somebody else holds pods of {group.what}, by the scheduling gate {', '.join(others)}"

@@ -12,10 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from stint.accelerators import registry
+from stint.accelerators.unsupported import UNSUPPORTED
 from stint.api.gpupool import GPUPool, Mode, NewNode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import with_commitments
+from stint.catalogue.hardware import InstanceType
+from stint.catalogue.names import nearest
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
+from stint.kube.observe.own_models import with_own_models
 from stint.kube.records import NodeRecord
 from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE
 from stint.model.job import NodeName
@@ -109,10 +113,12 @@ def take_inventory(
         now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
     """
     own = sorted(gpu_pools, key=lambda p: p.metadata.name)
+    nodes = tuple(nodes)
+    catalogue = with_own_models(catalogue, nodes, own)
     problems: list[NodeIssue] = []
     offerings: dict[OfferingId, Offering] = {}
     offering_of: dict[NodeName, OfferingId] = {}
-    seen: dict[OfferingId, list[Machine]] = {}
+    seen: dict[OfferingId, list[tuple[Machine, NodeRecord]]] = {}
     members: dict[PoolName, dict[OfferingId, None]] = {PoolName(p.metadata.name): {} for p in own}
     for pool in own:
         for i, described in enumerate(pool.spec.offerings):
@@ -132,6 +138,8 @@ def take_inventory(
         for pool in claims:
             of_pool[PoolName(pool.metadata.name)].add(NodeName(node.name))
         if node.allocatable.gpus == 0 and not node.slices and not _hints_at_gpus(node):
+            if node.device in UNSUPPORTED:
+                problems.append(_unsupported(node, claims))
             continue
         if len(claims) > 1:
             names = " and ".join(p.metadata.name for p in claims)
@@ -147,14 +155,21 @@ def take_inventory(
             continue
         if isinstance(fact, Machine):
             key = fact.offering
-            seen.setdefault(key, []).append(fact)
+            seen.setdefault(key, []).append((fact, node))
             members.setdefault(fact.pool, {})[key] = None
             offering_of[NodeName(node.name)] = key
         else:
             offering_of[NodeName(node.name)] = fact.id
-    for key, machines in seen.items():
-        if key not in offerings:
-            offerings[key] = replace(quote(_like_all(machines), catalogue, today=today, limits=limits), orderable=False)
+    for key, like in seen.items():
+        if key in offerings:
+            continue
+        best = _like_all([machine for machine, _ in like])
+        offerings[key] = replace(quote(best, catalogue, today=today, limits=limits), orderable=False)
+        first = like[0][1]
+        if offerings[key].usd_per_node_hour is None and not any(
+            _matches(p.spec.node_selector, first.labels) for p in own
+        ):
+            problems.append(_unpriced(first, offerings[key]))  # a GPUPool's own condition says so
     if now is not None and catalogue.commitments:
         there = Counter(offering_of.values())
         offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
@@ -225,6 +240,26 @@ def _pool(pool: GPUPool, offerings: tuple[OfferingId, ...]) -> Pool:
     )
 
 
+def _unsupported(node: NodeRecord, pools: Sequence[GPUPool]) -> NodeIssue:
+    text = (
+        f"it has {UNSUPPORTED[node.device]} ({node.device}), which Stint does not place jobs on yet; nothing is "
+        "placed on it, and what asks for them is left to kube-scheduler"
+    )
+    names = tuple(p.metadata.name for p in pools)
+    return NodeIssue(about=f"node {node.name}", reason="NotSupported", message=text, pools=names, node=node)
+
+
+def _unpriced(node: NodeRecord, o: Offering) -> NodeIssue:
+    """Of the first node of an offering that nobody prices."""
+    provider = o.provider or "'*'"
+    text = (
+        f"nobody gives the {o.capacity_type} price of its {o.gpu_model}, so no job is placed on such nodes; give it in "
+        f"a PriceBook under spec.prices, as {{provider: {provider}, gpuModel: {o.gpu_model}, capacityType: "
+        f"{o.capacity_type}, usdPerGpuHour: 1.5}}, or by instanceType with usdPerNodeHour"
+    )
+    return NodeIssue(about=f"node {node.name}", reason="NoPrice", message=text, node=node)
+
+
 def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine | NodeIssue:
     """An offering as a GPUPool describes it, filled up from the catalogue."""
     known = catalogue.instance_type(o.provider, o.instance_type)
@@ -233,7 +268,7 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
         wrong = (
             f"gpuModel {o.gpu_model!r} is no GPU" if o.gpu_model else f"{o.provider}/{o.instance_type} is no machine"
         )
-        text = f"{wrong} that the catalogue knows; give gpuModel, gpus, cpu and memoryGiB, with a model it knows"
+        text = f"{wrong} that the catalogue knows; give gpuModel, gpus, cpu, memoryGiB and gpuMemoryGiB"
         return NodeIssue(about="", reason="UnknownMachine", message=text)
     facts = catalogue.gpu(model)
     gpus = o.gpus or int(known.gpu_count if known else 0)
@@ -298,17 +333,11 @@ def _observed(
         return like[0]
     instance = labels.get(INSTANCE_TYPE, "")
     provider = provider_of(node, instance, catalogue)
-    model = _gpu_model(labels, catalogue)
     machine = catalogue.instance_type(provider, instance)
-    if model is None and machine is not None:
-        model = machine.gpu_model
+    model = _gpu_model(labels, catalogue, machine.gpu_model if machine else None)
     pools = (pool.metadata.name,) if pool else ()
     if model is None:
-        product = registry.labels_of(registry.on_node(labels, (t.key for t in node.taints))).product
-        text = (
-            f"neither {product}={labels.get(product, '')!r} nor {INSTANCE_TYPE}={instance!r} says which GPU it "
-            "has; run GPU feature discovery, or describe the nodes in a GPUPool"
-        )
+        text = _which_gpu(node, labels, instance)
         return NodeIssue(about=f"node {node.name}", reason="UnknownGpu", message=text, pools=pools, node=node)
     facts = catalogue.gpu(model)
     told = registry.memory_gib(labels)
@@ -317,6 +346,8 @@ def _observed(
         parts = registry.sharing_of(node.labels, node.slices, whole=node.allocatable.gpus, memory_gib=gpu_memory)
     except ValueError as error:
         text = f"{error}; nothing is placed on it"
+        return NodeIssue(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
+    if text := _counted_twice(node, parts, machine):
         return NodeIssue(about=f"node {node.name}", reason="SharedGpus", message=text, pools=pools, node=node)
     zone = labels.get(ZONE, "")
     capacity = capacity or CapacityType.ON_DEMAND
@@ -362,12 +393,64 @@ def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:
     return "-".join(part for part in (what, zone, capacity.value) if part).lower().replace("_", "-")
 
 
-def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue) -> str | None:
-    gib = registry.memory_gib(labels)
-    for key in registry.MODEL_LABELS:
-        if key in labels and (model := catalogue.canonical_gpu(labels[key], gib)):
-            return model
-    return None
+def _which_gpu(node: NodeRecord, labels: Mapping[str, str], instance: str) -> str:
+    """Of a node whose GPU nobody knows: what does not say it, and how its vendor's nodes come to say it."""
+    vendor = registry.on_node(labels, (t.key for t in node.taints), node.device)
+    if vendor.labels is None:
+        return (
+            f"no label says which {vendor.resource} it has; describe the nodes in a GPUPool: {vendor.remedy}; nothing "
+            "is placed on it until then"
+        )
+    product = vendor.labels.product
+    known = f"{product}={labels[product]!r}" if product in labels else f"{product}, which it lacks,"
+    without = f", with {vendor.labels.memory_mib} beside it" if product in labels else ""
+    return (
+        f"neither {known} nor {INSTANCE_TYPE}={instance!r} says which GPU it has; {vendor.remedy}{without}, or "
+        "describe the nodes in a GPUPool"
+    )
+
+
+def _counted_twice(node: NodeRecord, parts: Slices | None, machine: InstanceType | None) -> str:
+    """Why a node cannot have as many GPUs as it offers, and what to do; empty: it can.
+
+    The device plugin is one witness; a label of the vendor or the cloud, and the catalogue for the instance type, are
+    others. Where GPUs are shared and no label says how, it counts each of them several times.
+    """
+    offers = node.slices[parts.resource] if parts and parts.resource in node.slices else node.allocatable.gpus
+    told = registry.devices(node.labels)
+    if told is None and machine is not None and machine.gpu_count >= 1:
+        told = int(machine.gpu_count), f"the catalogue for {machine.name}"
+    if told is None:
+        told = registry.MOST_DEVICES, "the largest machine there is"
+        if node.given_out_by and parts is None and offers > 1:
+            return (
+                f"{node.given_out_by} gives out each of its GPUs several times, and no label says how many there are; "
+                "run GPU feature discovery; nothing is placed on it"
+            )
+    most, source = told
+    if offers <= most * (parts.per_gpu if parts else 1):
+        return ""
+    by = f" by {node.given_out_by}" if node.given_out_by else ""
+    what = parts.resource if parts else node.device or "GPUs"
+    return (
+        f"it offers {offers} {what}, and has {most} GPUs ({source}): each is "
+        f"given out several times{by}, and no label says into how many parts. Let it give out whole GPUs, or have the "
+        "device plugin and GPU feature discovery share them, which say so; nothing is placed on it"
+    )
+
+
+def _gpu_model(labels: Mapping[str, str], catalogue: Catalogue, sold: str | None) -> str | None:
+    """By a label that names one model; else by what the instance type is sold with; else by name and memory.
+
+    Args:
+        sold: the model that the provider's catalogue has for the instance type.
+    """
+    named = [found for key in registry.MODEL_LABELS if key in labels and (found := catalogue.gpus_named(labels[key]))]
+    exact = next((found[0].model for found in named if len(found) == 1 and not found[0].learnt), None)
+    if exact or sold:
+        return exact or sold
+    gpu = next((nearest(found, registry.memory_gib(labels)) for found in named), None)
+    return gpu.model if gpu else None
 
 
 def capacity_type(labels: Mapping[str, str]) -> CapacityType | None:

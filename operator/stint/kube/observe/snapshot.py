@@ -26,6 +26,7 @@ from stint.kube.observe.inventory import Inventory, take_inventory
 from stint.kube.observe.neighbours import neighbours_of
 from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
+from stint.kube.observe.own_models import with_own_models
 from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.observe.volumes import claims_of
 from stint.kube.plan_note import read_note
@@ -140,7 +141,7 @@ def observe(
     """
     measured = measured or Measured()
     books = read_books(caches.price_books)
-    catalogue = books.on_top_of(catalogue)
+    catalogue = with_own_models(books.on_top_of(catalogue), caches.nodes, caches.gpu_pools)
     inventory = take_inventory(
         caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
     )
