@@ -100,9 +100,9 @@ def every_requeue() -> Situation:
     """One gang for each reason to requeue one, but for moves."""
     offering = an_offering()
     ready = [a_node(f"n{i}", offering, used_gpus=8) for i in range(12)]
-    ready[3] = replace(ready[3], ready=False)
-    ready[4] = replace(ready[4], interrupted=True)
     minute = timedelta(minutes=1)
+    ready[3] = replace(ready[3], ready=False, unready_since=NOW - 2 * minute)
+    ready[4] = replace(ready[4], interrupted=True)
     made = iter(ready)
 
     def on(name: str, **changes: Any) -> Job:

@@ -13,6 +13,7 @@ import pytest
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import MOST_PAUSE_S
 from stint.kube.client.api import ApiError
+from stint.testing.builders import NOW
 from tests.shell.conftest import Server, Shell
 from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan, a_record, a_resource
 
@@ -49,9 +50,25 @@ async def test_a_gang_that_runs_is_left_alone(shell: Shell, server: Server):
     assert server.status()["phase"] == "Running"
 
 
+async def test_a_node_that_is_not_ready_for_a_moment_ends_no_gang_that_runs(shell: Shell, server: Server):
+    running(shell)
+    await shell.cycle.once()
+    shell.nodes = [a_record(ready=False, ready_since=datetime.now(UTC))]
+    await shell.cycle.once()
+    assert set(server.job_writes()) <= {STATUS}
+    told = {c["type"]: c for c in server.status()["conditions"]}
+    assert told["NodesReady"]["reason"] == "NodeNotReady"
+    assert "the gang keeps its placement until" in told["NodesReady"]["message"]
+    assert [r.body["reason"] for r in server.asked if "/events" in r.path].count("NodeNotReady") == 1
+    shell.read_back()
+    shell.nodes = [a_record(created=NOW)]
+    await shell.cycle.once()
+    assert {c["type"]: c["status"] for c in server.status()["conditions"]}["NodesReady"] == "True"
+
+
 class TestRequeue:
     async def lose_its_node(self, shell: Shell) -> None:
-        shell.nodes = [a_record(ready=False)]
+        shell.nodes = [a_record(ready=False, ready_since=datetime.now(UTC) - timedelta(minutes=2))]
         await shell.cycle.once()
 
     async def test_the_status_is_written_before_the_job_is_touched(self, shell: Shell, server: Server):

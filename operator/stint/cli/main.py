@@ -102,6 +102,13 @@ def parser() -> argparse.ArgumentParser:
         help="that nodes may come and gangs end later than foreseen without a deadline missed (default: %(default)s)",
     )
     run.add_argument(
+        "--node-grace",
+        type=float,
+        default=Settings().node_grace_seconds,
+        metavar="SECONDS",
+        help="that a node may be not ready before a gang that runs there is requeued (default: %(default)s)",
+    )
+    run.add_argument(
         "--keep-spend-days",
         type=int,
         default=KEEP_DAYS,
@@ -247,6 +254,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
     if not 0 <= options.deadline_reserve <= 86_400:
         raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
+    if not 0 <= options.node_grace <= 86_400:
+        raise StintError(f"--node-grace must be from 0 to 86400 seconds, not {options.node_grace:g}")
     if not 2 <= options.keep_spend_days <= 3650:
         raise StintError(f"--keep-spend-days must be from 2 to 3650, not {options.keep_spend_days}")
     configure(options.log_format)
@@ -274,6 +283,7 @@ def _run(options: argparse.Namespace) -> int:
             moves_per_hour=options.moves_per_hour,
             payback=options.payback,
             reserve_seconds=options.deadline_reserve,
+            node_grace_seconds=options.node_grace,
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),

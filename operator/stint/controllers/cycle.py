@@ -27,6 +27,7 @@ from stint.controllers.status_writer import STARTS_AT_ONCE_S, StatusWriter
 from stint.controllers.trigger import TICK_S, Trigger
 from stint.kube.act.apply import Actuator
 from stint.kube.client.api import ApiError, FencedError
+from stint.kube.observe.memory import Memory, remembered
 from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, since_empty, with_spending
 from stint.kube.plan_note import PlanNote, made_from
 from stint.lifecycle import phases
@@ -76,6 +77,7 @@ class Cycle:
     observation: Observation | None = None
     _measured: Measured = field(default_factory=Measured)
     _empty_since: dict[str, datetime] = field(default_factory=dict)
+    _memory: Memory = field(default_factory=Memory)
     _tick_s: float = TICK_S
 
     async def run(self) -> None:
@@ -145,6 +147,7 @@ class Cycle:
             for t in caches.trainingjobs
         }
         self._empty_since = since_empty(caches, self._empty_since, now=now)
+        self._memory = remembered(self._memory, caches.nodes, now=now, of=self.clock.of)
         return observe(
             caches,
             self.catalogue,
@@ -152,6 +155,7 @@ class Cycle:
             now=now,
             created=created,
             empty_since=self._empty_since,
+            memory=self._memory,
             notes=self.notes(),
             measured=self._measured,
         )
@@ -303,9 +307,17 @@ def _note(observation: Observation, placement: Placement, seen: Seen, now: datet
     )
 
 
+def _unsteady(observation: Observation) -> bool:
+    """Whether a gang has a node that is not ready: what follows from that comes with time."""
+    held = {n for j in observation.situation.jobs if j.assignment is not None for n in j.assignment.nodes}
+    return any(not n.ready and n.name in held for n in observation.situation.nodes)
+
+
 def _settled(observation: Observation, plan: Plan) -> bool:
     """Whether all that may happen next is told by the API server: no job waits, starts, leaves or may be stopped."""
     if plan.holds or plan.placements or plan.requeues or plan.resizes:
+        return False
+    if _unsteady(observation):
         return False
     if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
         return False

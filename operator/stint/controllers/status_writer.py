@@ -102,6 +102,8 @@ class StatusWriter:
         context = job_status.Context(
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
+            nodes=observation.nodes,
+            pace=observation.situation.settings.pace,
             measured=measured,
             hindrance=self.hindrance(),
             booking=self.booking(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stint.lifecycle import idle
+from stint.lifecycle.grace import is_over
 from stint.lifecycle.retries import avoided, next_try
 from stint.model.cluster import Node
 from stint.model.gang import WITHOUT_PLACE, GangFacts, GangState
@@ -18,6 +19,7 @@ from stint.model.job import Job, JobId, NodeName, OnExceed
 from stint.model.plan import Reason, Requeue
 from stint.model.situation import Situation
 
+_GRACE = GangFacts(job=JobId(""), state=GangState.ABSENT).node_grace
 _FROM_CHECKPOINT = "requeued from the last checkpoint"
 
 
@@ -107,14 +109,30 @@ def _node_lost(case: Case) -> Requeue | None:
         return None
     for name in sorted(set(assignment.nodes)):
         node = case.nodes.get(name)
-        if node is None or not node.ready:
-            what = "is gone" if node is None else "is not ready"
+        if node is None:
+            return _requeued(case, Reason.NODE_LOST, f"node {name} is gone")
+        if not node.ready and (what := _not_ready(case, node, runs=_runs(case))):
             return _requeued(case, Reason.NODE_LOST, f"node {name} {what}")
         if node.interrupted:
             return _requeued(case, Reason.NODE_INTERRUPTED, f"node {name} received a spot interruption notice")
         if not node.schedulable and not assignment.running:
             return _requeued(case, Reason.NODE_LOST, f"node {name} was cordoned before the gang ran")
     return None
+
+
+def _runs(case: Case) -> bool:
+    running = case.job.assignment is not None and case.job.assignment.running
+    return running or (case.facts is not None and case.facts.running_since is not None)
+
+
+def _not_ready(case: Case, node: Node, *, runs: bool) -> str:
+    """Why a node that is not ready ends its gang; empty: not yet. A gang that does not run yet has nothing to lose."""
+    if not runs or node.unready_since is None:
+        return "is not ready"
+    grace = case.facts.node_grace if case.facts is not None else _GRACE
+    if not is_over(node.unready_since, case.now, grace, pace=case.pace):
+        return ""
+    return f"has not been ready since {node.unready_since:%H:%M:%S} UTC, for more than {grace.total_seconds():g} s"
 
 
 def _budget_spent(case: Case) -> Requeue | None:
@@ -185,7 +203,8 @@ REASONS: Mapping[Reason, str] = {
     Reason.WORKER_FAILED: "a worker failed; uses one of `spec.retries`",
     Reason.IDLE: "all of its GPUs were idle for as long as `spec.idlePolicy` allows",
     Reason.SUSPENDED: "`spec.suspend` is true",
-    Reason.NODE_LOST: "a node is gone or not ready, or was cordoned before the gang ran",
+    Reason.NODE_LOST: "a node is gone, or is not ready for longer than `spec.nodeGraceSeconds`; before the gang runs, "
+    "also one that is cordoned or not ready",
     Reason.NODE_INTERRUPTED: "the provider announced that it takes a node",
     Reason.OVER_BUDGET: "the budget is spent and `spec.budget.onExceed` is `CheckpointAndStop`",
     Reason.DID_NOT_START: "not every worker ran within `spec.placementTimeoutSeconds`; backs off from 10 s to 10 min",

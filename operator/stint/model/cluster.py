@@ -33,6 +33,7 @@ class Node:
     schedulable: bool = True  # not cordoned, not being disrupted
     interrupted: bool = False  # the provider has said that it takes this node
     ready_at: datetime | None = None  # for nodes under way: when they are expected
+    unready_since: datetime | None = None  # of one that is not ready; None: nobody knows
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
     labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's nodeSelector or topology names

@@ -21,13 +21,14 @@ from stint.kube.steered import selector
 from stint.ledger.days import whole
 from stint.lifecycle import phases
 from stint.lifecycle.phases import Outcome
+from stint.model.cluster import Node
 from stint.model.gang import GangState
-from stint.model.job import ENDED, Phase
+from stint.model.job import ENDED, NodeName, Phase
 from stint.model.market import Offering
 from stint.model.measured import Measured
 from stint.model.offering import OfferingId
 from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Reason, Requeue, Stay
-from stint.views import usage_status
+from stint.views import node_status, usage_status
 
 MOST_REJECTED = 10
 _WHY_BACK = frozenset(
@@ -50,6 +51,8 @@ class Context:
 
     now: datetime
     offerings: Mapping[OfferingId, Offering]
+    nodes: Mapping[NodeName, Node] = field(default_factory=dict)
+    pace: float = 1.0  # seconds of the deciding clock that pass in one second on the wall
     measured: Measured = field(default_factory=Measured)
     hindrance: str = ""  # what keeps the operator itself from doing its work
     booking: tuple[str, str] | None = None  # why what was spent is not booked as it should be: reason and message
@@ -303,6 +306,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
+        facts |= node_status.facts(seen, context.nodes, old, pace=context.pace)
         facts |= usage_status.facts(seen, context.measured, old, context.now)
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)

@@ -45,7 +45,9 @@ class Gang:
     job: JobRecord | None = None
     plan: PlanNote | None = None
     pods: tuple[PodRecord, ...] = ()  # alive, by rank
-    lost: tuple[PodRecord, ...] = ()  # on nodes that are gone or not ready: nobody will hear of them again
+    lost: tuple[
+        PodRecord, ...
+    ] = ()  # on nodes that are gone, or not ready for too long: nobody will hear of them again
     done: int = 0  # workers that have finished what they had to do
     failure: str = ""
     disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
@@ -125,8 +127,10 @@ def who_suspends(chain: Sequence[WorkloadRecord]) -> WorkloadRecord | None:
 def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
     """Read one gang's state.
 
-    Pods on nodes that are gone or not ready are told apart: waiting for the garbage collector to see to them would
-    take a minute.
+    Pods on nodes that are given up are told apart: the garbage collector would see to them only after a minute.
+
+    Args:
+        lost_nodes: those that are gone, or not ready for longer than this gang waits.
     """
     there = sorted(
         (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)

@@ -23,13 +23,16 @@ from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, take_inventory
+from stint.kube.observe.memory import Memory
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.plan_note import read_note
 from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
 from stint.kube.workloads import WorkloadRecord
+from stint.lifecycle import grace
 from stint.lifecycle import idle as idle_rules
 from stint.lifecycle.retries import gives_up
+from stint.model.cluster import Node
 from stint.model.gang import GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
@@ -83,6 +86,7 @@ class Observation:
     inventory: Inventory
     members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
     books: Books = field(default_factory=Books)
+    nodes: Mapping[NodeName, Node] = field(default_factory=dict)  # those of the situation, by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ def observe(
     now: datetime,
     created: Mapping[str, datetime],
     empty_since: Mapping[str, datetime],
+    memory: Memory | None = None,
     notes: tuple[str, ...] = (),
     measured: Measured | None = None,
 ) -> Observation:
@@ -114,20 +119,22 @@ def observe(
     Args:
         created: when each TrainingJob was submitted on the deciding clock, by uid.
         empty_since: since when each node has had no GPU pod, by name.
+        memory: what earlier observations leave to this one; None: there were none.
         measured: what Prometheus and earlier runs say; None: nothing.
     """
-    measured = measured or Measured()
+    measured, memory = measured or Measured(), memory or Memory()
     books = read_books(caches.price_books)
     catalogue = books.on_top_of(catalogue)
     inventory = take_inventory(
         caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
     )
-    lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
-    gangs = _gangs(caches, lost)
+    unready = {n.name: since for n in caches.nodes if (since := memory.since(n, now)) is not None}
+    gangs = _gangs(caches, unready, settings, now)
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
+        born = created[resource.metadata.uid]
+        seen[key] = _see_alone(resource, gangs[key], catalogue, born, now, measured, settings)
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
@@ -136,6 +143,7 @@ def observe(
         {key: s.job for key, s in seen.items() if s.job is not None},
         now=now,
         empty_since=empty_since,
+        unready_since=unready,
     )
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
@@ -154,6 +162,7 @@ def observe(
         inventory=inventory,
         members=found.members,
         books=books,
+        nodes={n.name: n for n in found.nodes},
     )
 
 
@@ -181,7 +190,8 @@ def _gone(caches: Caches) -> frozenset[str]:
     return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
 
 
-def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
+def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, now: datetime) -> dict[JobId, Gang]:
+    gone = _gone(caches)
     pods: dict[JobId, list[PodRecord]] = defaultdict(list)
     for pod in caches.pods:
         if pod.gang and pod.gang.steered is None:
@@ -192,11 +202,30 @@ def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
     gangs = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        if resource.spec.steers is None:
-            gangs[key] = look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
-        else:
-            gangs[key] = _look_theirs(resource, groups.get(key), workloads, lost)
+
+        def look_at(lost: frozenset[str], resource: TrainingJob = resource, key: JobId = key) -> Gang:
+            if resource.spec.steers is None:
+                return look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
+            return _look_theirs(resource, groups.get(key), workloads, lost)
+
+        gang = look_at(gone | _past_grace(resource, unready, settings, now))
+        if unready and not (gang.running or resource.status.progress.running_since is not None):
+            gang = look_at(gone.union(unready))  # it does not run yet, so it has nothing to lose
+        gangs[key] = gang
     return gangs
+
+
+def _grace(resource: TrainingJob, settings: Settings) -> timedelta:
+    own = resource.spec.node_grace_seconds
+    return timedelta(seconds=settings.node_grace_seconds if own is None else own)
+
+
+def _past_grace(
+    resource: TrainingJob, unready: Mapping[str, datetime], settings: Settings, now: datetime
+) -> frozenset[str]:
+    """Nodes that have been not ready for longer than this job waits."""
+    wait = _grace(resource, settings)
+    return frozenset(n for n, since in unready.items() if grace.is_over(since, now, wait, pace=settings.pace))
 
 
 def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workloads, lost: frozenset[str]) -> Gang:
@@ -217,11 +246,17 @@ def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workload
 
 
 def _see_alone(
-    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+    resource: TrainingJob,
+    gang: Gang,
+    catalogue: Catalogue,
+    created: datetime,
+    now: datetime,
+    measured: Measured,
+    settings: Settings,
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured)
+        return _see(resource, gang, catalogue, created, now, measured, settings)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -239,7 +274,13 @@ def _see_alone(
 
 
 def _see(
-    resource: TrainingJob, gang: Gang, catalogue: Catalogue, created: datetime, now: datetime, measured: Measured
+    resource: TrainingJob,
+    gang: Gang,
+    catalogue: Catalogue,
+    created: datetime,
+    now: datetime,
+    measured: Measured,
+    settings: Settings,
 ) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
@@ -297,7 +338,10 @@ def _see(
         work=replace(job.work, units_done=done.estimate),
         suspended=job.suspended or held,
     )
-    facts = _facts(resource, gang, job, done, idle, held=held)
+    facts = replace(
+        _facts(resource, gang, job, done, idle, held=held),
+        node_grace=_grace(resource, settings),
+    )
     shown = Idleness(idle.since, idle_rules.due(facts, now), idle_rules.cost_usd(facts, now)) if idle else Idleness()
     return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
 
