@@ -28,7 +28,16 @@ from stint.controllers.trigger import TICK_S, Trigger
 from stint.kube.act.apply import Actuator
 from stint.kube.client.api import ApiError, FencedError
 from stint.kube.observe.memory import Memory, remembered
-from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, since_empty, with_spending
+from stint.kube.observe.snapshot import (
+    Caches,
+    Observation,
+    Seen,
+    Spending,
+    observe,
+    since_empty,
+    with_machines,
+    with_spending,
+)
 from stint.kube.plan_note import PlanNote, made_from
 from stint.lifecycle import phases
 from stint.lifecycle.phases import Outcome
@@ -148,7 +157,7 @@ class Cycle:
         }
         self._empty_since = since_empty(caches, self._empty_since, now=now)
         self._memory = remembered(self._memory, caches.nodes, now=now, of=self.clock.of)
-        return observe(
+        observation = observe(
             caches,
             self.catalogue,
             self.settings,
@@ -159,6 +168,8 @@ class Cycle:
             notes=self.notes(),
             measured=self._measured,
         )
+        self._memory = with_machines(self._memory, observation, caches)
+        return observation
 
     def _booked(self, observation: Observation, caches: Caches) -> Observation:
         """With what all jobs have spent until now."""
@@ -171,7 +182,7 @@ class Cycle:
 
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are released."""
-        usable = {n.name for n in observation.situation.nodes if n.usable}
+        usable = {n.name for n in observation.situation.nodes if n.takes_pods}
         placed = {
             key: s.gang
             for key, s in observation.seen.items()

@@ -103,6 +103,7 @@ class StatusWriter:
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
             nodes=observation.nodes,
+            kept=observation.inventory.kept,
             pace=observation.situation.settings.pace,
             measured=measured,
             hindrance=self.hindrance(),

@@ -34,15 +34,21 @@ class Node:
     interrupted: bool = False  # the provider has said that it takes this node
     ready_at: datetime | None = None  # for nodes under way: when they are expected
     unready_since: datetime | None = None  # of one that is not ready; None: nobody knows
+    unidentified: bool = False  # it does not say what it is at the moment: it counts as what it was
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
     labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's nodeSelector or topology names
     taints: tuple[Taint, ...] = ()
 
     @property
-    def usable(self) -> bool:
+    def takes_pods(self) -> bool:
         """A worker released now would start here."""
         return self.ready and self.schedulable and not self.interrupted
+
+    @property
+    def usable(self) -> bool:
+        """A gang may be placed here now."""
+        return self.takes_pods and not self.unidentified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

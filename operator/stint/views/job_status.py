@@ -52,6 +52,7 @@ class Context:
     now: datetime
     offerings: Mapping[OfferingId, Offering]
     nodes: Mapping[NodeName, Node] = field(default_factory=dict)
+    kept: Mapping[NodeName, str] = field(default_factory=dict)  # nodes that do not say what they are, and why
     pace: float = 1.0  # seconds of the deciding clock that pass in one second on the wall
     measured: Measured = field(default_factory=Measured)
     hindrance: str = ""  # what keeps the operator itself from doing its work
@@ -306,7 +307,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
-        facts |= node_status.facts(seen, context.nodes, old, pace=context.pace)
+        facts |= node_status.facts(seen, context.nodes, context.kept, old, pace=context.pace)
         facts |= usage_status.facts(seen, context.measured, old, context.now)
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)

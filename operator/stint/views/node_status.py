@@ -17,15 +17,21 @@ _MOST_NAMED = 4
 
 
 def facts(
-    seen: Seen, nodes: Mapping[NodeName, Node], old: Mapping[str, Condition], *, pace: float = 1.0
+    seen: Seen,
+    nodes: Mapping[NodeName, Node],
+    kept: Mapping[NodeName, str],
+    old: Mapping[str, Condition],
+    *,
+    pace: float = 1.0,
 ) -> dict[str, Fact]:
     """The condition NodesReady, left out of jobs all of whose nodes have always been ready.
 
     Args:
         nodes: of the cluster, by name.
+        kept: those that do not say what they are, and why.
         pace: seconds of the deciding clock that pass in one second on the wall.
     """
-    if troubles := list(_troubles(seen, nodes, pace)):
+    if troubles := list(_troubles(seen, nodes, kept, pace)):
         reason = troubles[0][0]
         text = "; ".join(text for _, text in troubles[:_MOST_NAMED])
         more = len(troubles) - _MOST_NAMED
@@ -35,11 +41,16 @@ def facts(
     return {}
 
 
-def _troubles(seen: Seen, nodes: Mapping[NodeName, Node], pace: float) -> Iterator[tuple[str, str]]:
+def _troubles(
+    seen: Seen, nodes: Mapping[NodeName, Node], kept: Mapping[NodeName, str], pace: float
+) -> Iterator[tuple[str, str]]:
     plan, known = seen.gang.plan, seen.facts
     if plan is None or known is None or seen.gang.state is not GangState.PLACED:
         return
     for name in sorted(set(known.nodes)):
+        if name in kept:
+            text = f"node {name} cannot be identified ({kept[name]}); the gang goes on at the price of {plan.offering}"
+            yield "NodeUnidentified", text
         node = nodes.get(name)
         if node is None or node.ready or node.unready_since is None:
             continue

@@ -24,7 +24,7 @@ from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-REGION = "topology.kubernetes.io/region"
+REGION, ZONE_ID = "topology.kubernetes.io/region", "topology.k8s.aws/zone-id"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
 POOL = "stint.dev/pool"
 
@@ -85,6 +85,7 @@ class Inventory:
     described: Mapping[PoolName, tuple[OfferingId, ...]] = field(default_factory=dict)  # what new nodes are
     members: Mapping[PoolName, frozenset[NodeName]] = field(default_factory=dict)  # also nodes that are no offering
     problems: tuple[NodeIssue, ...] = ()
+    kept: Mapping[NodeName, str] = field(default_factory=dict)  # nodes that count as what they were, and why
 
 
 def take_inventory(
@@ -95,11 +96,13 @@ def take_inventory(
     today: date,
     limits: FreshnessLimits,
     now: datetime | None = None,
+    last_known: Mapping[NodeName, Machine] | None = None,
 ) -> Inventory:
     """Pure: the same records give the same inventory.
 
     Args:
         now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
+        last_known: what nodes were that must not be forgotten, as gangs run there.
     """
     own = sorted(gpu_pools, key=lambda p: p.metadata.name)
     problems: list[NodeIssue] = []
@@ -145,6 +148,16 @@ def take_inventory(
             offering_of[NodeName(node.name)] = offering.id
         else:
             offering_of[NodeName(node.name)] = fact.id
+    kept = {}
+    for lost, machine in (last_known or {}).items():
+        if lost not in offering_of:  # before commitments are shared out: it counts, whether it says what it is or not
+            offering = quote(machine, catalogue, today=today, limits=limits)
+            offerings.setdefault(offering.id, offering)
+            members.setdefault(offering.pool, {})[offering.id] = None
+            offering_of[lost] = offering.id
+            kept[lost] = next(
+                (f"{p.reason}: {p.message}" for p in problems if p.node and p.node.name == lost), "no GPU"
+            )
     if now is not None and catalogue.commitments:
         there = Counter(offering_of.values())
         offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
@@ -159,6 +172,7 @@ def take_inventory(
         described=new_ones,
         members={name: frozenset(found) for name, found in of_pool.items()},
         problems=tuple(problems),
+        kept=kept,
     )
 
 
@@ -295,7 +309,7 @@ def _observed(
         provider=provider,
         region=labels.get(REGION) or region_of(provider, zone),
         zone=zone,
-        zone_id=labels.get("topology.k8s.aws/zone-id", ""),
+        zone_id=labels.get(ZONE_ID, ""),
         instance_type=instance or model,
         capacity_type=capacity,
         gpu_model=model,

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from stint.catalogue.quote import Machine
 from stint.kube.observe.inventory import UNREADY_TAINTS
 from stint.kube.records import NodeRecord
+from stint.model.job import NodeName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,7 @@ class Memory:
 
     begun: bool = False  # False: nothing was observed before
     unready_since: Mapping[str, datetime] = field(default_factory=dict)  # by node
+    machines: Mapping[NodeName, Machine] = field(default_factory=dict)  # what nodes are that gangs hold
 
     def since(self, record: NodeRecord, now: datetime) -> datetime | None:
         """Since when a node is not ready; None: it is ready."""

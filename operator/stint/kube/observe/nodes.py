@@ -76,7 +76,8 @@ def look_at_nodes(
         offering = inventory.offerings[offering_id]
         taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
         node = _node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now)
-        node = replace(node, unready_since=unready_since.get(record.name))
+        unidentified = node.name in inventory.kept
+        node = replace(node, unready_since=unready_since.get(record.name), unidentified=unidentified)
         nodes.append(_all_taken(node) if record.name in claimed else node)
     members = _members(records, inventory, busy)
     for pool in gpu_pools:

@@ -19,6 +19,7 @@ from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
+from stint.kube.observe import identity
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
@@ -125,11 +126,17 @@ def observe(
     measured, memory = measured or Measured(), memory or Memory()
     books = read_books(caches.price_books)
     catalogue = books.on_top_of(catalogue)
-    inventory = take_inventory(
-        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
-    )
     unready = {n.name: since for n in caches.nodes if (since := memory.since(n, now)) is not None}
     gangs = _gangs(caches, unready, settings, now)
+    inventory = take_inventory(
+        caches.nodes,
+        caches.gpu_pools,
+        catalogue,
+        today=now.date(),
+        limits=books.freshness,
+        now=now,
+        last_known=identity.last_known(gangs.values(), caches.nodes, memory.machines, catalogue),
+    )
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
@@ -182,6 +189,12 @@ def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) 
         seen[key] = replace(old, spending=spent, job=job)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+
+
+def with_machines(memory: Memory, observation: Observation, caches: Caches) -> Memory:
+    """What the next observation may need: what the nodes are that gangs hold."""
+    held = {n for s in observation.seen.values() if s.job and s.job.assignment for n in s.job.assignment.nodes}
+    return replace(memory, machines=identity.seen(observation.inventory, caches.nodes, held))
 
 
 def _gone(caches: Caches) -> frozenset[str]:
