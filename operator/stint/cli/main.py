@@ -77,6 +77,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
     )
+    run.add_argument(
+        "--no-disruption-protection",
+        action="store_true",
+        help="let Karpenter and cluster-autoscaler end gangs to consolidate nodes: do not annotate their pods",
+    )
     run.add_argument("--solver", type=_solver, choices=sorted(SOLVERS), default=Settings().solver)
     run.add_argument(
         "--quotas", default="[]", help='JSON: [{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]'
@@ -272,6 +277,7 @@ def _run(options: argparse.Namespace) -> int:
         record_dir=options.record_dir,
         feed_tokens=options.feed_tokens,
         pod_groups=options.pod_groups,
+        disruption_protection=not options.no_disruption_protection,
         pace=options.pace,
         steering=options.steering,
         webhook_port=options.webhook_port,
