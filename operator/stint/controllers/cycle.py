@@ -35,8 +35,8 @@ from stint.kube.observe.snapshot import (
     Spending,
     observe,
     since_empty,
-    with_machines,
     with_spending,
+    with_what_was_seen,
 )
 from stint.kube.plan_note import PlanNote, made_from
 from stint.lifecycle import phases
@@ -133,7 +133,8 @@ class Cycle:
         await self.statuses.tell(observation, outcomes, self._measured, besides=stopped | refused)  # 7. tell
         await self.pools.tell(observation, plan)
         unhurried = SETTLED_TICK_S if _settled(observation, plan) else TICK_S
-        self._tick_s = STARTS_AT_ONCE_S if self.statuses.waits else unhurried
+        hurried = self.statuses.waits or any(g.refused_since is not None for g in observation.situation.gangs)
+        self._tick_s = STARTS_AT_ONCE_S if hurried else unhurried
         self.last_finished = time.monotonic()
         self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
 
@@ -168,7 +169,7 @@ class Cycle:
             notes=self.notes(),
             measured=self._measured,
         )
-        self._memory = with_machines(self._memory, observation, caches)
+        self._memory = with_what_was_seen(self._memory, observation, caches)
         return observation
 
     def _booked(self, observation: Observation, caches: Caches) -> Observation:
@@ -230,7 +231,7 @@ class Cycle:
         )
         await self.statuses.write(after, outcome, observation, self._measured)
         await self._let_go(after)
-        if requeue.reason is Reason.DID_NOT_START:
+        if requeue.reason in (Reason.DID_NOT_START, Reason.NODE_REJECTED):
             self.metrics.rolled_back(requeue.reason.value)
 
     def _owing(self, seen: Seen, units: float) -> Spending:
@@ -249,7 +250,7 @@ class Cycle:
         if gang.job is None:
             return
         # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
-        worn = gang.job.failed_message is not None or gang.disrupted or gang.gone
+        worn = gang.job.failed_message is not None or gang.disrupted or gang.gone or gang.rejections
         await (self.actuator.discard(gang) if worn else self.actuator.park(gang))
         await self.actuator.forget(gang)
 

@@ -165,6 +165,7 @@ _WORRYING = frozenset(
         "NodeInterrupted",
         "Disrupted",
         "DidNotStart",
+        "NodeRejected",
         "WorkerFailed",
         "InvalidSpec",
         "OverBudget",

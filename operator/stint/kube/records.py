@@ -93,6 +93,9 @@ class GangPod(msgspec.Struct, frozen=True):
     run: str = ""  # alike for all that make up one gang at one time
     times: Times = Times()
     units_done: str = ""  # as its annotation says
+    refusal: str = ""  # what kube-scheduler says of it, while it calls it unschedulable
+    rejected: str = ""  # the kubelet's reason for not taking it, or not letting it go on; empty: it did neither
+    rejection: str = ""  # the kubelet's message
 
 
 OVER = ("Succeeded", "Failed")

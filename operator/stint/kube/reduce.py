@@ -24,6 +24,7 @@ from stint.kube.records import (
     ServiceRecord,
     Times,
 )
+from stint.kube.rejection import rejects, said
 from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
 from stint.kube.wire import (
     OwnedMeta,
@@ -159,6 +160,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             run=_run(meta, steered),
             times=_times(meta, status, scheduled),
             units_done=meta.annotations.get(UNITS_DONE, ""),
+            refusal=_refusal(scheduled),
+            **_rejection(status),
         )
     record = PodRecord(
         uid=meta.uid,
@@ -171,6 +174,22 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         claims=_claims(meta, spec, status, requests),
     )
     return meta.uid, meta.resource_version, record
+
+
+def _refusal(scheduled: WireCondition | None) -> str:
+    if scheduled is None or (scheduled.status, scheduled.reason) != ("False", "Unschedulable"):
+        return ""
+    return said(scheduled.message) or "it gives no reason"
+
+
+def _rejection(status: PodStatus) -> dict[str, str]:
+    if status.phase != "Failed":
+        return {}
+    states = [c.state for c in status.container_statuses]
+    began = any(s.running or (s.terminated and s.terminated.started_at) for s in states)
+    if not rejects(status.reason, status.message, began=began):
+        return {}
+    return {"rejected": said(status.reason)[:63], "rejection": said(status.message)}
 
 
 def _run(meta: OwnedMeta, steered: Steered | None) -> str:

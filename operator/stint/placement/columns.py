@@ -110,7 +110,7 @@ def kinds_of(jobs: Sequence[Job]) -> Kinds:
         alike = (
             *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
             *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
-            *(frozenset(job.node_selector.items()), job.tolerations),
+            *(frozenset(job.node_selector.items()), job.tolerations, job.refusals),
         )
         kind = number.setdefault(alike, len(first))
         if kind == len(first):

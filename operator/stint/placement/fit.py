@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import timedelta
 
 from stint.model.cluster import Node
-from stint.model.job import Job, Toleration
+from stint.model.job import Job, Refusal, Toleration
 from stint.model.market import Offering, Taint
 from stint.model.plan import Reason
 from stint.model.resources import Resources
@@ -15,6 +15,7 @@ from stint.model.situation import Rates
 
 _BLOCKING = ("NoSchedule", "NoExecute")
 _ROUNDING = 1e-6  # 0.333333 is a third
+_MOST_NAMED = 4
 FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
 
 
@@ -82,6 +83,8 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
         return Reason.TAINT_NOT_TOLERATED, f"the template does not tolerate {taint.key}={taint.value}:{taint.effect}"
     if not job.data.may_leave_region and (job.data.provider, job.data.region) != (o.provider, o.region):
         return Reason.DATA_MUST_STAY, f"spec.data.mayLeaveRegion is false and the data lies in {_home(job)}"
+    if refusal := next((r for r in job.refusals if r.offering == o.id), None):
+        return Reason.NODES_REFUSED, _refused(refusal)
     return None
 
 
@@ -130,6 +133,17 @@ def checkpoint_hours(every: timedelta | None) -> float:
 
 def _home(job: Job) -> str:
     return f"{job.data.provider}/{job.data.region}"
+
+
+def _refused(refusal: Refusal) -> str:
+    names = ", ".join(refusal.nodes[:_MOST_NAMED])
+    more = len(refusal.nodes) - _MOST_NAMED
+    others = f" and {more} more" if more > 0 else ""
+    why = f" ({refusal.said})" if refusal.said else ""
+    return (
+        f"every node of it that the job could use has refused its workers{why}: {names}{others}; "
+        f"it is tried again after {refusal.until:%H:%M:%S} UTC, or once the spec is edited"
+    )
 
 
 def _exceeds(worker: Resources, offering: Offering) -> str:

@@ -35,6 +35,7 @@ _WHY_BACK = frozenset(
     r.value
     for r in (
         Reason.DID_NOT_START,
+        Reason.NODE_REJECTED,
         Reason.WORKER_FAILED,
         Reason.NODE_LOST,
         Reason.NODE_INTERRUPTED,

@@ -15,7 +15,7 @@ from stint.api.trainingjob import TrainingJob
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.feeds import bundled
 from stint.kube.observe.memory import Memory
-from stint.kube.observe.snapshot import Caches, Spending, observe, with_machines
+from stint.kube.observe.snapshot import Caches, Spending, observe, with_what_was_seen
 from stint.kube.records import JobRecord, NodeRecord, PodRecord, Times
 from stint.ledger.days import whole
 from stint.model.cluster import Utilisation
@@ -84,7 +84,7 @@ class Books:
         )
         created = {r.metadata.uid: NOW - 9 * HOUR for r in caches.trainingjobs}
         seen = observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={}, memory=memory)
-        self.memory = with_machines(memory or Memory(), seen, caches)
+        self.memory = with_what_was_seen(memory or Memory(), seen, caches)
         return self.books.book(seen, caches, usage or {}, known_until=until or now)
 
     def write(self, spending: Spending) -> None:

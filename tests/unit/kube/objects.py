@@ -52,6 +52,7 @@ def a_gang_pod(
     deleting: bool = False,
     disrupted: str = "",
     for_its_group: bool = False,
+    **more: Any,
 ) -> PodRecord:
     gang = GangPod(
         namespace="team",
@@ -67,6 +68,7 @@ def a_gang_pod(
         created=NOW,
         affinity=b"null",
         for_its_group=for_its_group,
+        **more,
     )
     requests = Resources(gpus=4, cpu=8, memory_gib=64, pods=1)
     return PodRecord(uid=f"p{index}{node}", node=node, nominated="", phase=phase, requests=requests, gang=gang)

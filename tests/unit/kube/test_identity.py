@@ -11,7 +11,7 @@ from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.decide import decide
 from stint.kube.observe.memory import Memory
-from stint.kube.observe.snapshot import Caches, Observation, with_machines
+from stint.kube.observe.snapshot import Caches, Observation, with_what_was_seen
 from stint.kube.records import NodeRecord
 from stint.lifecycle import phases
 from stint.model.job import job_id
@@ -58,7 +58,7 @@ def seen(memory: Memory | None = None, **caches: Any) -> tuple[Observation, Memo
     full = {"resources": [a_resource()], "pods": RUNNING, "jobs": [gang()], **caches}
     found = look(memory=memory, **full)
     of = Caches(trainingjobs=[], gpu_pools=[], price_books=[], nodes=caches["nodes"], pods=[], jobs=[])
-    return found, with_machines(memory or Memory(), found, of)
+    return found, with_what_was_seen(memory or Memory(), found, of)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=NAMES)

@@ -21,6 +21,7 @@ class Memory:
 
     begun: bool = False  # False: nothing was observed before
     unready_since: Mapping[str, datetime] = field(default_factory=dict)  # by node
+    refused_since: Mapping[str, datetime] = field(default_factory=dict)  # by uid of the pod that is unschedulable
     machines: Mapping[NodeName, Machine] = field(default_factory=dict)  # what nodes are that gangs hold
 
     def since(self, record: NodeRecord, now: datetime) -> datetime | None:

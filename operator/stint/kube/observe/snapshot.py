@@ -19,11 +19,11 @@ from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
-from stint.kube.observe import identity
+from stint.kube.observe import blame, identity
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
-from stint.kube.observe.inventory import Inventory, take_inventory
+from stint.kube.observe.inventory import Inventory, NodeIssue, take_inventory
 from stint.kube.observe.memory import Memory
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.progress import Told, progress, tell
@@ -39,8 +39,6 @@ from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
 from stint.model.situation import Rates, Settings, Situation
-
-_BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +86,7 @@ class Observation:
     members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
     books: Books = field(default_factory=Books)
     nodes: Mapping[NodeName, Node] = field(default_factory=dict)  # those of the situation, by name
+    suspects: tuple[NodeIssue, ...] = ()  # nodes on which nothing is placed, as several jobs could not start there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +139,8 @@ def observe(
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        born = created[resource.metadata.uid]
-        seen[key] = _see_alone(resource, gangs[key], catalogue, born, now, measured, settings)
+        alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
+        seen[key] = _with_times(alone, settings, memory, now)
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
@@ -152,6 +151,12 @@ def observe(
         empty_since=empty_since,
         unready_since=unready,
     )
+    suspects = blame.all_suspects(caches.trainingjobs, now, pace=settings.pace)
+    found = replace(found, nodes=tuple(replace(n, suspect=n.name in suspects) for n in found.nodes))
+    for key, each in seen.items():
+        if each.job is not None and each.job.avoid:
+            out = blame.refusals(each.job, each.resource, found.nodes, now)
+            seen[key] = replace(each, job=replace(each.job, refusals=out))
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
         situation=Situation(
@@ -170,6 +175,11 @@ def observe(
         members=found.members,
         books=books,
         nodes={n.name: n for n in found.nodes},
+        suspects=tuple(
+            NodeIssue(about=f"node {r.name}", reason="SuspectNode", message=suspects[NodeName(r.name)].message, node=r)
+            for r in caches.nodes
+            if r.name in suspects
+        ),
     )
 
 
@@ -191,10 +201,13 @@ def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) 
     return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
 
 
-def with_machines(memory: Memory, observation: Observation, caches: Caches) -> Memory:
-    """What the next observation may need: what the nodes are that gangs hold."""
+def with_what_was_seen(memory: Memory, observation: Observation, caches: Caches) -> Memory:
+    """What the next observation may need: what the nodes are that gangs hold, and since when pods are refused."""
+    now = observation.situation.now
+    refused = {p.uid: memory.refused_since.get(p.uid, now) for s in observation.seen.values() for p in s.gang.refused()}
     held = {n for s in observation.seen.values() if s.job and s.job.assignment for n in s.job.assignment.nodes}
-    return replace(memory, machines=identity.seen(observation.inventory, caches.nodes, held))
+    machines = identity.seen(observation.inventory, caches.nodes, held)
+    return replace(memory, machines=machines, refused_since=refused)
 
 
 def _gone(caches: Caches) -> frozenset[str]:
@@ -265,11 +278,10 @@ def _see_alone(
     created: datetime,
     now: datetime,
     measured: Measured,
-    settings: Settings,
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured, settings)
+        return _see(resource, gang, catalogue, created, now, measured)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -293,7 +305,6 @@ def _see(
     created: datetime,
     now: datetime,
     measured: Measured,
-    settings: Settings,
 ) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
@@ -312,14 +323,13 @@ def _see(
     ended = Phase(status.phase) if status.phase in ENDED else None
     if ended and status.ledger.closed:
         return replace(seen, phase=ended)
-    blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before
     known = Known(
         assignment=gang.assignment(),
         units_done=status.progress.units_done,
         moved_at=status.moved,
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
-        avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
+        avoid=blame.avoided(resource, now),
         pods=_their_pods(gang),
     )
     try:
@@ -335,7 +345,7 @@ def _see(
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
     spent = gang.plan is not None and gives_up(gang.plan.attempt, resource.spec.retries)
-    if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
+    if gang.state is GangState.FAILED and (spent or gang.theirs) and not (gang.disrupted or gang.rejections):
         return replace(seen, phase=Phase.FAILED)
     if measured.use_speeds:
         job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
@@ -351,12 +361,22 @@ def _see(
         work=replace(job.work, units_done=done.estimate),
         suspended=job.suspended or held,
     )
-    facts = replace(
-        _facts(resource, gang, job, done, idle, held=held),
-        node_grace=_grace(resource, settings),
-    )
+    facts = _facts(resource, gang, job, done, idle, held=held)
     shown = Idleness(idle.since, idle_rules.due(facts, now), idle_rules.cost_usd(facts, now)) if idle else Idleness()
     return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
+
+
+def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -> Seen:
+    """With what goes by the operator's settings, and by what earlier observations saw."""
+    if seen.facts is None:
+        return seen
+    refused = [memory.refused_since.get(p.uid, now) for p in seen.gang.refused()]
+    facts = replace(
+        seen.facts,
+        node_grace=_grace(seen.resource, settings),
+        refused_since=min(refused, default=None),
+    )
+    return replace(seen, facts=facts)
 
 
 def _facts(
@@ -381,6 +401,8 @@ def _facts(
         disruption=gang.disrupted,
         gone=gang.gone,
         unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
+        refusal=next((p.gang.refusal for p in gang.stuck() if p.gang and p.gang.refusal), ""),
+        rejections=gang.rejections,
         ignored=len(gang.ignored_by_schedulers()),
         placement_timeout=timedelta(seconds=spec.placement_timeout_seconds),
         suspend=spec.suspend,
