@@ -29,6 +29,7 @@ _EMBEDDED_ONLY = [
         "readme",
         "rights",
         "sharing",
+        "slow_to_kill",
         "steering",
         "thousand",
         "utilisation",
