@@ -147,6 +147,19 @@ class Recommendation(Camel, kw_only=True):
     message: Annotated[str, doc("Why.", max_length=1024)] = ""
 
 
+class NewNode(Camel, kw_only=True):
+    """What nodes of an offering were seen with, which its next node is expected to have"""
+
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
+    nodes: Annotated[int, doc("Nodes that this was seen of.")] = 1
+    cpu: Annotated[float, doc("Allocatable CPU cores, the least of them.")]
+    memory_gib: Annotated[float, doc("Allocatable memory in GiB, the least of them.")] = msgspec.field(name="memoryGiB")
+    pods: Annotated[int, doc("Pods that fit.")] = 110
+    resources: Annotated[dict[str, float], doc("Other resources by name, in base units.", max_length=64)] = {}
+    labels: Annotated[dict[str, str], doc("Labels that all of them have.", max_length=64)] = {}
+    taints: Annotated[list[str], doc("Taints that all of them have, as key=value:effect.", max_length=64)] = []
+
+
 class Status(Camel, kw_only=True):
     """status"""
 
@@ -162,6 +175,9 @@ class Status(Camel, kw_only=True):
     price_date: Annotated[str, doc("Date of the price.")] = ""
     scaler: Annotated[str, doc("Adapter and mode.")] = ""
     recommendation: Annotated[Recommendation | None, doc("In mode Advise: the resize that Stint recommends.")] = None
+    new_nodes: Annotated[
+        list[NewNode], doc("What nodes of its offerings were seen with: what the next ones will have.", max_length=16)
+    ] = []
     ordered_at: Annotated[datetime | None, doc("Time of the last request.")] = None
     conditions: Conditions = []
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 
 from kubernetes.utils.quantity import parse_quantity
 
 from stint.accelerators import registry
-from stint.model.resources import Resources
+from stint.model.resources import Extended, Resources
 
 GIB = 2**30
 _COUNTED = frozenset({*registry.RESOURCES, "cpu", "memory", "pods"})
@@ -18,6 +19,8 @@ _COUNTED = frozenset({*registry.RESOURCES, "cpu", "memory", "pods"})
 _QUANTITY = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?", re.ASCII)
 _MOST = 2.0**63  # the scheduler counts no further either
 _MOST_THINGS = 2**31 - 1  # whatever a node claims to have: sums must still fit into a status
+# What a node lists, and no pod asks for by this name; and what pods ask for by name, and no node lists.
+_UNLISTED = ("attachable-volumes-", "deviceclass.resource.kubernetes.io/")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -50,6 +53,18 @@ def as_resources(found: Mapping[str, float]) -> Resources:
         cpu=found.get("cpu", 0.0),
         memory_gib=found.get("memory", 0.0) / GIB,
         pods=_things(found.get("pods", 0.0)),
+        extended=_extended(found),
+    )
+
+
+def _extended(found: Mapping[str, float]) -> Extended:
+    """Every other resource, by its name. What Dynamic Resource Allocation counts, a node does not list."""
+    return tuple(
+        sorted(
+            (sys.intern(name), amount)
+            for name, amount in found.items()
+            if name not in _COUNTED and amount > 0 and not registry.is_part(name) and not name.startswith(_UNLISTED)
+        )
     )
 
 
@@ -63,9 +78,13 @@ def resources(texts: Mapping[str, str]) -> Resources:
     """Of a container's requests or a node's allocatable.
 
     Raises:
-        ValueError: one of those that are counted is no quantity.
+        ValueError: a GPU resource, CPU, memory or pods is no quantity. Of what else is none, nothing is there.
     """
-    return as_resources(amounts({name: text for name, text in texts.items() if name in _COUNTED}))
+    found = amounts({name: text for name, text in texts.items() if name in _COUNTED})
+    for name, text in texts.items():
+        if name not in _COUNTED and _QUANTITY.fullmatch(text):
+            found[name] = quantity(text)
+    return as_resources(found)
 
 
 def slices(texts: Mapping[str, str]) -> dict[str, int]:

@@ -87,6 +87,16 @@ class Blamed(Camel, kw_only=True):
     generation: Annotated[int, doc("Of the spec that it refused; an edit clears the blame.")] = 0
 
 
+class AdmittedStatus(Camel, kw_only=True):
+    """What admission made of a worker's pod"""
+
+    generation: Annotated[int, doc("Of the spec that the pods were made from.")]
+    cpu: Annotated[float, doc("CPU cores that a worker asks for.", ge=0)]
+    memory_gib: Annotated[float, doc("Memory in GiB that a worker asks for.", ge=0)] = msgspec.field(name="memoryGiB")
+    resources: Annotated[dict[str, float], doc("Other resources by name, in base units.", max_length=64)] = {}
+    node_selector: Annotated[dict[str, str], doc("Labels that its node must have.", max_length=64)] = {}
+
+
 class Status(Camel, kw_only=True):
     """status"""
 
@@ -134,6 +144,10 @@ class Status(Camel, kw_only=True):
     blamed: Annotated[
         list[Blamed], doc("Nodes that refused the gang lately, and until when it avoids them.", max_length=64)
     ] = []
+    admitted: Annotated[
+        AdmittedStatus | None,
+        doc("What its pods ask for, where a LimitRange, a RuntimeClass or a webhook made it more than the template."),
+    ] = None
     idle_since: Annotated[datetime | None, doc("Since when all of its GPUs do nothing.")] = None
     idle_held: Annotated[int, doc("Generation of the spec that was taken back as idle; editing it resumes.")] = 0
     advice: Annotated[list[Advice], doc("How to pay less for the same, most first.", max_length=4)] = []

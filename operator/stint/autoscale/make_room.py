@@ -101,7 +101,8 @@ def _clear(
     on: dict[int, list[tuple[Displacement, np.ndarray]]] = {}
     for mover in sorted(movers, key=lambda m: (m.pause_usd / max(m.job.per_worker.gpus, 1), m.job.id)):
         for name, count in Counter(mover.place.nodes).items():
-            on.setdefault(names.get(name, -1), []).append((mover, count * np.array(mover.job.per_worker.as_row())))
+            holds = count * np.array(mover.job.per_worker.row(problem.extended))
+            on.setdefault(names.get(name, -1), []).append((mover, holds))
     for _ in range(workers):
         ways = [w for n in nodes if (w := _one_more(free[n], need, int(n), on.get(int(n), []), gone)) is not None]
         if not ways:
@@ -109,7 +110,7 @@ def _clear(
         _, n, going = min(ways, key=lambda w: (w[0], w[1]))
         for mover in going:
             gone.append(mover)
-            row = np.array(mover.job.per_worker.as_row())
+            row = np.array(mover.job.per_worker.row(problem.extended))
             for name in mover.place.nodes:
                 if name in names:
                     free[names[name]] += row

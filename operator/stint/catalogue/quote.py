@@ -10,7 +10,7 @@ from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.freshness import LIST_LIMIT_DAYS, SPOT_LIMIT_DAYS, stale
 from stint.model.figure import Confidence, Figure
 from stint.model.market import Offering, PoolName, Slices, Taint, offering_id
-from stint.model.offering import CapacityType
+from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
 
@@ -40,6 +40,11 @@ class Machine:
     taints: tuple[Taint, ...] = ()
     slices: Slices | None = None  # `gpu_memory_gib` and `per_node.gpus` are then those of the parts
 
+    @property
+    def offering(self) -> OfferingId:
+        """The key of what it comes to."""
+        return offering_id(self.pool, self.instance_type, self.zone, self.capacity_type, self.slices)
+
 
 def quote(machine: Machine, catalogue: Catalogue, *, today: date, limits: FreshnessLimits) -> Offering:
     """Return the offering. What the catalogue does not know is None, never a default."""
@@ -54,7 +59,7 @@ def quote(machine: Machine, catalogue: Catalogue, *, today: date, limits: Freshn
     old = ("price",) if price is not None and stale(price, today, price_limit) else ()
     peak = catalogue.node_watts(m.provider, m.instance_type) or catalogue.watts_of(m.gpu_model, gpus)
     return Offering(
-        id=offering_id(m.pool, m.instance_type, m.zone, m.capacity_type, m.slices),
+        id=m.offering,
         pool=m.pool,
         provider=m.provider,
         region=m.region,

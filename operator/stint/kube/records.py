@@ -6,12 +6,14 @@ from datetime import datetime
 
 import msgspec
 
+from stint.api.parse.template import JOB_LABEL as JOB_LABEL
 from stint.kube.steered import Steered
+from stint.model.constraints import HostPort, Labels, PodTerm, Terms
+from stint.model.job import Toleration
 from stint.model.market import Taint
 from stint.model.resources import Resources
 
 # What our own objects carry.
-JOB_LABEL = "stint.dev/trainingjob"
 PLAN_ANNOTATION = "stint.dev/plan"
 UNITS_DONE = "stint.dev/units-done"  # how far a job is, as it says itself
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
@@ -45,6 +47,10 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     requests: Resources
     gang: GangPod | None
     slices: int = 0  # parts of a GPU that it asks for, where those are a resource of their own
+    labels: Labels = ()
+    anti_affinity: tuple[PodTerm, ...] = ()  # required
+    host_ports: tuple[HostPort, ...] = ()
+    namespace: str = ""
     claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
 
     @property
@@ -96,6 +102,7 @@ class GangPod(msgspec.Struct, frozen=True):
     refusal: str = ""  # what kube-scheduler says of it, while it calls it unschedulable
     rejected: str = ""  # the kubelet's reason for not taking it, or not letting it go on; empty: it did neither
     rejection: str = ""  # the kubelet's message
+    node_selector: tuple[tuple[str, str], ...] = ()  # as long as it is gated
 
 
 OVER = ("Succeeded", "Failed")
@@ -124,6 +131,56 @@ class JobRecord(msgspec.Struct, frozen=True):
     deleting: bool
     ended: datetime | None
     pod_group: str = ""  # ours, which its pods name; empty: none, or one that somebody named himself
+
+
+class DaemonSetRecord(msgspec.Struct, frozen=True):
+    """A DaemonSet: what one of its pods asks for, and where they run."""
+
+    requests: Resources
+    node_selector: tuple[tuple[str, str], ...]
+    node_affinity: Terms | None
+    tolerations: tuple[Toleration, ...]
+
+
+class RuntimeClassRecord(msgspec.Struct, frozen=True):
+    """A RuntimeClass: what each of its pods takes besides its containers."""
+
+    name: str
+    overhead: tuple[tuple[str, float], ...]  # by resource, in base units
+
+
+class LimitRangeRecord(msgspec.Struct, frozen=True):
+    """A LimitRange: what a container asks for that says nothing."""
+
+    namespace: str
+    name: str
+    requests: tuple[tuple[str, float], ...]  # by resource, in base units
+
+
+class VolumeClaimRecord(msgspec.Struct, frozen=True):
+    """A PersistentVolumeClaim as we keep it."""
+
+    namespace: str
+    name: str
+    volume: str  # empty: it is not bound
+    storage_class: str | None  # None: the default one
+    lost: bool  # its volume is gone
+
+
+class VolumeRecord(msgspec.Struct, frozen=True):
+    """A PersistentVolume: where it can be mounted."""
+
+    name: str
+    where: Terms | None  # None: anywhere
+
+
+class StorageClassRecord(msgspec.Struct, frozen=True):
+    """A StorageClass: whether its volumes are made where the pod goes, and where that may be."""
+
+    name: str
+    waits: bool  # WaitForFirstConsumer
+    default: bool
+    where: Terms | None  # None: anywhere
 
 
 class PodGroupRecord(msgspec.Struct, frozen=True):

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import msgspec
+
+from stint.api.parse.constraints import Written, constraints_from
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
 from stint.kube.records import (
@@ -16,27 +19,51 @@ from stint.kube.records import (
     OVER,
     PLAN_ANNOTATION,
     UNITS_DONE,
+    DaemonSetRecord,
     GangPod,
     JobRecord,
+    LimitRangeRecord,
     NodeRecord,
     PodGroupRecord,
     PodRecord,
+    RuntimeClassRecord,
     ServiceRecord,
+    StorageClassRecord,
     Times,
+    VolumeClaimRecord,
+    VolumeRecord,
 )
 from stint.kube.rejection import rejects, said
-from stint.kube.steered import GATE, INDEX_ANNOTATION, JOB_NAME_LABEL, MANAGED, RANK, Steered, find, steered_name
+from stint.kube.steered import (
+    GATE,
+    INDEX_ANNOTATION,
+    JOB_NAME_LABEL,
+    MANAGED,
+    RANK,
+    Steered,
+    find,
+    steered_name,
+    tolerations_in,
+)
 from stint.kube.wire import (
     OwnedMeta,
     PodSpec,
     PodStatus,
     WireCondition,
+    WireDaemonSet,
     WireJob,
+    WireLimitRange,
     WireNode,
     WirePod,
     WirePodGroup,
+    WireRuntimeClass,
     WireService,
+    WireStorageClass,
+    WireVolume,
+    WireVolumeClaim,
 )
+from stint.model.constraints import HostPort, Labels, PodTerm, Requirement, Terms
+from stint.model.job import Toleration
 from stint.model.market import Taint
 from stint.model.resources import Resources
 
@@ -113,11 +140,59 @@ def _claims(meta: OwnedMeta, spec: PodSpec, status: PodStatus, requests: Resourc
     return any(r.claims or any(name.startswith(_BY_CLASS) for name in r.requests) for r in asked)
 
 
+@functools.lru_cache(maxsize=8192)
+def _shared(labels: Labels) -> Labels:
+    """One copy of labels that many pods have."""
+    return tuple((sys.intern(k), sys.intern(v)) for k, v in labels)
+
+
+@functools.lru_cache(maxsize=2048)
+def _written(
+    affinity: bytes, spread: bytes, volumes: bytes, ports: tuple[HostPort, ...], labels: Labels, namespace: str
+) -> Written | None:
+    try:
+        return constraints_from(
+            affinity=affinity, spread=spread, volumes=volumes, ports=ports, labels=dict(labels), namespace=namespace
+        )
+    except ValueError:
+        return None  # of a kind that is not known here yet
+
+
+def _host_ports(spec: PodSpec) -> tuple[HostPort, ...]:
+    """The API server fills in those of pods in the node's network."""
+    sidecars = [c for c in spec.init_containers if c.restart_policy == "Always"]
+    return tuple(
+        HostPort(port=p.host_port, protocol=p.protocol, ip="" if p.host_ip in ("0.0.0.0", "::") else p.host_ip)
+        for c in (*spec.containers, *sidecars)
+        for p in c.ports
+        if p.host_port
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_selector(written: bytes) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((msgspec.json.decode(written, type=dict[str, str] | None) or {}).items()))
+
+
+def _selector(written: msgspec.Raw) -> tuple[tuple[str, str], ...]:
+    return _read_selector(bytes(written))
+
+
+def _keeps_away(spec: PodSpec, labels: Labels, namespace: str) -> tuple[PodTerm, ...]:
+    """Pods that a pod wants away from it."""
+    affinity = bytes(spec.affinity)
+    if b"podAntiAffinity" not in affinity:
+        return ()
+    written = _written(affinity, b"null", b"null", (), labels, namespace)
+    return written.constraints.anti_affinity if written else ()
+
+
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
     """For `Informer`."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
     requests, parts = _requests(spec)
     job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
+    labels, ports = _shared(tuple(sorted(meta.labels.items()))), _host_ports(spec)
     steered = None
     # Anybody can give a pod our label; only the Job controller makes workers.
     if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
@@ -130,6 +205,14 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
                 gates=[g.name for g in spec.scheduling_gates],
                 node_selector=spec.node_selector,
                 tolerations=spec.tolerations,
+                written=_written(
+                    bytes(spec.affinity),
+                    bytes(spec.topology_spread_constraints),
+                    bytes(spec.volumes),
+                    ports,
+                    labels,
+                    meta.namespace,
+                ),
             )
         job = steered_name(steered.kind, steered.group) if steered else None
         index = meta.annotations.get(RANK, "") if steered else ""
@@ -162,6 +245,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             units_done=meta.annotations.get(UNITS_DONE, ""),
             refusal=_refusal(scheduled),
             **_rejection(status),
+            node_selector=_selector(spec.node_selector) if spec.scheduling_gates else (),
         )
     record = PodRecord(
         uid=meta.uid,
@@ -171,6 +255,10 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         requests=requests,
         gang=gang,
         slices=parts,
+        labels=labels,
+        anti_affinity=_keeps_away(spec, labels, meta.namespace),
+        host_ports=ports,
+        namespace=sys.intern(meta.namespace),
         claims=_claims(meta, spec, status, requests),
     )
     return meta.uid, meta.resource_version, record
@@ -225,6 +313,112 @@ def _last_change(status: PodStatus) -> datetime | None:
     return max(
         (c.last_transition_time for c in status.conditions if c.type in told and c.last_transition_time), default=None
     )
+
+
+def reduce_daemon_set(daemons: WireDaemonSet) -> tuple[str, str, DaemonSetRecord]:
+    """For `Informer`."""
+    meta, spec = daemons.metadata, daemons.spec.template.spec
+    requests, _ = _requests(spec)
+    written = _written(bytes(spec.affinity), b"null", b"null", (), (), meta.namespace)
+    selector = msgspec.json.decode(spec.node_selector, type=dict[str, str] | None) or {}
+    record = DaemonSetRecord(
+        requests=requests,
+        node_selector=tuple(sorted(selector.items())),
+        node_affinity=written.constraints.node_affinity if written else None,
+        tolerations=(*tolerations_in(spec.tolerations), *_DAEMONS_TOLERATE),
+    )
+    return meta.uid, meta.resource_version, record
+
+
+# What the DaemonSet controller adds to each of its pods, as far as it is about taints of nodes that take work.
+_DAEMONS_TOLERATE = tuple(
+    Toleration(key=f"node.kubernetes.io/{name}", operator="Exists")
+    for name in ("disk-pressure", "memory-pressure", "pid-pressure", "unschedulable", "not-ready", "unreachable")
+)
+_ZONE_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
+
+
+def reduce_runtime_class(runtime: WireRuntimeClass) -> tuple[str, str, RuntimeClassRecord]:
+    """For `Informer`."""
+    meta = runtime.metadata
+    overhead = amounts(runtime.overhead.pod_fixed) if runtime.overhead else {}
+    return meta.uid, meta.resource_version, RuntimeClassRecord(name=meta.name, overhead=tuple(sorted(overhead.items())))
+
+
+def reduce_limit_range(limits: WireLimitRange) -> tuple[str, str, LimitRangeRecord]:
+    """For `Informer`. The API server has made a default request of a default limit already."""
+    meta = limits.metadata
+    found: dict[str, float] = {}
+    for limit in limits.spec.limits:
+        if limit.type == "Container":
+            found |= amounts(limit.default_request)
+    requests = tuple(sorted(found.items()))
+    return (
+        meta.uid,
+        meta.resource_version,
+        LimitRangeRecord(namespace=meta.namespace, name=meta.name, requests=requests),
+    )
+
+
+def reduce_volume_claim(claim: WireVolumeClaim) -> tuple[str, str, VolumeClaimRecord]:
+    """For `Informer`."""
+    meta = claim.metadata
+    record = VolumeClaimRecord(
+        namespace=meta.namespace,
+        name=meta.name,
+        volume=claim.spec.volume_name if claim.status.phase in ("Bound", "Lost") else "",
+        storage_class=claim.spec.storage_class_name,
+        lost=claim.status.phase == "Lost",
+    )
+    return meta.uid, meta.resource_version, record
+
+
+@functools.lru_cache(maxsize=2048)
+def _where(node_affinity: bytes) -> Terms | None:
+    written = _written(b'{"nodeAffinity":' + _as_required(node_affinity) + b"}", b"null", b"null", (), (), "")
+    return written.constraints.node_affinity if written else None
+
+
+def _as_required(node_affinity: bytes) -> bytes:
+    """A volume says `required` where a pod says `requiredDuringSchedulingIgnoredDuringExecution`."""
+    found = msgspec.json.decode(node_affinity) or {}
+    required = found.get("required") if isinstance(found, dict) else None
+    return msgspec.json.encode({"requiredDuringSchedulingIgnoredDuringExecution": required})
+
+
+def reduce_volume(volume: WireVolume) -> tuple[str, str, VolumeRecord]:
+    """For `Informer`."""
+    meta = volume.metadata
+    where = _where(bytes(volume.spec.node_affinity))
+    if where is None and (zones := [(k, meta.labels[k]) for k in _ZONE_LABELS if k in meta.labels]):
+        where = (tuple(Requirement(key=k, operator="In", values=tuple(v.split("__"))) for k, v in zones),)
+    return meta.uid, meta.resource_version, VolumeRecord(name=meta.name, where=where)
+
+
+class _Expression(msgspec.Struct):
+    key: str
+    values: list[str]
+
+
+class _Topology(msgspec.Struct, rename="camel"):
+    match_label_expressions: list[_Expression] = []
+
+
+def reduce_storage_class(storage: WireStorageClass) -> tuple[str, str, StorageClassRecord]:
+    """For `Informer`."""
+    meta = storage.metadata
+    allowed = msgspec.json.decode(storage.allowed_topologies, type=list[_Topology] | None) or []
+    terms = tuple(
+        tuple(Requirement(key=e.key, operator="In", values=tuple(e.values)) for e in t.match_label_expressions)
+        for t in allowed
+    )
+    record = StorageClassRecord(
+        name=meta.name,
+        waits=storage.volume_binding_mode == "WaitForFirstConsumer",
+        default=meta.annotations.get("storageclass.kubernetes.io/is-default-class") == "true",
+        where=terms or None,
+    )
+    return meta.uid, meta.resource_version, record
 
 
 def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:

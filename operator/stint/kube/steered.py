@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
+from stint.api.parse.constraints import Written
+from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.job import Toleration
 from stint.workloads.job import INDEX_ANNOTATION as INDEX_ANNOTATION
 from stint.workloads.job import JOB_NAME_LABEL as JOB_NAME_LABEL
@@ -41,6 +44,8 @@ class Steered(msgspec.Struct, frozen=True):
     others_gates: tuple[str, ...]
     node_selector: tuple[tuple[str, str], ...]
     tolerations: tuple[Toleration, ...]
+    constraints: PodConstraints = UNCONSTRAINED
+    claims: tuple[str, ...] = ()  # PersistentVolumeClaims that it mounts
 
 
 class _WireToleration(msgspec.Struct):
@@ -59,12 +64,14 @@ def find(
     gates: Sequence[str],
     node_selector: msgspec.Raw,
     tolerations: msgspec.Raw,
+    written: Written | None = None,
 ) -> Steered | None:
     """What there is to know of a pod that asks for GPUs; None: Stint has nothing to do with it.
 
     Args:
         maker: the kind of what made it; empty: nobody did.
         node_selector, tolerations: of its spec, as JSON.
+        written: its constraints; None: they could not be read.
     """
     if labels.get(MANAGED) != "true" or (GATE not in gates and RANK not in annotations):
         return None  # not asked to; or there before there was a gate, or let go without a place
@@ -77,7 +84,6 @@ def find(
         kind, belonging = found.kind, found.belonging
     order = [labels.get(key) or annotations.get(key, "") for key in belonging.order]
     selector = msgspec.json.decode(node_selector, type=dict[str, str] | None) or {}
-    tolerated = msgspec.json.decode(tolerations, type=list[_WireToleration] | None) or []
     return Steered(
         kind=maker if belonging.of_a_family and maker else kind,
         group=labels[belonging.label],
@@ -87,10 +93,25 @@ def find(
         at_once=annotations.get(RELEASE) == "now",
         others_gates=tuple(g for g in gates if g != GATE),
         node_selector=tuple(sorted(selector.items())),
-        tolerations=tuple(
-            Toleration(key=t.key, operator=t.operator or "Equal", value=t.value, effect=t.effect) for t in tolerated
-        ),
+        tolerations=tolerations_in(tolerations),
+        constraints=_as_written(written) if written else UNCONSTRAINED,
+        claims=written.claims if written else (),
     )
+
+
+def tolerations_in(written: msgspec.Raw) -> tuple[Toleration, ...]:
+    """As JSON has them."""
+    found = msgspec.json.decode(written, type=list[_WireToleration] | None) or []
+    return tuple(Toleration(key=t.key, operator=t.operator or "Equal", value=t.value, effect=t.effect) for t in found)
+
+
+def _as_written(written: Written) -> PodConstraints:
+    """Without the node that Stint pins a pod to when it lets it go, which its maker knows nothing of."""
+    terms = written.constraints.node_affinity
+    if terms is None or not any(r.field for term in terms for r in term):
+        return written.constraints
+    rest = [tuple(r for r in term if not r.field) for term in terms]
+    return replace(written.constraints, node_affinity=tuple(t for t in rest if t) or None)
 
 
 def _number(text: str) -> int:

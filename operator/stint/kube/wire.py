@@ -86,9 +86,16 @@ class _Resources(msgspec.Struct):
     claims: list[_Named] = []  # of spec.resourceClaims
 
 
+class _Port(msgspec.Struct, rename="camel"):
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+    protocol: str = "TCP"
+
+
 class _Container(msgspec.Struct, rename="camel"):
     resources: _Resources = msgspec.field(default_factory=_Resources)
     restart_policy: str = ""
+    ports: list[_Port] = []
 
 
 class PodSpec(msgspec.Struct, rename="camel"):
@@ -102,6 +109,8 @@ class PodSpec(msgspec.Struct, rename="camel"):
     affinity: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: msgspec.Raw = msgspec.Raw(b"null")
     tolerations: msgspec.Raw = msgspec.Raw(b"null")
+    topology_spread_constraints: msgspec.Raw = msgspec.Raw(b"null")
+    volumes: msgspec.Raw = msgspec.Raw(b"null")
     priority_class_name: str = ""
 
 
@@ -143,6 +152,84 @@ class WirePod(msgspec.Struct):
     metadata: OwnedMeta
     spec: PodSpec
     status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+class _DaemonTemplate(msgspec.Struct):
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+
+
+class _DaemonSpec(msgspec.Struct):
+    template: _DaemonTemplate = msgspec.field(default_factory=_DaemonTemplate)
+
+
+class WireDaemonSet(msgspec.Struct):
+    """apps/v1 DaemonSet"""
+
+    metadata: WireMeta
+    spec: _DaemonSpec = msgspec.field(default_factory=_DaemonSpec)
+
+
+class _Overhead(msgspec.Struct, rename="camel"):
+    pod_fixed: dict[str, str] = {}
+
+
+class WireRuntimeClass(msgspec.Struct):
+    """node.k8s.io/v1 RuntimeClass"""
+
+    metadata: WireMeta
+    overhead: _Overhead | None = None
+
+
+class _Limit(msgspec.Struct, rename="camel"):
+    type: str
+    default_request: dict[str, str] = {}
+
+
+class _LimitSpec(msgspec.Struct):
+    limits: list[_Limit] = []
+
+
+class WireLimitRange(msgspec.Struct):
+    """core/v1 LimitRange"""
+
+    metadata: WireMeta
+    spec: _LimitSpec = msgspec.field(default_factory=_LimitSpec)
+
+
+class _ClaimSpec(msgspec.Struct, rename="camel"):
+    volume_name: str = ""
+    storage_class_name: str | None = None
+
+
+class _ClaimStatus(msgspec.Struct):
+    phase: str = ""
+
+
+class WireVolumeClaim(msgspec.Struct):
+    """core/v1 PersistentVolumeClaim"""
+
+    metadata: WireMeta
+    spec: _ClaimSpec = msgspec.field(default_factory=_ClaimSpec)
+    status: _ClaimStatus = msgspec.field(default_factory=_ClaimStatus)
+
+
+class _VolumeSpec(msgspec.Struct, rename="camel"):
+    node_affinity: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class WireVolume(msgspec.Struct):
+    """core/v1 PersistentVolume"""
+
+    metadata: WireMeta
+    spec: _VolumeSpec = msgspec.field(default_factory=_VolumeSpec)
+
+
+class WireStorageClass(msgspec.Struct, rename="camel"):
+    """storage.k8s.io/v1 StorageClass"""
+
+    metadata: WireMeta
+    volume_binding_mode: str = "Immediate"
+    allowed_topologies: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class WireService(msgspec.Struct):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from stint.lifecycle import idle
+from stint.lifecycle.admitted import in_words
 from stint.lifecycle.grace import is_over
 from stint.lifecycle.retries import SETTLE_S, avoided, blamed_until, next_try
 from stint.model.cluster import Node
@@ -205,6 +206,15 @@ def _refused(
     )
 
 
+def _admitted_otherwise(case: Case) -> Requeue | None:
+    """Before a pod is let go: a gang whose pods ask for more than was reckoned with would start in part."""
+    facts = case.facts
+    if facts is None or not _placed(facts) or facts.admitted is None:
+        return None
+    text = f"admission made each worker ask for {in_words(facts.admitted, case.job)}; it is placed again by that"
+    return Requeue(job=case.job.id, reason=Reason.ADMITTED_OTHERWISE, message=text, admitted=facts.admitted)
+
+
 def _did_not_start(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or facts.since is None or facts.running or facts.running_since is not None:
@@ -240,6 +250,7 @@ RULES: tuple[Rule, ...] = (
     _node_lost,
     _budget_spent,
     _worker_gone,
+    _admitted_otherwise,
     _unschedulable,
     _did_not_start,
 )
@@ -255,6 +266,8 @@ REASONS: Mapping[Reason, str] = {
     "also one that is cordoned or not ready",
     Reason.NODE_INTERRUPTED: "the provider announced that it takes a node",
     Reason.OVER_BUDGET: "the budget is spent and `spec.budget.onExceed` is `CheckpointAndStop`",
+    Reason.ADMITTED_OTHERWISE: "a LimitRange, a RuntimeClass or a webhook made its pods ask for more than the "
+    "template; no pod was let go, and it is placed by what they ask for",
     Reason.DID_NOT_START: "kube-scheduler has had no room for a worker for 5 s, or not every worker ran within "
     "`spec.placementTimeoutSeconds`; backs off from 10 s to 10 min",
     Reason.CHEAPER_ELSEWHERE: "the rest of the work costs less elsewhere, and the move pays for itself",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from stint.model.job import JobId, NodeName, OnIdle
+from stint.model.resources import Resources
 
 
 class GangState(StrEnum):
@@ -45,6 +46,14 @@ class NodeRejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """What admission (LimitRange, RuntimeClass, webhooks) made of a worker's pod, where it is not what was planned."""
+
+    requests: Resources
+    node_selector: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GangFacts:
     """One job's gang as pods, Job, nodes and status show it.
 
@@ -66,6 +75,7 @@ class GangFacts:
     failure: str = ""  # why a worker failed
     disruption: str = ""  # which worker is preempted or evicted, and why
     gone: tuple[int, ...] = ()  # ranks whose pods were evicted or deleted
+    admitted: Admitted | None = None  # of its pods, none of which is released; None: as planned, or let go already
     unschedulable: tuple[int, ...] = ()  # released ranks for which kube-scheduler found no room
     refusal: str = ""  # kube-scheduler's words for that
     refused_since: datetime | None = None  # since when it says so; None: it does not, or what it says may pass

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 
+from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
@@ -174,6 +175,7 @@ class Job:
     licences: tuple[str, ...] = ()
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
+    constraints: PodConstraints = UNCONSTRAINED
     topology: Topology | None = None
     suspended: bool = False
     assignment: Binding | None = None

@@ -52,9 +52,11 @@ class Offering:
     capacity_type: CapacityType
     gpu_model: str
     gpu_memory_gib: float
-    per_node: Resources  # allocatable of an empty node
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taints: tuple[Taint, ...] = ()
+    per_node: Resources  # allocatable of an empty node in good order: what the price of a node is shared by
+    labels: Mapping[str, str] = field(default_factory=dict)  # of a new node
+    taints: tuple[Taint, ...] = ()  # likewise
+    orderable: bool = True  # whether a node that its pool gets may be such a one; False: there are some, no more come
+    room_on_new: Resources | None = None  # what a new node has for gangs beside its DaemonSets; None: `per_node`
     usd_per_node_hour: Figure | None
     watts_per_node: Figure | None = None  # at load, GPUs and host
     pue: Figure | None = None
@@ -69,6 +71,11 @@ class Offering:
     usd_per_new_node_hour: Figure | None = (
         None  # of one that is bought now, where commitments do not reach; None: the same
     )
+
+    @property
+    def new_node(self) -> Resources:
+        """What gangs find on a node that is bought now."""
+        return self.room_on_new or self.per_node
 
     @property
     def billed_price(self) -> Figure | None:

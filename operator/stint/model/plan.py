@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from stint.model.gang import Admitted
 from stint.model.job import JobId, NodeName
 from stint.model.last_full_plan import LastFullPlan
 from stint.model.market import PoolName
@@ -25,6 +26,9 @@ class Reason(StrEnum):
     WORKER_EXCEEDS_NODE = "WorkerExceedsNode"
     NODE_SELECTOR_MISMATCH = "NodeSelectorMismatch"
     TAINT_NOT_TOLERATED = "TaintNotTolerated"
+    VOLUME_ELSEWHERE = "VolumeElsewhere"  # a volume of its pods can be mounted on other nodes only
+    NODE_BLAMED = "NodeBlamed"  # its gang did not start there a moment ago
+    BESIDE_OTHERS = "BesideOthers"  # what its pods, or those that are there, demand of the pods beside them
     DATA_MUST_STAY = "DataMustStay"
     TOPOLOGY_MISMATCH = "TopologyMismatch"  # no domain of that label would ever hold the gang
     POOL_LIMIT = "PoolLimit"
@@ -44,6 +48,7 @@ class Reason(StrEnum):
     CHEAPER_ELSEWHERE = "CheaperElsewhere"  # it runs, and moving it pays for itself
     MAKES_ROOM = "MakesRoom"  # for a job that would miss its deadline otherwise, or waits until that room is made
     REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
+    ADMITTED_OTHERWISE = "AdmittedOtherwise"  # admission changed what its pods ask for, so that the plan is wrong
     DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
     NODE_REJECTED = "NodeRejected"  # a kubelet did not take a worker, or did not let it go on
     WORKER_FAILED = "WorkerFailed"
@@ -154,6 +159,7 @@ class Requeue:
     retries: int | None = None  # that are used now; None: as many as before
     failed_starts: int | None = None  # in a row; None: as many as before
     not_before: datetime | None = None  # back-off; None: it competes again at once
+    admitted: Admitted | None = None  # what its pods turned out to ask for; None: nothing new
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-AXES = ("gpus", "cpu", "memory_gib", "pods")  # the order of every `resource` axis
+AXES = ("gpus", "cpu", "memory_gib", "pods")  # the order of every `resource` axis, before those named in a problem
+Extended = tuple[tuple[str, float], ...]  # sorted by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,10 +17,18 @@ class Resources:
     cpu: float = 0.0  # cores
     memory_gib: float = 0.0
     pods: int = 0
+    extended: Extended = ()  # of every other resource by its name (rdma/hca, ephemeral-storage), in base units
 
     def as_row(self) -> tuple[float, float, float, float]:
         """In the order of `AXES`."""
         return (float(self.gpus), self.cpu, self.memory_gib, float(self.pods))
+
+    def row(self, names: Sequence[str]) -> tuple[float, ...]:
+        """The same, followed by the extended resources of these names."""
+        if not names:
+            return self.as_row()
+        amounts = dict(self.extended)
+        return (*self.as_row(), *(amounts.get(name, 0.0) for name in names))
 
     def share_of(self, node: Resources) -> float:
         """The largest part of any resource of a node that this takes, at most all of it: its fair part of the price."""
@@ -31,4 +41,16 @@ class Resources:
             cpu=self.cpu + other.cpu,
             memory_gib=self.memory_gib + other.memory_gib,
             pods=self.pods + other.pods,
+            extended=_sum(self.extended, other.extended),
         )
+
+
+def _sum(some: Extended, others: Extended) -> Extended:
+    if not others:
+        return some
+    if not some:
+        return others
+    total = dict(some)
+    for name, amount in others:
+        total[name] = total.get(name, 0.0) + amount
+    return tuple(sorted(total.items()))

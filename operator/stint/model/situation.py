@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from stint.model.cluster import Node
+from stint.model.constraints import Neighbour
 from stint.model.figure import Figure
 from stint.model.gang import GangFacts
 from stint.model.job import Job
@@ -65,6 +66,7 @@ class Situation:
     jobs: tuple[Job, ...] = ()  # every job that has not ended, in no order
     gangs: tuple[GangFacts, ...] = ()  # of jobs that have a placement or had one, in no order
     nodes: tuple[Node, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()  # pods of no gang that keep a gang away from their node, or draw it there
     offerings: tuple[Offering, ...] = ()
     pools: tuple[Pool, ...] = ()
     rates: Rates = field(default_factory=Rates)

@@ -19,8 +19,11 @@ from stint.model.job import Job
 from stint.model.market import Offering, Pool
 from stint.model.offering import CapacityType
 from stint.model.plan import Rejection
+from stint.model.resources import Resources
 from stint.model.situation import Rates, Situation
 from stint.placement import fit
+from stint.placement.admission import Admission
+from stint.placement.neighbours import most_per_node
 
 _WHOLE_FOR_A_PART_USD = 1e-3
 
@@ -101,16 +104,22 @@ class Kinds:
     of: Int[np.ndarray, " job"]
 
 
-def kinds_of(jobs: Sequence[Job]) -> Kinds:
-    """Which jobs are alike in this sense."""
+def kinds_of(jobs: Sequence[Job], around: Callable[[Job], bool] | None = None) -> Kinds:
+    """Which jobs are alike in this sense.
+
+    Args:
+        around: whether the place of a job depends on pods beside it; such a one is like no other. None: none does.
+    """
     number: dict[object, int] = {}
     first: list[Job] = []
     of = []
     for job in jobs:
+        alone = job.id if around is not None and around(job) else ""
         alike = (
             *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
             *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
-            *(frozenset(job.node_selector.items()), job.tolerations, job.refusals),
+            *(frozenset(job.node_selector.items()), job.tolerations, job.avoid, job.refusals),
+            *(job.constraints.node_affinity, job.constraints.volumes, alone),
         )
         kind = number.setdefault(alike, len(first))
         if kind == len(first):
@@ -120,7 +129,7 @@ def kinds_of(jobs: Sequence[Job]) -> Kinds:
 
 
 def possible_offerings(
-    kinds: Sequence[Job], offerings: Sequence[Offering], rates: Rates
+    kinds: Sequence[Job], offerings: Sequence[Offering], rates: Rates, admissions: Sequence[Admission]
 ) -> tuple[list[list[Rejection]], list[list[int]]]:
     """For each kind of job the first constraint in the way of offerings it cannot use, and those it can."""
     rejections: list[list[Rejection]] = [[] for _ in kinds]
@@ -128,12 +137,16 @@ def possible_offerings(
     licences = {name for name, figure in rates.licence_usd_per_gpu_hour.items() if figure.usable}
     wrong = [fit.unusable_rate(rates) or fit.unusable(o) for o in offerings]
     for (k, job), (o, offering) in itertools.product(enumerate(kinds), enumerate(offerings)):
-        no = fit.why_not(job, offering) or fit.missing_price(
-            job,
-            offering,
-            egress_known=egress(job, offering, rates) is not None,
-            licences=licences,
-            wrong=wrong[o],
+        no = (
+            fit.why_not(job, offering)
+            or admissions[k].why.get(o)
+            or fit.missing_price(
+                job,
+                offering,
+                egress_known=egress(job, offering, rates) is not None,
+                licences=licences,
+                wrong=wrong[o],
+            )
         )
         if no is None:
             possible[k].append(o)
@@ -144,22 +157,20 @@ def possible_offerings(
 
 def rows_of(
     jobs: Sequence[Job],
-    offerings: Sequence[Offering],
     pools: Sequence[Pool],
     pool_of: Int[np.ndarray, " offering"],
     kinds: Kinds,
     possible: Sequence[Sequence[int]],
+    admissions: Sequence[Admission],
 ) -> tuple[Rows, Rows]:
     """By job, offering, workers, then whether nodes are bought: what may be chosen, and what is only advised."""
-    ways = [  # who would share the GPUs of a node that is bought in parts?
-        (False, True) if pools[p].scaler is not None and o.slices is None else (False,)
-        for o, p in zip(offerings, pool_of, strict=True)
-    ]
     known: dict[tuple[int, ...], Int[np.ndarray, "row 3"]] = {}
     own = []
     for job, kind in zip(jobs, kinds.of.tolist(), strict=True):
         key = (kind, *widths(job))
         if key not in known:
+            new = admissions[kind].new
+            ways = {o: (False, True) if o in new else (False,) for o in possible[kind]}
             rows = [(o, workers, buys) for o in possible[kind] for workers in key[1:] for buys in ways[o]]
             known[key] = np.array(rows, dtype=np.int64).reshape(-1, 3)
         own.append(known[key])
@@ -224,7 +235,8 @@ def price_columns(
         return np.take([float(figure(j, o)) for j, o in pairs], pair)
 
     share = by_pair(share_of_node)
-    per_node = by_pair(lambda j, o: fit.workers_per_node(j.per_worker, o.per_node)).astype(np.int64)
+    per_new = by_pair(lambda j, o: _on_one_node(j, o.new_node))
+    per_node = np.where(buys, per_new, by_pair(lambda j, o: _on_one_node(j, o.per_node))).astype(np.int64)
     fresh = by_offering(lambda o: value_of(o.price_of_new, math.inf))
     price = np.where(buys, fresh, by_offering(lambda o: value_of(o.price_of_existing, math.inf)))
     cold = np.array([pools[p].cold_start_seconds / SECONDS_PER_HOUR for p in pool_of], dtype=float)[rows.offering]
@@ -287,6 +299,12 @@ def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: Rows) 
         work_hours_left(jobs[rows.job[i]], offerings[rows.offering[i]].gpu_model, int(rows.workers[i])) for i in example
     ]
     return np.array(hours, dtype=float)[same]
+
+
+def _on_one_node(job: Job, node: Resources) -> int:
+    """Workers on an empty node; one at the least, as a node may be larger than its offering says."""
+    fitting = max(1, fit.workers_per_node(job.per_worker, node))
+    return min(fitting, most_per_node(job) or fitting)
 
 
 def share_of_node(job: Job, offering: Offering) -> float:

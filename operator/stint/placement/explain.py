@@ -16,6 +16,7 @@ from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 from stint.placement.timeline import Timeline
 
+_EPSILON = 1e-9
 MOST_WEIGHED = 1_000  # jobs that wait for a place and are told what else there is
 _COST_FIELDS = tuple(f for f in Cost.__dataclass_fields__ if f != "usd")
 
@@ -132,7 +133,8 @@ class _Room:
     def lacks(self, job: int, offering: int) -> Rejection:
         """How much an offering has, how much is needed, what would help."""
         wanted = self._problem.jobs[job]
-        alike = (offering, wanted.per_worker, wanted.min_workers, wanted.topology, id(self._problem.admits[job]))
+        of_pods = (self._problem.topology[job], wanted.id if self._problem.together[job] is not None else "")
+        alike = (offering, wanted.per_worker, wanted.min_workers, *of_pods, id(self._problem.admits[job]))
         if alike not in self._known:
             self._known[alike] = self._lacks(job, offering)
         return self._known[alike]
@@ -144,22 +146,56 @@ class _Room:
         room, gpus, within = int(on_nodes.sum()), wanted.per_worker.gpus, ""
         pool = problem.pools[problem.pool_of_offering[offering]]
         grows = pool.scaler is not None
-        if wanted.topology is not None and wanted.topology.required:
-            key = wanted.topology.key
+        topology = problem.topology[job]
+        if topology is not None and topology.required:
+            key = topology.key
             grows = grows and key == ZONE  # more nodes would do, as they are all in one
             if not grows and (never := self._never(job, offering, key)):
                 return Rejection(offering=o.id, reason=Reason.TOPOLOGY_MISMATCH, message=never)
             room, within = int(capacity.of_domains(job, offering, on_nodes).max(initial=0)), f" within one {key}"
         what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
         where = f"the best of {o.id}" if within else o.id
-        text = f"needs {wanted.min_workers * gpus} {what}{within}, {room * gpus} free in {where}"
-        lacking = -(-(wanted.min_workers - room) // workers_per_node(wanted.per_worker, o.per_node))
+        text = self._short(job, offering, room) or (
+            f"needs {wanted.min_workers * gpus} {what}{within}, {room * gpus} free in {where}"
+        )
+        if other := problem.partly[job].get(offering, ""):
+            text += f"; besides, {other}"
+        if room >= wanted.min_workers and problem.together[job] is not None:
+            apart = "its podAntiAffinity, host ports or topology spread keep its workers apart"
+            text = f"{apart}, and the nodes of {o.id} with room for them are too few"
+            return Rejection(offering=o.id, reason=Reason.BESIDE_OTHERS, message=text)
+        each = max(1, workers_per_node(wanted.per_worker, o.new_node))
+        lacking = -(-(wanted.min_workers - room) // each)
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
         if grows and lacking > headroom:
             text += f"; {lacking} more nodes are needed, "
             text += f"and pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
             return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
         return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)
+
+    def _short(self, job: int, offering: int, room: int) -> str:
+        """What a gang is short of, where that is not GPUs: the resource by which the fewest workers would fit."""
+        problem, capacity = self._problem, self.capacity
+        wanted = problem.jobs[job]
+        if room >= wanted.min_workers:
+            return ""
+        nodes = capacity.nodes_of(offering)
+        nodes = nodes[problem.admits[job][nodes] & ~problem.node_is_new[nodes]]
+        if not len(nodes):
+            return ""
+        need = problem.need[job]
+        free = np.array([capacity.free_at(int(n), 0.0) for n in nodes])
+        asked = np.flatnonzero(need > 0)
+        fitting = np.floor((free[:, asked] + _EPSILON) / need[asked]).sum(axis=0)
+        least = int(asked[fitting.argmin()])
+        if least == 0 or fitting[asked == 0].min(initial=np.inf) <= fitting.min():
+            return ""
+        names = ("GPUs", "CPU cores", "GiB of memory", "pods", *problem.extended)
+        most = float(free[:, least].max())
+        return (
+            f"needs {wanted.min_workers} workers with {need[least]:.10g} {names[least]} each, and has room for {room}; "
+            f"the most that is free of that on a node of {problem.offerings[offering].id} is {most:.10g}"
+        )
 
     def _never(self, job: int, offering: int, key: str) -> str:
         """Why no domain of an offering would hold a gang even if nothing else were there; empty: one would."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from datetime import timedelta
 
 from stint.model.cluster import Node
+from stint.model.constraints import Requirement, Terms
 from stint.model.job import Job, Refusal, Toleration
 from stint.model.market import Offering, Taint
 from stint.model.plan import Reason
@@ -14,6 +16,7 @@ from stint.model.resources import Resources
 from stint.model.situation import Rates
 
 _BLOCKING = ("NoSchedule", "NoExecute")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _ROUNDING = 1e-6  # 0.333333 is a third
 _MOST_NAMED = 4
 FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
@@ -40,23 +43,108 @@ def selector_misses(selector: Mapping[str, str], labels: Mapping[str, str]) -> s
     return next((f"{k}={v}" for k, v in sorted(selector.items()) if labels.get(k) != v), None)
 
 
+def meets(requirement: Requirement, value: str | None) -> bool:
+    """Whether a label's value (None: there is none) meets a requirement, as apimachinery's labels.Requirement has it.
+
+    Source: k8s.io/apimachinery/pkg/labels, `Requirement.Matches`.
+    """
+    operator = requirement.operator
+    if operator == "In":
+        return value is not None and value in requirement.values
+    if operator == "NotIn":
+        return value is None or value not in requirement.values
+    if operator == "Exists":
+        return value is not None
+    if operator == "DoesNotExist":
+        return value is None
+    if operator in ("Gt", "Lt") and value is not None and len(requirement.values) == 1:
+        try:
+            have, bound = _whole_number(value), _whole_number(requirement.values[0])
+        except ValueError:
+            return False
+        return have > bound if operator == "Gt" else have < bound
+    return False
+
+
+def _whole_number(text: str) -> int:
+    """As Go's strconv.ParseInt reads it.
+
+    Raises:
+        ValueError: it is none, or beyond 64 bits.
+    """
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(text[:40])
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(text[:40])
+    return number
+
+
+def selects(selector: Iterable[Requirement], labels: Mapping[str, str]) -> bool:
+    """Whether a label selector picks what has these labels; an empty one picks everything."""
+    return all(meets(r, labels.get(r.key)) for r in selector)
+
+
+def any_term(terms: Terms, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a node is one that the terms of a node affinity ask for. A term without a requirement asks for none."""
+    return any(term and all(meets(r, name if r.field else labels.get(r.key)) for r in term) for term in terms)
+
+
+def in_words(terms: Terms) -> str:
+    """The terms of a node affinity, for messages."""
+    return " or ".join(" and ".join(_requirement(r) for r in term) or "nothing" for term in terms[:3])[:300]
+
+
+def _requirement(r: Requirement) -> str:
+    key = "metadata.name" if r.field else r.key
+    values = ", ".join(r.values[:4]) + (", ..." if len(r.values) > 4 else "")
+    return f"{key} {r.operator} ({values})" if r.values else f"{key} {r.operator}"
+
+
 def workers_per_node(worker: Resources, node: Resources) -> int:
     """How many workers fit on an empty node."""
-    ratios = [have // need for need, have in zip(worker.as_row(), node.as_row(), strict=True) if need > 0]
+    names = [name for name, _ in worker.extended]
+    ratios = [have // need for need, have in zip(worker.row(names), node.row(names), strict=True) if need > 0]
     return int(min(ratios, default=0))
 
 
+def refuses(job: Job, name: str, labels: Mapping[str, str], taints: Iterable[Taint]) -> tuple[Reason, str] | None:
+    """Why a node with these labels and taints would not take the job's pods, capacity aside; None: it would.
+
+    Filters NodeAffinity, TaintToleration, VolumeBinding and VolumeZone of kube-scheduler.
+    """
+    if missing := selector_misses(job.node_selector, labels):
+        return Reason.NODE_SELECTOR_MISMATCH, f"lacks {missing}, which the template's nodeSelector asks for"
+    c = job.constraints
+    if c.node_affinity is not None and not any_term(c.node_affinity, name, labels):
+        text = f"does not match the template's node affinity ({in_words(c.node_affinity)})"
+        return Reason.NODE_SELECTOR_MISMATCH, text
+    for terms in c.volumes:
+        if not any_term(terms, name, labels):
+            return Reason.VOLUME_ELSEWHERE, f"cannot mount a volume that is bound to {in_words(terms)}"
+    if taint := untolerated(job.tolerations, taints):
+        return Reason.TAINT_NOT_TOLERATED, f"has the taint {_taint(taint)}, which the template does not tolerate"
+    return None
+
+
+def _taint(taint: Taint) -> str:
+    return f"{taint.key}={taint.value}:{taint.effect}" if taint.value else f"{taint.key}:{taint.effect}"
+
+
+def node_refuses(job: Job, node: Node) -> tuple[Reason, str] | None:
+    """The same of a node that is there or under way, with what keeps any gang off it."""
+    if node.name in job.avoid:
+        return Reason.NODE_BLAMED, "is avoided, as the gang did not start there"
+    return refuses(job, node.name, node.labels, node.taints)
+
+
 def node_admits(job: Job, node: Node) -> bool:
-    """Whether the job's pods may go to this very node, capacity aside."""
-    return (
-        node.name not in job.avoid
-        and selector_misses(job.node_selector, node.labels) is None
-        and untolerated(job.tolerations, node.taints) is None
-    )
+    """Whether the job's pods may go to this very node, capacity and neighbours aside."""
+    return node_refuses(job, node) is None
 
 
 def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
-    """The first constraint that rules an offering out for a job, in order of precedence; None if none does."""
+    """The first constraint that rules an offering out for a job whatever its nodes are like; None if none does."""
     o, speeds = offering, job.work.units_per_second
     if job.gpu_models and o.gpu_model not in job.gpu_models:
         return Reason.MODEL_NOT_ALLOWED, f"{o.gpu_model} is not among spec.gpu.models {list(job.gpu_models)}"
@@ -75,17 +163,19 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
         )
     if o.slices is not None and job.gpu_fraction is None:
         return Reason.SHARED_GPU, f"its GPUs are shared ({o.slices.name}); spec.gpu.fraction would take a part of one"
-    if workers_per_node(job.per_worker, o.per_node) == 0:
-        return Reason.WORKER_EXCEEDS_NODE, _exceeds(job.per_worker, o)
-    if missing := selector_misses(job.node_selector, o.labels):
-        return Reason.NODE_SELECTOR_MISMATCH, f"its nodes lack {missing}, which the template's nodeSelector asks for"
-    if taint := untolerated(job.tolerations, o.taints):
-        return Reason.TAINT_NOT_TOLERATED, f"the template does not tolerate {taint.key}={taint.value}:{taint.effect}"
     if not job.data.may_leave_region and (job.data.provider, job.data.region) != (o.provider, o.region):
         return Reason.DATA_MUST_STAY, f"spec.data.mayLeaveRegion is false and the data lies in {_home(job)}"
     if refusal := next((r for r in job.refusals if r.offering == o.id), None):
         return Reason.NODES_REFUSED, _refused(refusal)
     return None
+
+
+def new_refuses(job: Job, offering: Offering) -> tuple[Reason, str] | None:
+    """Why a node of an offering that is bought now would not take one of the job's pods; None: it would."""
+    if workers_per_node(job.per_worker, offering.new_node) == 0:
+        return Reason.WORKER_EXCEEDS_NODE, exceeds(job.per_worker, offering.new_node, offering.instance_type)
+    no = refuses(job, "", offering.labels, offering.taints)
+    return no and (no[0], f"a new node {no[1]}")
 
 
 def unusable(offering: Offering) -> str:
@@ -146,9 +236,19 @@ def _refused(refusal: Refusal) -> str:
     )
 
 
-def _exceeds(worker: Resources, offering: Offering) -> str:
-    names = ("GPUs", "CPU cores", "GiB of memory", "pods")
-    for name, need, have in zip(names, worker.as_row(), offering.per_node.as_row(), strict=True):
+def exceeds(worker: Resources, node: Resources, what: str) -> str:
+    """Which resource a worker asks more of than an empty node has.
+
+    Args:
+        what: the node's name, or its instance type.
+    """
+    names = [name for name, _ in worker.extended]
+    words = ("GPUs", "CPU cores", "GiB of memory", "pods", *names)
+    for word, need, have in zip(words, worker.row(names), node.row(names), strict=True):
         if need > have:
-            return f"a worker asks for {need:g} {name}, a {offering.instance_type} has {have:g}"
-    return f"a worker does not fit on a {offering.instance_type}"
+            return f"a worker asks for {_amount(need)} {word}, a {what} has {_amount(have)}"
+    return f"a worker does not fit on a {what}"
+
+
+def _amount(figure: float) -> str:
+    return f"{figure:.10g}"

@@ -98,7 +98,7 @@ def _beside_promises(situation: Situation, problem: Problem, before: LastFullPla
     capacity = Timeline(problem)
     passed = hours_between(before.decided_at, situation.now)
     index = {n.name: i for i, n in enumerate(problem.nodes)}
-    need = {j.id: np.array(j.per_worker.as_row()) for j in situation.jobs}
+    need = {j.id: np.array(j.per_worker.row(problem.extended)) for j in situation.jobs}
     for r in before.reserved:
         start = max(0.0, r.from_hours - passed)
         end = start + r.until_hours - r.from_hours  # whoever was to go by now waits still, and will be as long there

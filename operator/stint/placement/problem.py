@@ -8,7 +8,7 @@ Nodes are the ones that exist or are under way, followed by those that could be 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +16,17 @@ from jaxtyping import Bool, Float, Int
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between
 from stint.model.cluster import HOSTNAME, ZONE, Node
-from stint.model.job import Job
+from stint.model.job import Job, Topology
 from stint.model.market import Offering, Pool
 from stint.model.plan import Reason, Rejection
 from stint.model.resources import AXES
 from stint.model.situation import Situation
-from stint.placement import fit
+from stint.placement.admission import Judge
 from stint.placement.columns import Columns, deadline_hours, kinds_of, possible_offerings, price_columns, rows_of
+from stint.placement.neighbours import Neighbourhood, Together, looks_around, own_terms
+from stint.placement.neighbours import together as together_of
 
+_BOTH = " and "
 MOST_BUYABLE_NODES = 256  # of one offering in one plan
 _RISKY = 0.9  # of what being late is charged, where it depends on what comes late itself: less than being late for sure
 
@@ -52,8 +55,14 @@ class Problem:
     node_free: Float[np.ndarray, "node resource"]  # once it is there
     releases: tuple[Release, ...]
     need: Float[np.ndarray, "job resource"]  # of one worker
+    extended: tuple[str, ...]  # resources beyond `AXES` that some job asks for: the axis goes on with them
     admits: tuple[Bool[np.ndarray, " node"], ...]  # by job
-    domain: tuple[Int[np.ndarray, " node"] | None, ...]  # by job with a topology: -1 where the node is in none
+    topology: tuple[Topology | None, ...]  # by job: what it asks for itself, and what its pods' affinity comes to
+    # By job whose workers may not be put together in any way: the domain that they are to share, -1 where a node is in
+    # none; all of one where it is only `together` that says how they share nodes.
+    domain: tuple[Int[np.ndarray, " node"] | None, ...]
+    together: tuple[Together | None, ...]  # by job
+    neighbourhood: Neighbourhood
     pool_of_offering: Int[np.ndarray, " offering"]
     headroom: Int[np.ndarray, " pool"]  # nodes that may still be bought
     columns: Columns
@@ -62,6 +71,7 @@ class Problem:
     hold_usd: Float[np.ndarray, " job"]  # what an assignment is charged for leaving the job without a place
     late_usd: Float[np.ndarray, " job"]  # for making it late where it need not be
     rejections: tuple[tuple[Rejection, ...], ...]  # by job: offerings it cannot have at all
+    partly: tuple[Mapping[int, str], ...]  # by job and offering: why some of its nodes do not do
 
     def objective_at(self, columns: Columns, column: int, start_hours: float) -> float:
         """J of a column whose gang gets its nodes `start_hours` from now.
@@ -119,22 +129,32 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     nodes = tuple(sorted((n for n in situation.nodes if n.offering in index), key=lambda n: (n.offering, n.name)))
 
     headroom = _headroom(pools, offerings, nodes)
-    kinds = kinds_of(jobs)
-    impossible, possible = possible_offerings(kinds.first, offerings, situation.rates)
-    rows, more = rows_of(jobs, offerings, pools, pool_of, kinds, possible)
+    existing_offering = np.array([index[n.offering] for n in nodes], dtype=np.int64)
+    neighbourhood = Neighbourhood(situation)
+    around = neighbourhood.matters_to
+    kinds = kinds_of(jobs, around)
+    judge = Judge(offerings, {p.name: p for p in pools}, nodes, existing_offering, neighbourhood)
+    admissions = [judge.of(job, looks_around=around(job)) for job in kinds.first]
+    impossible, possible = possible_offerings(kinds.first, offerings, situation.rates, admissions)
+    rows, more = rows_of(jobs, pools, pool_of, kinds, possible, admissions)
     real = price_columns(situation, jobs, offerings, pools, pool_of, rows, kinds)
     advice = price_columns(situation, jobs, offerings, pools, pool_of, more, kinds)
     real, too_dear = _over_budget(jobs, offerings, real)
     buyable = _buyable(jobs, offerings, pool_of, headroom, (real, advice))
 
     new_offering = np.repeat(np.arange(len(offerings)), buyable)
-    existing_offering = np.array([index[n.offering] for n in nodes], dtype=np.int64)
-    empty = np.array([o.per_node.as_row() for o in offerings], dtype=float).reshape(-1, len(AXES))
-    free = np.array([_free(n) for n in nodes], dtype=float).reshape(-1, len(AXES))
+    names = sorted({name for j in kinds.first for name, _ in j.per_worker.extended})
+    axes = len(AXES) + len(names)
+    empty = np.array([o.new_node.row(names) for o in offerings], dtype=float).reshape(-1, axes)
+    free = np.array([_free(n, names) for n in nodes], dtype=float).reshape(-1, axes)
     cold = np.array([pools[pool_of[o]].cold_start_seconds / SECONDS_PER_HOUR for o in new_offering], dtype=float)
     deadline = np.array([deadline_hours(j, situation) for j in jobs], dtype=float)
     worst, late = _worst(len(jobs), real), 1.0 + _worst(len(jobs), real, also=_idle_usd(real))
-    releases = _releases(situation, nodes)
+    releases = _releases(situation, nodes, names)
+    masks = [np.concatenate([a.nodes, np.array([o in a.new for o in new_offering], dtype=bool)]) for a in admissions]
+    bought = [offerings[o] for o in new_offering]
+    topologies = [_topology(j) for j in jobs]
+    together = [_together(j, neighbourhood, nodes, bought) for j in jobs]
     return Problem(
         situation=situation,
         jobs=jobs,
@@ -146,9 +166,13 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         node_from_hours=np.concatenate([np.array([_from_hours(n, situation) for n in nodes], dtype=float), cold]),
         node_free=np.concatenate([free, empty[new_offering]]),
         releases=releases,
-        need=np.array([j.per_worker.as_row() for j in jobs], dtype=float).reshape(-1, len(AXES)),
-        admits=_admits(jobs, nodes, len(new_offering)),
-        domain=_domains(jobs, nodes, [offerings[o] for o in new_offering]),
+        need=np.array([j.per_worker.row(names) for j in jobs], dtype=float).reshape(-1, axes),
+        extended=tuple(names),
+        admits=tuple(masks[k] for k in kinds.of.tolist()),
+        topology=tuple(topologies),
+        domain=_domains(topologies, together, nodes, bought),
+        together=tuple(together),
+        neighbourhood=neighbourhood,
         pool_of_offering=pool_of,
         headroom=headroom,
         columns=real,
@@ -156,6 +180,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         deadline_hours=deadline,
         hold_usd=10.0 * (1.0 + 2.0 * worst) + _waiting_usd(jobs, releases),
         late_usd=late,
+        partly=tuple(admissions[k].partly for k in kinds.of.tolist()),
         rejections=tuple((*impossible[k], *dear) for k, dear in zip(kinds.of.tolist(), too_dear, strict=True)),
     )
 
@@ -241,8 +266,8 @@ def _buyable(
     return limited
 
 
-def _free(node: Node) -> tuple[float, ...]:
-    pairs = zip(node.allocatable.as_row(), node.used.as_row(), strict=True)
+def _free(node: Node, names: Sequence[str]) -> tuple[float, ...]:
+    pairs = zip(node.allocatable.row(names), node.used.row(names), strict=True)
     return tuple(max(0.0, have - used) for have, used in pairs)
 
 
@@ -253,7 +278,7 @@ def _from_hours(node: Node, situation: Situation) -> float:
     return 0.0 if node.usable else math.inf
 
 
-def _releases(situation: Situation, nodes: Sequence[Node]) -> tuple[Release, ...]:
+def _releases(situation: Situation, nodes: Sequence[Node], names: Sequence[str]) -> tuple[Release, ...]:
     """What running gangs will give back, by their own estimates."""
     index = {n.name: i for i, n in enumerate(nodes)}
     releases = []
@@ -261,36 +286,54 @@ def _releases(situation: Situation, nodes: Sequence[Node]) -> tuple[Release, ...
         if job.assignment is None or job.assignment.finish is None:
             continue
         hours = max(0.0, hours_between(situation.now, job.assignment.finish))
-        row = np.array(job.per_worker.as_row())
+        row = np.array(job.per_worker.row(names))
         releases += [
             Release(hours=max(hours, 1e-3), node=index[n], resources=row) for n in job.assignment.nodes if n in index
         ]
     return tuple(releases)
 
 
-def _admits(jobs: Sequence[Job], nodes: Sequence[Node], new: int) -> tuple[Bool[np.ndarray, " node"], ...]:
-    """Which nodes each job's pods may go to. Jobs that ask for the same share one array."""
-    cache: dict[object, Bool[np.ndarray, " node"]] = {}
-    masks = []
-    for job in jobs:
-        key = (tuple(sorted(job.node_selector.items())), job.tolerations, job.avoid)
-        if key not in cache:
-            cache[key] = np.array([fit.node_admits(job, n) for n in nodes] + [True] * new, dtype=bool)
-        masks.append(cache[key])
-    return tuple(masks)
+def _topology(job: Job) -> Topology | None:
+    """What all workers have to share: as the job says, and as their affinity to one another comes to.
+
+    Several labels are one topology: nodes share it that agree in all of them.
+    """
+    mine = own_terms(job.constraints, job.constraints.affinity)
+    if not mine:
+        return job.topology
+    keys = [job.topology.key] if job.topology is not None and job.topology.required else []
+    keys += sorted({t.topology_key for t in mine} - set(keys))
+    return Topology(key=_BOTH.join(keys), required=True)
+
+
+def _values(key: str, nodes: Sequence[Node], new: Sequence[Offering]) -> list[str]:
+    """A label of every node. Of nodes that could be bought only what their offering says is known, and the host."""
+    values = [n.labels.get(key, f"node {n.name}" if key == HOSTNAME else "") for n in nodes]
+    known = {o.id: o.labels.get(key) or (o.zone if key == ZONE else "") for o in new}
+    return values + [f"new {i}" if key == HOSTNAME else known[o.id] for i, o in enumerate(new)]
+
+
+def _together(job: Job, around: Neighbourhood, nodes: Sequence[Node], new: Sequence[Offering]) -> Together | None:
+    if not looks_around(job):
+        return None
+    c = job.constraints
+    keys = {HOSTNAME, *(t.topology_key for t in c.anti_affinity), *(s.topology_key for s in c.spread)}
+    return together_of(job, around, {key: _values(key, nodes, new) for key in keys})
 
 
 def _domains(
-    jobs: Sequence[Job], nodes: Sequence[Node], new: Sequence[Offering]
+    topologies: Sequence[Topology | None],
+    together: Sequence[Together | None],
+    nodes: Sequence[Node],
+    new: Sequence[Offering],
 ) -> tuple[Int[np.ndarray, " node"] | None, ...]:
-    """The domain of each node, by the label that a job's topology names. Jobs with the same one share one array.
-
-    Of nodes that could be bought only host and zone are known.
-    """
+    """The domain of each node, by the label that a job's topology names. Jobs with the same one share one array."""
     cache: dict[str, Int[np.ndarray, " node"]] = {}
-    for key in sorted({j.topology.key for j in jobs if j.topology is not None}):
-        values = [n.labels.get(key, f"node {n.name}" if key == HOSTNAME else "") for n in nodes]
-        values += [f"new {i}" if key == HOSTNAME else o.zone if key == ZONE else "" for i, o in enumerate(new)]
+    for key in sorted({t.key for t in topologies if t is not None}):
+        each = zip(*(_values(part, nodes, new) for part in key.split(_BOTH)), strict=True)
+        values = ["" if "" in parts else _BOTH.join(parts) for parts in each]
         number = {value: i for i, value in enumerate(dict.fromkeys(v for v in values if v))}
         cache[key] = np.array([number.get(v, -1) for v in values], dtype=np.int64)
-    return tuple(None if j.topology is None else cache[j.topology.key] for j in jobs)
+    one = np.zeros(len(nodes) + len(new), dtype=np.int64)
+    alike = zip(topologies, together, strict=True)
+    return tuple(cache[t.key] if t is not None else None if w is None else one for t, w in alike)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from stint.model.resources import AXES
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem, Release
 from stint.placement.solver import Choice
@@ -84,6 +85,8 @@ class _OfferingTimeline:
         slack, need = self.slack[kinds, None, None], self.need[kinds, None, None]
         each = (self.free[instants, some] + slack) / need
         count = np.minimum(np.minimum(each[..., 0], each[..., 1]), np.minimum(each[..., 2], each[..., 3]))
+        for axis in range(len(AXES), each.shape[-1]):  # a few calls on pairs are faster than one over the axis
+            np.minimum(count, each[..., axis], out=count)
         there = ~self.new[some] | (self.longest[some] > 0.0)
         fit = _whole(count) * (self.admits[kinds, some] & there)[:, None]
         self.rooms[kinds, instants] += np.add.reduce(fit - self.room[kinds, instants, some], axis=-1)
@@ -234,15 +237,29 @@ class Timeline:
     def _in_one_domain(
         self, job: int, offering: int, room: Int[np.ndarray, " own"], workers: int
     ) -> Int[np.ndarray, " own"] | None:
-        """Of the room, what a gang's topology leaves: the snuggest domain that holds it; None: it may go nowhere."""
-        domain, topology = self.problem.domain[job], self.problem.jobs[job].topology
-        if domain is None or topology is None:
+        """Of the room, what a gang's topology leaves: the snuggest domain that holds it; None: it may go nowhere.
+
+        Where it is said how its workers share nodes, what is left is exactly what each node gets.
+        """
+        problem = self.problem
+        domain, topology, together = problem.domain[job], problem.topology[job], problem.together[job]
+        if domain is None:
             return room
+        nodes = self._at[offering].nodes
+
+        counted = problem.admits[job][nodes] & self._at[offering].is_there()
+
+        def arranged(some: Int[np.ndarray, " own"]) -> Int[np.ndarray, " own"] | None:
+            return some if together is None else together.arrange(nodes, counted, some, workers)
+
+        if topology is None:
+            return arranged(room)
         sums = self.of_domains(job, offering, room)
-        if (sums >= workers).any():
-            snug = int(np.where(sums >= workers, sums, _MOST).argmin())
-            return np.where(domain[self._at[offering].nodes] == snug, room, 0)
-        return None if topology.required else room
+        snug = np.where(sums >= workers, sums, _MOST).argsort(kind="stable")[: np.count_nonzero(sums >= workers)]
+        for one in snug.tolist():
+            if (found := arranged(np.where(domain[nodes] == one, room, 0))) is not None:
+                return found
+        return None if topology.required else arranged(room)
 
     def nodes_of(self, offering: int) -> Int[np.ndarray, " own"]:
         """The problem's node indices of an offering, parallel to what `room` returns."""
@@ -336,6 +353,10 @@ class Timeline:
         if both is None:
             return None
         have, could = np.where(both > 0, have, 0), np.where(both > 0, could, 0)
+        if problem.together[job] is not None:  # `both` is what each node gets
+            nodes = self._pack(offering, both, workers)
+            objective += self._idle_usd(columns, column, 0.0, nodes)
+            return Start(column, 0.0, objective, offering, workers, both, nodes)
         lacking = workers - int(have.sum())
         count = -(-lacking // per_node)
         fresh = np.flatnonzero(could)[:count]

@@ -56,11 +56,15 @@ def _own_rules(problem: Problem, j: int, choice: Choice) -> list[str]:
             texts.append(f"node {n} would have to be bought first")
         elif not math.isfinite(float(problem.node_from_hours[n])):
             texts.append(f"node {n} is not usable")
-    topology, domain = problem.jobs[j].topology, problem.domain[j]
+    topology, domain, together = problem.topology[j], problem.domain[j], problem.together[j]
     if not texts and topology is not None and topology.required:
         domains = {-1 if domain is None else int(domain[n]) for n in choice.nodes}
         if len(domains) != 1 or min(domains) < 0:
             texts.append(f"nodes {sorted(set(choice.nodes))} do not share one {topology.key}")
+    if not texts and together is not None:
+        own = np.flatnonzero((problem.node_offering == columns.offering[c]) & problem.admits[j])
+        if broken := together.broken(own, problem.node_is_new[own], choice.nodes):
+            texts.append(broken)
     return texts
 
 

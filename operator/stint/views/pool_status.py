@@ -55,6 +55,7 @@ def pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool.
         price_date=dates[0] if dates else "",
         scaler=scaler,
         recommendation=_recommendation(advice) if spec.scaler and spec.scaler.mode is Mode.ADVISE else None,
+        new_nodes=list(inventory.new_nodes.get(name, ())),
         conditions=_pool_conditions(pool, offerings, observation),
     )
 

@@ -7,13 +7,15 @@ from datetime import datetime
 
 import msgspec
 
-from stint.api.trainingjob_status import Blamed, Progress, Status
+from stint.api.trainingjob_status import AdmittedStatus, Blamed, Progress, Status
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.observe.progress import kept as kept_of
 from stint.kube.observe.snapshot import Seen
 from stint.lifecycle.blame import SUSPECT_FOR
 from stint.lifecycle.retries import BLAME_LASTS, MOST_AVOIDED
 from stint.model.plan import MOVES, Reason, Requeue
+
+MOST_ADMITTED = 64  # resources and labels that are kept of what admission did
 
 
 def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | None) -> Status:
@@ -36,6 +38,16 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
     if requeue.reason in MOVES:
         # It may start at once, and comes back to none of these nodes as long as blame lasts.
         return msgspec.structs.replace(status, moved=now, not_before=now)
+    if requeue.admitted is not None:
+        requests = requeue.admitted.requests
+        found = AdmittedStatus(
+            generation=seen.resource.metadata.generation,
+            cpu=requests.cpu,
+            memory_gib=requests.memory_gib,
+            resources=dict(requests.extended[:MOST_ADMITTED]),
+            node_selector=dict(requeue.admitted.node_selector[:MOST_ADMITTED]),
+        )
+        return msgspec.structs.replace(status, admitted=found)
     if requeue.retries is not None:
         status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
     if requeue.failed_starts is not None:

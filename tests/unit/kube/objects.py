@@ -70,7 +70,8 @@ def a_gang_pod(
         for_its_group=for_its_group,
         **more,
     )
-    requests = Resources(gpus=4, cpu=8, memory_gib=64, pods=1)
+    # As the template has it; what runs has more than that here, so that it can be told from what was planned.
+    requests = Resources(gpus=4, pods=1) if gated else Resources(gpus=4, cpu=8, memory_gib=64, pods=1)
     return PodRecord(uid=f"p{index}{node}", node=node, nominated="", phase=phase, requests=requests, gang=gang)
 
 

@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from stint.api.parse.constraints import with_volumes
 from stint.api.parse.template import (
     MOST_LEVELS,
+    Claim,
     Pods,
+    Surroundings,
     check_tolerations,
     misshapen,
     per_worker_of,
     tolerations_of,
     within_levels,
     worker_template,
+    written_constraints,
 )
 from stint.api.quantity import duration
 from stint.api.trainingjob import Spec, TrainingJob
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.runtime import work_hours_left
+from stint.model.gang import Admitted
 from stint.model.job import (
     Binding,
     Checkpoint,
@@ -57,6 +62,8 @@ class Known:
     avoid: tuple[NodeName, ...] = ()
     moved_at: datetime | None = None
     pods: Pods | None = None  # None: they are made from the job's own template
+    around: Surroundings = field(default_factory=Surroundings)
+    admitted: Admitted | None = None  # what admission made of its pods; None: nothing else than the template says
 
 
 def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created: datetime) -> Job:
@@ -75,7 +82,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", [mistake])
     speeds = _speeds(spec, catalogue, mistakes)
     models = _models(spec, catalogue, mistakes)
-    pods = _own_pods(spec, f"TrainingJob {meta.namespace}/{meta.name}", mistakes) if spec.steers is None else known.pods
+    pods = _own_pods(resource, known.around, mistakes) if spec.steers is None else known.pods
     pods = pods or Pods(per_worker=None, node_selector={}, tolerations=())
     widest = spec.elastic.max if spec.elastic else spec.workers
     if spec.steers is None:
@@ -97,6 +104,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         mistakes.append(Mistake("spec.gpu.models", str(list(models)), text))
     if mistakes:
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
+    claims = [known.around.claims.get(name, _missing(name, meta.namespace)) for name in pods.claims]
     data = spec.data
     provider, _, region = (data.at if data else "").partition("/")
     job = Job(
@@ -106,7 +114,9 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         workers=spec.workers,
         min_workers=spec.elastic.min if spec.elastic else spec.workers,
         max_workers=widest,
-        per_worker=pods.per_worker or Resources(gpus=spec.gpu.per_worker, pods=1),
+        per_worker=known.admitted.requests
+        if known.admitted
+        else pods.per_worker or Resources(gpus=spec.gpu.per_worker, pods=1),
         gpu_models=models,
         gpu_memory_gib=spec.gpu.memory_gi_b or 0.0,
         gpu_fraction=spec.gpu.fraction,
@@ -147,15 +157,16 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
             scratch_gib=data.scratch_gi_b,
         ),
         licences=tuple(spec.licences),
-        node_selector=dict(pods.node_selector),
+        node_selector={**pods.node_selector, **dict(known.admitted.node_selector if known.admitted else ())},
         tolerations=pods.tolerations,
+        constraints=with_volumes(pods.constraints, [c.where for c in claims if c.where is not None]),
         topology=Topology(key=spec.topology.within, required=spec.topology.required) if spec.topology else None,
         suspended=spec.suspend,
         assignment=known.assignment,
         not_before=known.not_before,
         avoid=known.avoid,
         moved_at=known.moved_at,
-        lacking=pods.lacking,
+        lacking=pods.lacking or next((c.lacking for c in claims if c.lacking), ""),
     )
     _check_length(job, spec, catalogue, mistakes)
     if mistakes:
@@ -163,24 +174,32 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
     return job
 
 
-def _own_pods(spec: Spec, about: str, mistakes: list[Mistake]) -> Pods:
+def _missing(claim: str, namespace: str) -> Claim:
+    return Claim(lacking=f"PersistentVolumeClaim {claim} is not in namespace {namespace}; create it")
+
+
+def _own_pods(resource: TrainingJob, around: Surroundings, mistakes: list[Mistake]) -> Pods:
     """What the pods are like that are made from the job's own template.
 
     Raises:
         InvalidInputError: it has the wrong shape, so that nothing more can be said of it.
     """
+    spec, meta = resource.spec, resource.metadata
     template = worker_template(spec)
     if misshapen(spec, template, mistakes):
-        raise InvalidInputError(about, mistakes)
+        raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     if node := (template.get("spec") or {}).get("nodeName"):
         text = "must be left out: Stint decides where workers run; narrow that with spec.nodeSelector"
         mistakes.append(Mistake("spec.podTemplate.spec.nodeName", repr(node), text))
-    per_worker = per_worker_of(spec, template, mistakes)
+    per_worker = per_worker_of(spec, template, mistakes, around)
     check_tolerations(spec, template, mistakes)
+    written = written_constraints(spec, template, namespace=meta.namespace, name=meta.name, mistakes=mistakes)
     return Pods(
         per_worker=per_worker,
         node_selector=dict(template.get("spec", {}).get("nodeSelector") or {}),
         tolerations=tolerations_of(template, spec.gpu.resource),
+        constraints=written.constraints,
+        claims=written.claims,
     )
 
 

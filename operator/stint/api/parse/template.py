@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
+from stint.api.parse.constraints import Written, constraints_of
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources
 from stint.api.trainingjob import Spec
 from stint.errors import Mistake
-from stint.model.job import (
-    Toleration,
-)
+from stint.model.constraints import UNCONSTRAINED, PodConstraints, Terms
+from stint.model.job import Toleration
 from stint.model.resources import Resources
 
+JOB_LABEL = "stint.dev/trainingjob"
+JOB_NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")  # that the Job controller gives its pods
 MOST_LEVELS = 100  # of a raw template: copying and encoding it recurse, and no PodTemplateSpec needs a quarter of that
 
 
@@ -27,7 +29,26 @@ class Pods:
     per_worker: Resources | None  # None: there are none at the moment
     node_selector: Mapping[str, str]
     tolerations: tuple[Toleration, ...]
+    constraints: PodConstraints = UNCONSTRAINED
+    claims: tuple[str, ...] = ()  # PersistentVolumeClaims that they mount
     lacking: str = ""  # what keeps them from being placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is known of a PersistentVolumeClaim: where it can be mounted, or why not yet."""
+
+    where: Terms | None = None  # None: anywhere
+    lacking: str = ""  # what keeps pods with it from being scheduled at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What its namespace and the cluster make of a pod, beside what its template says."""
+
+    claims: Mapping[str, Claim] = field(default_factory=dict)  # PersistentVolumeClaims by name
+    overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by RuntimeClass, in base units
+    container_requests: Mapping[str, float] = field(default_factory=dict)  # LimitRange: of what a container leaves out
 
 
 def worker_template(spec: Spec) -> dict[str, Any]:
@@ -121,7 +142,7 @@ def misshapen(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) 
     return False
 
 
-def per_worker_of(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake]) -> Resources:
+def per_worker_of(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistake], around: Surroundings) -> Resources:
     """What the scheduler will count for a worker; its GPUs are those of spec.gpu, which the first container gets."""
     where, pod = f"{where_it_is(spec)}.spec", template.get("spec") or {}
     containers = pod.get("containers") or []
@@ -131,7 +152,8 @@ def per_worker_of(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistak
 
     def asked(field: str, i: int, container: Mapping[str, Any], most_gpus: int) -> dict[str, float]:
         path = f"{where}.{field}[{i}].resources"
-        return _asked(container.get("resources") or {}, path, spec, mistakes, most_gpus=most_gpus)
+        found = _asked(container.get("resources") or {}, path, spec, mistakes, most_gpus=most_gpus)
+        return {**around.container_requests, **found}
 
     total = pod_requests(
         [asked("containers", i, c, 0 if i else spec.gpu.per_worker) for i, c in enumerate(containers)],
@@ -142,7 +164,8 @@ def per_worker_of(spec: Spec, template: Mapping[str, Any], mistakes: list[Mistak
         ],
         pod_level=_read((pod.get("resources") or {}).get("requests") or {}, f"{where}.resources.requests", mistakes),
         pod_limits=_read((pod.get("resources") or {}).get("limits") or {}, f"{where}.resources.limits", mistakes),
-        overhead=_read(pod.get("overhead") or {}, f"{where}.overhead", mistakes),
+        overhead=_read(pod.get("overhead") or {}, f"{where}.overhead", mistakes)
+        or around.overheads.get(str(pod.get("runtimeClassName") or ""), {}),
     )
     return replace(as_resources(total), gpus=spec.gpu.per_worker, pods=1)
 
@@ -171,6 +194,21 @@ def _read(written: Mapping[str, Any], path: str, mistakes: list[Mistake]) -> dic
     if any(amount < 0 for amount in found.values()):
         mistakes.append(Mistake(path, str(texts), "must not be negative"))
     return found
+
+
+def written_constraints(
+    spec: Spec, template: Mapping[str, Any], *, namespace: str, name: str, mistakes: list[Mistake]
+) -> Written:
+    """What a worker demands of its node and of other pods."""
+    given = (template.get("metadata") or {}).get("labels") or {}
+    own = {JOB_LABEL: name, **dict.fromkeys(JOB_NAME_LABELS, name)}
+    try:
+        return constraints_of(template.get("spec") or {}, labels={**given, **own}, namespace=namespace)
+    except ValueError as error:
+        what, _, where = str(error).partition(" - at `$")
+        path = f"{where_it_is(spec)}.spec{where.rstrip('`')}"
+        mistakes.append(Mistake(path, what, "must be as in core/v1; `kubectl explain pod.spec` shows it"))
+        return Written(UNCONSTRAINED)
 
 
 _EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")

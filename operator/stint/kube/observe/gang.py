@@ -10,6 +10,7 @@ from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
 from stint.kube.rejection import passes
 from stint.kube.workloads import WorkloadRecord
+from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.gang import GangState, NodeRejection
 from stint.model.job import Binding, NodeName, Toleration
 from stint.model.offering import OfferingId
@@ -29,6 +30,8 @@ class Theirs:
     per_worker: Resources | None = None  # None: no pod is there
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    constraints: PodConstraints = UNCONSTRAINED
+    claims: tuple[str, ...] = ()  # PersistentVolumeClaims that its pods mount
     chain: tuple[WorkloadRecord, ...] = ()  # what makes its pods, and what made that, up to what a person made
     progress: float | None = None  # 0 to 1, as it tells itself
 

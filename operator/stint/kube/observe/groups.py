@@ -18,6 +18,7 @@ from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
 from stint.kube.steered import Steered
 from stint.kube.workloads import RESUME, WorkloadRecord
+from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.gang import GangState
 from stint.model.job import JobId, job_id
 from stint.model.resources import Resources
@@ -179,9 +180,21 @@ def _theirs(group: Group, staying: Sequence[PodRecord]) -> Theirs:
         per_worker=_largest(staying),
         node_selector=tuple(sorted(selector.items())),
         tolerations=tuple(shared),
+        constraints=_demanded(steered),
+        claims=tuple(dict.fromkeys(c for s in steered for c in s.claims)),
         chain=group.chain,
         progress=next((w.progress for w in group.chain if w.progress is not None), None),
     )
+
+
+def _demanded(steered: Sequence[Steered]) -> PodConstraints:
+    """Pods of one group are made from one template, or count as if they were: they differ in labels that rank them."""
+    if not steered:
+        return UNCONSTRAINED
+    labels = set(steered[0].constraints.labels)
+    for other in steered[1:]:
+        labels &= set(other.constraints.labels)
+    return replace(steered[0].constraints, labels=tuple(sorted(labels)))
 
 
 def _largest(pods: Sequence[PodRecord]) -> Resources | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from stint.accelerators import registry
-from stint.api.gpupool import GPUPool, Mode, PoolOffering
+from stint.api.gpupool import GPUPool, Mode, NewNode, PoolOffering
 from stint.catalogue.catalogue import Catalogue
 from stint.catalogue.commitments import with_commitments
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
@@ -59,9 +59,15 @@ _SPOT_FLAGS = (
 # Such nodes are going or not quite there: nothing is placed on them.
 LEAVING_TAINTS = frozenset({"karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler"})
 UNREADY_TAINTS = frozenset({"karpenter.sh/unregistered", "node.cloudprovider.kubernetes.io/uninitialized"})
-# What a node carries only while it changes state does not describe the offering.
-_PASSING_TAINTS = LEAVING_TAINTS | UNREADY_TAINTS | INTERRUPTED_TAINTS
-_PASSING_PREFIX = "node.kubernetes.io/"
+# What a node carries only while it changes state, and what is told of it in other ways: `Node.ready`, `schedulable`.
+# The taints of pressure (memory, disk, processes) and of a network that is not there keep pods away like any other.
+_PASSING_TAINTS = (
+    LEAVING_TAINTS
+    | UNREADY_TAINTS
+    | INTERRUPTED_TAINTS
+    | {f"node.kubernetes.io/{what}" for what in ("not-ready", "unreachable", "unschedulable", "out-of-service")}
+)
+STATE_PREFIX = "node.kubernetes.io/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,7 @@ class Inventory:
     members: Mapping[PoolName, frozenset[NodeName]] = field(default_factory=dict)  # also nodes that are no offering
     problems: tuple[NodeIssue, ...] = ()
     kept: Mapping[NodeName, str] = field(default_factory=dict)  # nodes that count as what they were, and why
+    new_nodes: Mapping[PoolName, tuple[NewNode, ...]] = field(default_factory=dict)  # what its next ones will be like
 
 
 def take_inventory(
@@ -108,6 +115,7 @@ def take_inventory(
     problems: list[NodeIssue] = []
     offerings: dict[OfferingId, Offering] = {}
     offering_of: dict[NodeName, OfferingId] = {}
+    seen: dict[OfferingId, list[Machine]] = {}
     members: dict[PoolName, dict[OfferingId, None]] = {PoolName(p.metadata.name): {} for p in own}
     for pool in own:
         for i, described in enumerate(pool.spec.offerings):
@@ -135,29 +143,32 @@ def take_inventory(
             about = f"node {node.name}"
             problems.append(NodeIssue(about=about, reason="ClaimedTwice", message=text, pools=pools_of, node=node))
             continue
-        known = [offerings[o] for o in members[PoolName(claims[0].metadata.name)]] if claims else []
+        known = [offerings[o] for o in new_ones[PoolName(claims[0].metadata.name)]] if claims else []
         fact = _observed(node, claims[0] if claims else None, known, catalogue)
         if isinstance(fact, NodeIssue):
             problems.append(fact)
             continue
         if isinstance(fact, Machine):
-            offering = quote(fact, catalogue, today=today, limits=limits)
-            if offering.id not in offerings:
-                offerings[offering.id] = offering
-            members.setdefault(offering.pool, {})[offering.id] = None
-            offering_of[NodeName(node.name)] = offering.id
+            key = fact.offering
+            seen.setdefault(key, []).append(fact)
+            members.setdefault(fact.pool, {})[key] = None
+            offering_of[NodeName(node.name)] = key
         else:
             offering_of[NodeName(node.name)] = fact.id
     kept = {}
     for lost, machine in (last_known or {}).items():
         if lost not in offering_of:  # before commitments are shared out: it counts, whether it says what it is or not
-            offering = quote(machine, catalogue, today=today, limits=limits)
-            offerings.setdefault(offering.id, offering)
-            members.setdefault(offering.pool, {})[offering.id] = None
-            offering_of[lost] = offering.id
+            key = machine.offering
+            if key not in offerings and key not in seen:
+                seen[key] = [machine]
+            members.setdefault(machine.pool, {})[key] = None
+            offering_of[lost] = key
             kept[lost] = next(
                 (f"{p.reason}: {p.message}" for p in problems if p.node and p.node.name == lost), "no GPU"
             )
+    for key, machines in seen.items():
+        if key not in offerings:
+            offerings[key] = replace(quote(_like_all(machines), catalogue, today=today, limits=limits), orderable=False)
     if now is not None and catalogue.commitments:
         there = Counter(offering_of.values())
         offerings = with_commitments(offerings, there, _room(own, members, there), catalogue, now)
@@ -174,6 +185,22 @@ def take_inventory(
         problems=tuple(problems),
         kept=kept,
     )
+
+
+def _like_all(machines: Sequence[Machine]) -> Machine:
+    """What one offering is, of which there are several nodes: as large as the best of them, labelled as all of them.
+
+    A node whose GPUs have failed in part costs what it cost before.
+    """
+    best = max(machines, key=lambda m: (m.per_node.gpus, m.per_node.cpu, m.per_node.memory_gib))
+    if len(machines) == 1:
+        return best
+    labels = set(machines[0].labels.items())
+    taints = machines[0].taints
+    for other in machines[1:]:
+        labels &= set(other.labels.items())
+        taints = tuple(t for t in taints if t in other.taints)
+    return replace(best, labels=dict(sorted(labels)), taints=taints)
 
 
 def _room(
@@ -248,12 +275,17 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
             INSTANCE_TYPE: o.instance_type,
             CAPACITY: o.capacity_type.value,
             PROVIDER: o.provider,
+            **_WELL_KNOWN,
             **({ZONE: o.zone} if o.zone else {}),
             **({REGION: region} if region else {}),
             registry.labels_of(vendor).product: catalogue.gfd_product(model),
         },
         taints=(vendor.taint,),
     )
+
+
+# What a node of no pool's says otherwise, it is seen with.
+_WELL_KNOWN = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
 
 
 def _memory(facts: object) -> float:
@@ -314,11 +346,19 @@ def _observed(
         capacity_type=capacity,
         gpu_model=model,
         gpu_memory_gib=parts.memory_gib if parts else gpu_memory,
-        per_node=allocatable(node, parts),
+        per_node=allocatable(node, parts) if parts else _in_good_order(node, machine),
         labels={k: v for k, v in node.labels.items() if k != HOSTNAME},
-        taints=tuple(t for t in node.taints if not passing(t)),
+        taints=tuple(t for t in node.taints if not passing(t) and not t.key.startswith(STATE_PREFIX)),
         slices=parts,
     )
+
+
+def _in_good_order(node: NodeRecord, machine: InstanceType | None) -> Resources:
+    """What it has when all of its GPUs work: as many as discovery counts on it, or its instance type has."""
+    told = node.labels.get(registry.labels_of(registry.on_node(node.labels, ())).count, "")
+    counted = int(told) if told.isascii() and told.isdigit() and len(told) < 4 else 0
+    known = int(machine.gpu_count) if machine is not None and machine.gpu_count else 0
+    return replace(node.allocatable, gpus=max(node.allocatable.gpus, counted or known))
 
 
 def allocatable(node: NodeRecord, parts: Slices | None) -> Resources:
@@ -329,8 +369,8 @@ def allocatable(node: NodeRecord, parts: Slices | None) -> Resources:
 
 
 def passing(taint: Taint) -> bool:
-    """Whether a taint tells a node's state of the moment."""
-    return taint.key in _PASSING_TAINTS or taint.key.startswith(_PASSING_PREFIX)
+    """Whether a taint tells a state of a node that is known otherwise."""
+    return taint.key in _PASSING_TAINTS
 
 
 def _inferred_name(what: str, zone: str, capacity: CapacityType) -> str:

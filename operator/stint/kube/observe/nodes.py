@@ -16,7 +16,8 @@ from stint.capacity.adapter import BOUGHT_BY, ORDERED_AT, Member
 from stint.capacity.registry import traits_of
 from stint.kube.observe.inventory import LEAVING_TAINTS, UNREADY_TAINTS, Inventory, allocatable, passing
 from stint.kube.records import NodeRecord, PodRecord
-from stint.model.cluster import INTERRUPTED_TAINTS, ZONE, Node
+from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE, Node
+from stint.model.constraints import node_keys
 from stint.model.job import Job, JobId, NodeName, job_id
 from stint.model.market import Offering, PoolName
 from stint.model.resources import Resources
@@ -65,6 +66,7 @@ def look_at_nodes(
         for name in names:
             used[name] += job.per_worker
     selected = {key for job in jobs.values() for key in job.node_selector}
+    selected |= {key for job in jobs.values() for key in node_keys(job.constraints)}
     within = {job.topology.key for job in jobs.values() if job.topology}
     pools = {p.metadata.name: p for p in gpu_pools}
     records = tuple(records)
@@ -82,7 +84,7 @@ def look_at_nodes(
     members = _members(records, inventory, busy)
     for pool in gpu_pools:
         # Which zone a node will be in is known beforehand; which host or rack, is not.
-        nodes += _ordered(pool, inventory, members, selected | (within & {ZONE}), now)
+        nodes += _ordered(pool, inventory, members, (selected | (within & {ZONE})) - {HOSTNAME}, now)
     return Nodes(nodes=tuple(_removable_together(nodes, pools, inventory, members)), members=members)
 
 
@@ -119,11 +121,13 @@ def _node(
 ) -> Node:
     taints = {t.key for t in record.taints}
     has = allocatable(record, offering.slices)
+    # Before a node is ready its device plugin has not told what there is; a ready one that has no GPU has none for now.
+    unknown = not has.gpus and not (record.ready and not taints & UNREADY_TAINTS)
     coming = _coming(record, pool, now) if not record.ready or taints & UNREADY_TAINTS else None
     return Node(
         name=NodeName(record.name),
         offering=offering.id,
-        allocatable=has if has.gpus else offering.per_node,
+        allocatable=offering.per_node if unknown else has,
         used=used,
         ready=record.ready and not taints & UNREADY_TAINTS,
         schedulable=not record.unschedulable and not taints & LEAVING_TAINTS and not record.deleting,
@@ -180,7 +184,7 @@ def _ordered(
         Node(
             name=NodeName(f"{name}/ordered-{i}"),
             offering=offering.id,
-            allocatable=offering.per_node,
+            allocatable=offering.new_node,
             ready=False,
             ready_at=expected,
             labels={k: v for k, v in offering.labels.items() if k in selected},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ from stint.api.gpupool import GPUPool
 from stint.api.ledger import Ledger
 from stint.api.parse.job import Known, to_job
 from stint.api.parse.pricebook import Books, read_books
-from stint.api.parse.template import Pods
+from stint.api.parse.template import Pods, Surroundings
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.api.trainingjob_status import Progress, Status
@@ -25,19 +25,35 @@ from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, NodeIssue, take_inventory
 from stint.kube.observe.memory import Memory
+from stint.kube.observe.neighbours import neighbours_of
+from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.progress import Told, progress, tell
+from stint.kube.observe.volumes import claims_of
 from stint.kube.plan_note import read_note
-from stint.kube.records import PLAN_ANNOTATION, JobRecord, NodeRecord, PodRecord
+from stint.kube.records import (
+    PLAN_ANNOTATION,
+    DaemonSetRecord,
+    JobRecord,
+    LimitRangeRecord,
+    NodeRecord,
+    PodRecord,
+    RuntimeClassRecord,
+    StorageClassRecord,
+    VolumeClaimRecord,
+    VolumeRecord,
+)
 from stint.kube.workloads import WorkloadRecord
 from stint.lifecycle import grace
 from stint.lifecycle import idle as idle_rules
+from stint.lifecycle.admitted import otherwise
 from stint.lifecycle.retries import gives_up
 from stint.model.cluster import Node
-from stint.model.gang import GangFacts, GangState, Idle
+from stint.model.gang import Admitted, GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
+from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
 
@@ -100,6 +116,12 @@ class Caches:
     pods: Sequence[PodRecord]
     jobs: Sequence[JobRecord]
     workloads: Sequence[WorkloadRecord] = ()  # of others, that are labelled for Stint
+    daemon_sets: Sequence[DaemonSetRecord] = ()
+    runtime_classes: Sequence[RuntimeClassRecord] = ()
+    limit_ranges: Sequence[LimitRangeRecord] = ()
+    volume_claims: Sequence[VolumeClaimRecord] = ()
+    volumes: Sequence[VolumeRecord] = ()
+    storage_classes: Sequence[StorageClassRecord] = ()
 
 
 def observe(
@@ -136,17 +158,21 @@ def observe(
         now=now,
         last_known=identity.last_known(gangs.values(), caches.nodes, memory.machines, catalogue),
     )
+    inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
+    surroundings = _surroundings(caches)
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured)
+        around = surroundings(resource.metadata.namespace)
+        alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
         seen[key] = _with_times(alone, settings, memory, now)
+    there = {key: s.job for key, s in seen.items() if s.job is not None}
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
         caches.gpu_pools,
         inventory,
-        {key: s.job for key, s in seen.items() if s.job is not None},
+        there,
         now=now,
         empty_since=empty_since,
         unready_since=unready,
@@ -164,6 +190,7 @@ def observe(
             jobs=jobs,
             gangs=tuple(s.facts for _, s in sorted(seen.items()) if s.facts is not None and _matters(s.facts)),
             nodes=found.nodes,
+            neighbours=neighbours_of(caches.pods, caches.nodes, there),
             offerings=tuple(inventory.offerings[o] for o in sorted(inventory.offerings)),
             pools=tuple(inventory.pools[p] for p in sorted(inventory.pools)),
             rates=rates_of(jobs, inventory.offerings.values(), catalogue),
@@ -208,6 +235,22 @@ def with_what_was_seen(memory: Memory, observation: Observation, caches: Caches)
     held = {n for s in observation.seen.values() if s.job and s.job.assignment for n in s.job.assignment.nodes}
     machines = identity.seen(observation.inventory, caches.nodes, held)
     return replace(memory, machines=machines, refused_since=refused)
+
+
+def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
+    """What a namespace and the cluster add to pods, by namespace."""
+    claims = claims_of(caches.volume_claims, caches.volumes, caches.storage_classes)
+    overheads = {r.name: dict(r.overhead) for r in caches.runtime_classes}
+    defaults: dict[str, dict[str, float]] = defaultdict(dict)
+    for limits in sorted(caches.limit_ranges, key=lambda r: r.name, reverse=True):
+        defaults[limits.namespace] |= dict(limits.requests)
+
+    def of(namespace: str) -> Surroundings:
+        return Surroundings(
+            claims=claims.get(namespace, {}), overheads=overheads, container_requests=defaults.get(namespace, {})
+        )
+
+    return of
 
 
 def _gone(caches: Caches) -> frozenset[str]:
@@ -278,10 +321,11 @@ def _see_alone(
     created: datetime,
     now: datetime,
     measured: Measured,
+    around: Surroundings,
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured)
+        return _see(resource, gang, catalogue, created, now, measured, around)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -305,6 +349,7 @@ def _see(
     created: datetime,
     now: datetime,
     measured: Measured,
+    around: Surroundings,
 ) -> Seen:
     """One TrainingJob: what it is, where it stands, what it had cost when that was last told."""
     status = resource.status
@@ -331,6 +376,8 @@ def _see(
         not_before=_not_before(gang, status.not_before, now),
         avoid=blame.avoided(resource, now),
         pods=_their_pods(gang),
+        around=around,
+        admitted=_as_admitted(resource),
     )
     try:
         job = to_job(resource, catalogue, known, created=created)
@@ -379,6 +426,27 @@ def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -
     return replace(seen, facts=facts)
 
 
+def _as_admitted(resource: TrainingJob) -> Admitted | None:
+    """What its pods were seen to ask for, as long as its spec is the same."""
+    told = resource.status.admitted
+    if told is None or told.generation != resource.metadata.generation or resource.spec.steers is not None:
+        return None
+    gpus = resource.spec.gpu.per_worker
+    extended = tuple(sorted(told.resources.items()))
+    requests = Resources(gpus=gpus, cpu=told.cpu, memory_gib=told.memory_gib, pods=1, extended=extended)
+    return Admitted(requests=requests, node_selector=tuple(sorted(told.node_selector.items())))
+
+
+def _admitted(gang: Gang, job: Job) -> Admitted | None:
+    """What its pods ask for beyond what was planned, as long as none of them is let go."""
+    if gang.theirs is not None or not gang.pods or not all(p.gang is not None and p.gang.gated for p in gang.pods):
+        return None
+    pod = gang.pods[0]
+    assert pod.gang is not None
+    requests = replace(pod.requests, gpus=job.per_worker.gpus, pods=job.per_worker.pods)
+    return otherwise(job, requests, dict(pod.gang.node_selector))
+
+
 def _facts(
     resource: TrainingJob, gang: Gang, job: Job, progress: Progress, idle: Idle | None, *, held: bool
 ) -> GangFacts:
@@ -400,6 +468,7 @@ def _facts(
         failure=gang.failure,
         disruption=gang.disrupted,
         gone=gang.gone,
+        admitted=_admitted(gang, job),
         unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
         refusal=next((p.gang.refusal for p in gang.stuck() if p.gang and p.gang.refusal), ""),
         rejections=gang.rejections,
@@ -445,6 +514,8 @@ def _their_pods(gang: Gang) -> Pods | None:
         per_worker=theirs.per_worker,
         node_selector=dict(theirs.node_selector),
         tolerations=theirs.tolerations,
+        constraints=theirs.constraints,
+        claims=theirs.claims,
         lacking=theirs.lacking if gang.state is GangState.ABSENT else "",
     )
 
