@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stint.lifecycle.blame import NODE_FAULTS
 from stint.lifecycle.phases import TRANSITIONS
 from stint.lifecycle.requeue import REASONS
-from stint.lifecycle.retries import BACKOFF_S, MOST_BACKOFF_S
+from stint.lifecycle.retries import BACKOFF_S, BLAME_LASTS, MOST_BACKOFF_S
 from stint.model.job import ENDED, Phase
 
+_BLAME = f"{BLAME_LASTS.total_seconds() / 60:.0f}"
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "lifecycle.md"
 
 
@@ -41,9 +43,15 @@ reasons are asked in this order, and the first that applies is reported, as `sta
 |---|---|
 {_reasons()}
 
-After `DidNotStart` the next try comes {BACKOFF_S:.0f} s later, then after twice as long each time, at most
-{MOST_BACKOFF_S / 60:.0f} min; the nodes on which no worker started are avoided meanwhile. `WorkerFailed` uses one of
-`spec.retries`; the other reasons use none.
+After `DidNotStart` and `NodeRejected` the next try comes {BACKOFF_S:.0f} s later, then after twice as long each time,
+at most {MOST_BACKOFF_S / 60:.0f} min. The nodes that refused a worker are avoided for {_BLAME} min after that try. Each
+further refusal renews the blame of those before it: `status.blamed` lists them. Once every node of an offering that the
+job could use has refused it, the offering is left out for that time, with reason `NodesRefused`. An edit of the spec
+clears all blame. `WorkerFailed` uses one of `spec.retries`; the other reasons use none.
+
+A node that jobs of two namespaces blame within an hour is *suspect*; where its kubelet names a fault of the node itself
+(`{"`, `".join(sorted(NODE_FAULTS))}`), any two jobs are enough. Nothing is placed on a suspect node until that hour is
+over. An event on the node says so, and the metric `stint_node_suspect`.
 
 Each requeue is part of the plan, so a stored decision (`stint run --record-dir`) shows it, and `stint replay` makes it
 again.

@@ -31,6 +31,7 @@ _EMBEDDED_ONLY = [
         "readme",
         "rights",
         "sharing",
+        "slow_to_kill",
         "steering",
         "thousand",
         "utilisation",

@@ -100,7 +100,7 @@ def test_a_node_that_goes_between_release_and_bind_is_replaced(world, fault):
 @pytest.mark.parametrize("fault", [node_is_deleted, node_is_not_ready])
 def test_half_a_gangs_nodes_going_takes_all_of_it_elsewhere(world, fault):
     first, second = world.node("a", gpus=4), world.node("b", gpus=4)
-    world.apply(world.job(workers=4, gpus=2))
+    world.apply(world.job(workers=4, gpus=2, nodeGraceSeconds=1))
     runs_on(world, {first, second})
     before = {p["metadata"]["uid"] for p in world.pods()}
     spare = world.node("c", gpus=4)

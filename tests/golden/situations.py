@@ -24,7 +24,7 @@ from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.reduce import reduce_node
 from stint.kube.wire import WireNode
-from stint.model.gang import Admitted, GangState, Idle
+from stint.model.gang import Admitted, GangState, Idle, NodeRejection
 from stint.model.job import Checkpoint, Data, Job, OnExceed, OnIdle
 from stint.model.offering import CapacityType
 from stint.model.situation import Settings, Situation
@@ -99,10 +99,10 @@ def every_no() -> Situation:
 def every_requeue() -> Situation:
     """One gang for each reason to requeue one, but for moves."""
     offering = an_offering()
-    ready = [a_node(f"n{i}", offering, used_gpus=8) for i in range(12)]
-    ready[3] = replace(ready[3], ready=False)
-    ready[4] = replace(ready[4], interrupted=True)
+    ready = [a_node(f"n{i}", offering, used_gpus=8) for i in range(15)]
     minute = timedelta(minutes=1)
+    ready[3] = replace(ready[3], ready=False, unready_since=NOW - 2 * minute)
+    ready[4] = replace(ready[4], interrupted=True)
     made = iter(ready)
 
     def on(name: str, **changes: Any) -> Job:
@@ -119,7 +119,11 @@ def every_requeue() -> Situation:
     idle, stops, suspended = on("idle"), on("idle-stops"), on("suspended", suspended=True)
     limited = starting(on("limit-range"))
     vanished = a_job("vanished", checkpoint=HOURLY)
+    rejected, refused = starting(on("rejected")), starting(on("unschedulable"))
     nothing = Idle(since=NOW - 40 * minute, gpus=8, processless=True, usd_per_hour=8.0)
+    sick = NodeRejection(
+        rank=0, node=rejected.assignment.nodes[0], reason="UnexpectedAdmissionError", message="no device"
+    )
     gangs = [
         a_gang(fine),
         a_gang(evicted, disruption="evicted-0 on n1 is taken away (PreemptionByScheduler)"),
@@ -134,8 +138,11 @@ def every_requeue() -> Situation:
         a_gang(stops, idle=nothing, on_idle=OnIdle.STOP),
         a_gang(suspended, suspend=True),
         a_gang(vanished, had_place=True),
+        a_gang(rejected, state=GangState.FAILED, failure="BackoffLimitExceeded", rejections=(sick,)),
+        a_gang(refused, since=NOW, unschedulable=(0,), refusal="0/14 nodes", refused_since=NOW - minute),
     ]
     jobs = [fine, evicted, failed, lost, taken, spent, gone, stuck, limited, idle, stops, suspended, vanished]
+    jobs += [rejected, refused]
     return a_situation(offerings=[offering], nodes=ready, jobs=jobs, gangs=gangs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from stint.controllers.clock import Clock
 from stint.controllers.cycle import MOST_PAUSE_S
 from stint.kube.client.api import ApiError
+from stint.testing.builders import NOW
 from tests.shell.conftest import Server, Shell
 from tests.unit.kube.objects import a_batch_job, a_gang_pod, a_plan, a_record, a_resource
 
@@ -49,9 +51,25 @@ async def test_a_gang_that_runs_is_left_alone(shell: Shell, server: Server):
     assert server.status()["phase"] == "Running"
 
 
+async def test_a_node_that_is_not_ready_for_a_moment_ends_no_gang_that_runs(shell: Shell, server: Server):
+    running(shell)
+    await shell.cycle.once()
+    shell.nodes = [a_record(ready=False, ready_since=datetime.now(UTC))]
+    await shell.cycle.once()
+    assert set(server.job_writes()) <= {STATUS}
+    told = {c["type"]: c for c in server.status()["conditions"]}
+    assert told["NodesReady"]["reason"] == "NodeNotReady"
+    assert "the gang keeps its placement until" in told["NodesReady"]["message"]
+    assert [r.body["reason"] for r in server.asked if "/events" in r.path].count("NodeNotReady") == 1
+    shell.read_back()
+    shell.nodes = [a_record(created=NOW)]
+    await shell.cycle.once()
+    assert {c["type"]: c["status"] for c in server.status()["conditions"]}["NodesReady"] == "True"
+
+
 class TestRequeue:
     async def lose_its_node(self, shell: Shell) -> None:
-        shell.nodes = [a_record(ready=False)]
+        shell.nodes = [a_record(ready=False, ready_since=datetime.now(UTC) - timedelta(minutes=2))]
         await shell.cycle.once()
 
     async def test_the_status_is_written_before_the_job_is_touched(self, shell: Shell, server: Server):
@@ -109,6 +127,85 @@ class TestRequeue:
         shell.planner.plan = none  # type: ignore[method-assign]
         await self.lose_its_node(shell)
         assert server.status()["reason"] == "NodeLost"
+
+
+def starting(shell: Shell, *pods: Any, **job: Any) -> Shell:
+    """Placed on n1 a moment ago; n2 is free."""
+    plan = a_plan(since=shell.clock.now())
+    shell.jobs = [a_batch_job(plan, **job)]
+    shell.pods = list(pods)
+    shell.nodes = [a_record(n, created=NOW) for n in ("n1", "n2")]
+    told = {
+        "phase": "Starting",
+        "reason": "Placed",
+        "offering": plan.offering,
+        "gpuModel": plan.gpu_model,
+        "workers": 2,
+    }
+    shell.resource = a_resource(told)
+    return shell
+
+
+RUNS = a_gang_pod(0, node="n1", phase="Running", gated=False)
+
+
+class TestNodesThatRefuse:
+    async def test_a_worker_that_its_kubelet_rejects_uses_no_retry_and_the_gang_goes_elsewhere(
+        self, shell: Shell, server: Server
+    ):
+        sick = a_gang_pod(
+            1,
+            node="n1",
+            phase="Failed",
+            gated=False,
+            rejected="UnexpectedAdmissionError",
+            rejection="no device",
+            run="j",
+        )
+        starting(shell, RUNS, sick, failed_message="BackoffLimitExceeded: Job has reached the specified backoff limit")
+        await shell.cycle.once()
+        assert server.job_writes() == [STATUS, DISCARD], "a Job that is resumed would show the same pod again"
+        status = server.status()
+        assert (status["phase"], status["reason"], status.get("retries", 0)) == ("Queued", "NodeRejected", 0)
+        assert "node n1 rejected worker 1 (UnexpectedAdmissionError: no device)" in status["message"]
+        assert [(b["node"], b["said"]) for b in status["blamed"]] == [("n1", "UnexpectedAdmissionError")]
+        shell.read_back()
+        shell.jobs, shell.pods = [], []
+        after_the_pause = msgspec.structs.replace(shell.resource.status, not_before=shell.clock.now())
+        shell.resource = msgspec.structs.replace(shell.resource, status=after_the_pause)
+        server.asked.clear()
+        await shell.cycle.once()
+        (placed,) = [r.body for r in server.asked if r.what == "POST jobs"]
+        assert '"nodes":["n2","n2"]' in placed["metadata"]["annotations"]["stint.dev/plan"]
+
+    async def test_what_kube_scheduler_has_no_room_for_is_requeued_after_some_seconds(
+        self, shell: Shell, server: Server
+    ):
+        says = "0/2 nodes are available: 1 Insufficient cpu."
+        stuck = a_gang_pod(1, gated=False, unschedulable=True, refusal=says)
+        starting(shell, RUNS, stuck)
+        await shell.cycle.once()
+        assert DISCARD not in server.job_writes()
+        assert PARK not in server.job_writes()
+        assert shell.cycle._memory.refused_since.keys() == {stuck.uid}
+        ago = {stuck.uid: shell.clock.now() - timedelta(seconds=6)}
+        shell.cycle._memory = replace(shell.cycle._memory, refused_since=ago)
+        await shell.cycle.once()
+        assert server.job_writes()[-2:] == [STATUS, PARK]
+        status = server.status()
+        assert (status["phase"], status["reason"], status["avoid"]) == ("Queued", "DidNotStart", ["n1"])
+        assert says in status["message"]
+        assert says in {c["type"]: c for c in status["conditions"]}["Placed"]["message"]
+        (note,) = [r.body["note"] for r in server.asked if "/events" in r.path and r.body["reason"] == "DidNotStart"]
+        assert says in note
+
+    async def test_a_moments_refusal_ends_nothing(self, shell: Shell, server: Server):
+        stuck = a_gang_pod(1, gated=False, unschedulable=True, refusal="0/2 nodes are available")
+        starting(shell, RUNS, stuck)
+        await shell.cycle.once()
+        shell.pods = [RUNS, a_gang_pod(1, node="n1", phase="Running", gated=False)]
+        await shell.cycle.once()
+        assert set(server.job_writes()) <= {STATUS}
 
 
 async def test_a_job_that_the_api_server_refuses_is_told_so_and_backs_off(shell: Shell, server: Server):

@@ -317,6 +317,13 @@ class Spec(Camel, kw_only=True):
     placement_timeout_seconds: Annotated[
         int, doc("How long released workers may take to start before all are taken back.", ge=5, le=3600)
     ] = 120
+    node_grace_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None,
+        doc(
+            "How long a node of the running gang may be not ready before the gang is requeued, in seconds. By default "
+            "what the operator is told (nodeGraceSeconds of the chart)."
+        ),
+    ] = None
     template: Annotated[Template | None, doc("The worker pod.")] = None
     pod_template: Annotated[ANY | None, doc("Instead of template: any core/v1 PodTemplateSpec, unchecked here.")] = None
     steers: Annotated[

@@ -75,6 +75,18 @@ class Calibration(Camel, kw_only=True):
     text: Annotated[str, doc("The same, for people.", max_length=256)] = ""
 
 
+class Blamed(Camel, kw_only=True):
+    """A node that refused the gang."""
+
+    node: Annotated[str, doc("Its name.", max_length=253)]
+    offering: Annotated[str, doc("What it was when it refused the gang.", max_length=512)] = ""
+    reason: Annotated[str, doc("Why the gang was requeued.", max_length=64)] = ""
+    said: Annotated[str, doc("Against the node, in a word, such as UnexpectedAdmissionError.", max_length=64)] = ""
+    since: Annotated[datetime, doc("When it refused the gang last.")]
+    until: Annotated[datetime, doc("The job avoids it until then.")]
+    generation: Annotated[int, doc("Of the spec that it refused; an edit clears the blame.")] = 0
+
+
 class AdmittedStatus(Camel, kw_only=True):
     """What admission made of a worker's pod"""
 
@@ -126,7 +138,12 @@ class Status(Camel, kw_only=True):
     ] = None
     moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
-    avoid: Annotated[list[str], doc("Nodes blamed for a roll-back, until notBefore has passed.", max_length=64)] = []
+    avoid: Annotated[
+        list[str], doc("Names of the nodes in blamed that were avoided when it was written.", max_length=64)
+    ] = []
+    blamed: Annotated[
+        list[Blamed], doc("Nodes that refused the gang lately, and until when it avoids them.", max_length=64)
+    ] = []
     admitted: Annotated[
         AdmittedStatus | None,
         doc("What its pods ask for, where a LimitRange, a RuntimeClass or a webhook made it more than the template."),

@@ -77,6 +77,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--pod-groups", action="store_true", help="give each gang a PodGroup, where the cluster serves v1beta1 of them"
     )
+    run.add_argument(
+        "--no-disruption-protection",
+        action="store_true",
+        help="let Karpenter and cluster-autoscaler end gangs to consolidate nodes: do not annotate their pods",
+    )
     run.add_argument("--solver", type=_solver, choices=sorted(SOLVERS), default=Settings().solver)
     run.add_argument(
         "--quotas", default="[]", help='JSON: [{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]'
@@ -100,6 +105,13 @@ def parser() -> argparse.ArgumentParser:
         default=Settings().reserve_seconds,
         metavar="SECONDS",
         help="that nodes may come and gangs end later than foreseen without a deadline missed (default: %(default)s)",
+    )
+    run.add_argument(
+        "--node-grace",
+        type=float,
+        default=Settings().node_grace_seconds,
+        metavar="SECONDS",
+        help="that a node may be not ready before a gang that runs there is requeued (default: %(default)s)",
     )
     run.add_argument(
         "--keep-spend-days",
@@ -247,6 +259,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
     if not 0 <= options.deadline_reserve <= 86_400:
         raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
+    if not 0 <= options.node_grace <= 86_400:
+        raise StintError(f"--node-grace must be from 0 to 86400 seconds, not {options.node_grace:g}")
     if not 2 <= options.keep_spend_days <= 3650:
         raise StintError(f"--keep-spend-days must be from 2 to 3650, not {options.keep_spend_days}")
     configure(options.log_format)
@@ -263,6 +277,7 @@ def _run(options: argparse.Namespace) -> int:
         record_dir=options.record_dir,
         feed_tokens=options.feed_tokens,
         pod_groups=options.pod_groups,
+        disruption_protection=not options.no_disruption_protection,
         pace=options.pace,
         steering=options.steering,
         webhook_port=options.webhook_port,
@@ -274,6 +289,7 @@ def _run(options: argparse.Namespace) -> int:
             moves_per_hour=options.moves_per_hour,
             payback=options.payback,
             reserve_seconds=options.deadline_reserve,
+            node_grace_seconds=options.node_grace,
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),

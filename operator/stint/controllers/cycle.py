@@ -27,7 +27,17 @@ from stint.controllers.status_writer import STARTS_AT_ONCE_S, StatusWriter
 from stint.controllers.trigger import TICK_S, Trigger
 from stint.kube.act.apply import Actuator
 from stint.kube.client.api import ApiError, FencedError
-from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending, observe, since_empty, with_spending
+from stint.kube.observe.memory import Memory, remembered
+from stint.kube.observe.snapshot import (
+    Caches,
+    Observation,
+    Seen,
+    Spending,
+    observe,
+    since_empty,
+    with_spending,
+    with_what_was_seen,
+)
 from stint.kube.plan_note import PlanNote, made_from
 from stint.lifecycle import phases
 from stint.lifecycle.phases import Outcome
@@ -76,6 +86,7 @@ class Cycle:
     observation: Observation | None = None
     _measured: Measured = field(default_factory=Measured)
     _empty_since: dict[str, datetime] = field(default_factory=dict)
+    _memory: Memory = field(default_factory=Memory)
     _tick_s: float = TICK_S
 
     async def run(self) -> None:
@@ -122,7 +133,8 @@ class Cycle:
         await self.statuses.tell(observation, outcomes, self._measured, besides=stopped | refused)  # 7. tell
         await self.pools.tell(observation, plan)
         unhurried = SETTLED_TICK_S if _settled(observation, plan) else TICK_S
-        self._tick_s = STARTS_AT_ONCE_S if self.statuses.waits else unhurried
+        hurried = self.statuses.waits or any(g.refused_since is not None for g in observation.situation.gangs)
+        self._tick_s = STARTS_AT_ONCE_S if hurried else unhurried
         self.last_finished = time.monotonic()
         self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
 
@@ -145,16 +157,20 @@ class Cycle:
             for t in caches.trainingjobs
         }
         self._empty_since = since_empty(caches, self._empty_since, now=now)
-        return observe(
+        self._memory = remembered(self._memory, caches.nodes, now=now, of=self.clock.of)
+        observation = observe(
             caches,
             self.catalogue,
             self.settings,
             now=now,
             created=created,
             empty_since=self._empty_since,
+            memory=self._memory,
             notes=self.notes(),
             measured=self._measured,
         )
+        self._memory = with_what_was_seen(self._memory, observation, caches)
+        return observation
 
     def _booked(self, observation: Observation, caches: Caches) -> Observation:
         """With what all jobs have spent until now."""
@@ -167,7 +183,7 @@ class Cycle:
 
     async def _release(self, observation: Observation) -> None:
         """Carry on with what was decided before: gangs whose pods have all appeared are released."""
-        usable = {n.name for n in observation.situation.nodes if n.usable}
+        usable = {n.name for n in observation.situation.nodes if n.takes_pods}
         placed = {
             key: s.gang
             for key, s in observation.seen.items()
@@ -215,7 +231,7 @@ class Cycle:
         )
         await self.statuses.write(after, outcome, observation, self._measured)
         await self._let_go(after)
-        if requeue.reason is Reason.DID_NOT_START:
+        if requeue.reason in (Reason.DID_NOT_START, Reason.NODE_REJECTED):
             self.metrics.rolled_back(requeue.reason.value)
 
     def _owing(self, seen: Seen, units: float) -> Spending:
@@ -234,7 +250,7 @@ class Cycle:
         if gang.job is None:
             return
         # A Job that lost a pod waits ten seconds or more before it makes another one; a new Job does not.
-        worn = gang.job.failed_message is not None or gang.disrupted or gang.gone
+        worn = gang.job.failed_message is not None or gang.disrupted or gang.gone or gang.rejections
         await (self.actuator.discard(gang) if worn else self.actuator.park(gang))
         await self.actuator.forget(gang)
 
@@ -303,9 +319,17 @@ def _note(observation: Observation, placement: Placement, seen: Seen, now: datet
     )
 
 
+def _unsteady(observation: Observation) -> bool:
+    """Whether a gang has a node that is not ready: what follows from that comes with time."""
+    held = {n for j in observation.situation.jobs if j.assignment is not None for n in j.assignment.nodes}
+    return any(not n.ready and n.name in held for n in observation.situation.nodes)
+
+
 def _settled(observation: Observation, plan: Plan) -> bool:
     """Whether all that may happen next is told by the API server: no job waits, starts, leaves or may be stopped."""
     if plan.holds or plan.placements or plan.requeues or plan.resizes:
+        return False
+    if _unsteady(observation):
         return False
     if any(n.removable and n.empty_since is not None for n in observation.situation.nodes):
         return False

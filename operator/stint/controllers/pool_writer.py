@@ -55,7 +55,7 @@ class PoolWriter:
         self._pools = pools
         self._books = books
         self._absorb = absorb
-        self._told_nodes: dict[str, str] = {}
+        self._told_nodes: dict[tuple[str, str], str] = {}
 
     async def act(self, observation: Observation, plan: Plan, *, now: datetime) -> None:
         """Every resize that is more than advice."""
@@ -97,7 +97,8 @@ class PoolWriter:
         pools = {p.metadata.name: p for p in self._pools() if PoolName(p.metadata.name) in there}
         await together("telling pools", {name: self._tell_pool(p, observation, plan) for name, p in pools.items()})
         alone = [p for p in observation.inventory.problems if p.node is not None and not p.pools]
-        await together("telling nodes", {p.about: self._tell_node(p) for p in alone})
+        alone += observation.suspects
+        await together("telling nodes", {f"{p.about} {p.reason}": self._tell_node(p) for p in alone})
         # A book that has come since the observation is told of after the next one.
         books = {b.metadata.name: b for b in self._books() if observation.books.named(b.metadata.name)}
         await together("telling books", {name: self._tell_book(b, observation) for name, b in books.items()})
@@ -113,9 +114,9 @@ class PoolWriter:
     async def _tell_node(self, problem: NodeIssue) -> None:
         """Of a node that no pool speaks for, once; the next operator tells it again."""
         node = problem.node
-        if node is None or self._told_nodes.get(node.uid) == problem.message:
+        if node is None or self._told_nodes.get((node.uid, problem.reason)) == problem.message:
             return
-        self._told_nodes[node.uid] = problem.message
+        self._told_nodes[node.uid, problem.reason] = problem.message
         about = About("v1", "Node", "", node.name, node.uid)
         await self._events.tell(about, problem.reason, problem.message, action="Price", warning=True)
         log.warning("%s: %s", problem.about, problem.message)

@@ -102,6 +102,9 @@ class StatusWriter:
         context = job_status.Context(
             now=observation.situation.now,
             offerings=observation.inventory.offerings,
+            nodes=observation.nodes,
+            kept=observation.inventory.kept,
+            pace=observation.situation.settings.pace,
             measured=measured,
             hindrance=self.hindrance(),
             booking=self.booking(),
@@ -162,6 +165,7 @@ _WORRYING = frozenset(
         "NodeInterrupted",
         "Disrupted",
         "DidNotStart",
+        "NodeRejected",
         "WorkerFailed",
         "InvalidSpec",
         "OverBudget",

@@ -125,6 +125,7 @@ class Options:
     record_dir: Path | None = None
     feed_tokens: Path = Path("/feeds")  # SECRET/KEY, of the sources of PriceBooks
     pod_groups: bool = False  # where they are served
+    disruption_protection: bool = True  # pods ask other controllers to leave them where they are
     pace: float = 1.0
     steering: bool = False
     webhook_port: int | None = None  # None: an admission policy gates pods
@@ -249,7 +250,15 @@ class Operator:
             canonical=functools.cache(self.catalogue.canonical_gpu),
         )
         self._soon: asyncio.TimerHandle | None = None
-        actuator = Actuator(api, self.jobs, self.pods, self.services, self.pod_groups, self.own.trainingjobs.put)
+        actuator = Actuator(
+            api,
+            self.jobs,
+            self.pods,
+            self.services,
+            self.pod_groups,
+            self.own.trainingjobs.put,
+            keep=options.disruption_protection,
+        )
         steering = Steering(
             api=api,
             actuator=actuator,

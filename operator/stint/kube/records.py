@@ -102,6 +102,9 @@ class GangPod(msgspec.Struct, frozen=True):
     run: str = ""  # alike for all that make up one gang at one time
     times: Times = Times()
     units_done: str = ""  # as its annotation says
+    refusal: str = ""  # what kube-scheduler says of it, while it calls it unschedulable
+    rejected: str = ""  # the kubelet's reason for not taking it, or not letting it go on; empty: it did neither
+    rejection: str = ""  # the kubelet's message
     node_selector: tuple[tuple[str, str], ...] = ()  # as long as it is gated
     at_once: bool = False  # somebody wants it let go without a place
 

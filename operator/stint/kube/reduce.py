@@ -34,6 +34,7 @@ from stint.kube.records import (
     VolumeClaimRecord,
     VolumeRecord,
 )
+from stint.kube.rejection import rejects, said
 from stint.kube.steered import (
     GATE,
     INDEX_ANNOTATION,
@@ -263,6 +264,8 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
             run=_run(meta, steered),
             times=_times(meta, status, scheduled),
             units_done=meta.annotations.get(UNITS_DONE, ""),
+            refusal=_refusal(scheduled),
+            **_rejection(status),
             node_selector=_selector(spec.node_selector) if spec.scheduling_gates else (),
             at_once=meta.annotations.get(RELEASE) == "now",
         )
@@ -287,6 +290,22 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
 def _maker(meta: OwnedMeta) -> Maker | None:
     made = meta.maker
     return None if made is None else Maker(made.kind, made.name, made.uid, made.api_version)
+
+
+def _refusal(scheduled: WireCondition | None) -> str:
+    if scheduled is None or (scheduled.status, scheduled.reason) != ("False", "Unschedulable"):
+        return ""
+    return said(scheduled.message) or "it gives no reason"
+
+
+def _rejection(status: PodStatus) -> dict[str, str]:
+    if status.phase != "Failed":
+        return {}
+    states = [c.state for c in status.container_statuses]
+    began = any(s.running or (s.terminated and s.terminated.started_at) for s in states)
+    if not rejects(status.reason, status.message, began=began):
+        return {}
+    return {"rejected": said(status.reason)[:63], "rejection": said(status.message)}
 
 
 def _run(meta: OwnedMeta, steered: Steered | None) -> str:

@@ -140,6 +140,7 @@ class _Claim(msgspec.Struct):
 class PodStatus(msgspec.Struct, rename="camel"):
     phase: str = ""
     reason: str = ""
+    message: str = ""
     nominated_node_name: str = ""
     conditions: list[WireCondition] = []
     container_statuses: list[_ContainerStatus] = []

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from stint.lifecycle import idle
 from stint.lifecycle.admitted import in_words
-from stint.lifecycle.retries import avoided, next_try
+from stint.lifecycle.grace import is_over
+from stint.lifecycle.retries import SETTLE_S, avoided, blamed_until, next_try
 from stint.model.cluster import Node
 from stint.model.gang import WITHOUT_PLACE, GangFacts, GangState
 from stint.model.job import Job, JobId, NodeName, OnExceed
 from stint.model.plan import Reason, Requeue
 from stint.model.situation import Situation
 
+_GRACE = GangFacts(job=JobId(""), state=GangState.ABSENT).node_grace
 _FROM_CHECKPOINT = "requeued from the last checkpoint"
 
 
@@ -70,6 +72,21 @@ def _vanished(case: Case) -> Requeue | None:
     return _requeued(case, Reason.DISRUPTED, f"{what} deleted or suspended by something else than Stint")
 
 
+def _rejected(case: Case) -> Requeue | None:
+    """The node's affair, so it uses no retry, although its Job counts the pod as failed. The others wait for nobody."""
+    facts = case.facts
+    if facts is None or not facts.rejections or facts.state not in (GangState.PLACED, GangState.FAILED):
+        return None
+    first, nodes = facts.rejections[0], avoided(r.node for r in facts.rejections)
+    why = f"{first.reason}: {first.message}" if first.message else first.reason
+    text = f"node {first.node} rejected worker {first.rank} ({why})"
+    if others := [n for n in nodes if n != first.node]:
+        text += f"; so did {', '.join(others)}"
+    # A gang that ran has shown that it can: the pause begins small again.
+    before = facts.failed_starts if facts.running_since is None else 0
+    return _refused(case, Reason.NODE_REJECTED, text, nodes, before=before, word=first.reason)
+
+
 def _disrupted(case: Case) -> Requeue | None:
     """Not the worker's fault, so it uses no retry: also where the others have failed for want of it."""
     facts = case.facts
@@ -108,14 +125,30 @@ def _node_lost(case: Case) -> Requeue | None:
         return None
     for name in sorted(set(assignment.nodes)):
         node = case.nodes.get(name)
-        if node is None or not node.ready:
-            what = "is gone" if node is None else "is not ready"
+        if node is None:
+            return _requeued(case, Reason.NODE_LOST, f"node {name} is gone")
+        if not node.ready and (what := _not_ready(case, node, runs=_runs(case))):
             return _requeued(case, Reason.NODE_LOST, f"node {name} {what}")
         if node.interrupted:
             return _requeued(case, Reason.NODE_INTERRUPTED, f"node {name} received a spot interruption notice")
         if not node.schedulable and not assignment.running:
             return _requeued(case, Reason.NODE_LOST, f"node {name} was cordoned before the gang ran")
     return None
+
+
+def _runs(case: Case) -> bool:
+    running = case.job.assignment is not None and case.job.assignment.running
+    return running or (case.facts is not None and case.facts.running_since is not None)
+
+
+def _not_ready(case: Case, node: Node, *, runs: bool) -> str:
+    """Why a node that is not ready ends its gang; empty: not yet. A gang that does not run yet has nothing to lose."""
+    if not runs or node.unready_since is None:
+        return "is not ready"
+    grace = case.facts.node_grace if case.facts is not None else _GRACE
+    if not is_over(node.unready_since, case.now, grace, pace=case.pace):
+        return ""
+    return f"has not been ready since {node.unready_since:%H:%M:%S} UTC, for more than {grace.total_seconds():g} s"
 
 
 def _budget_spent(case: Case) -> Requeue | None:
@@ -140,6 +173,39 @@ def _worker_gone(case: Case) -> Requeue | None:
     return _requeued(case, Reason.DISRUPTED, f"worker {lost} was evicted or deleted")
 
 
+def _unschedulable(case: Case) -> Requeue | None:
+    """What kube-scheduler has no room for will not start: the others hold their nodes in vain."""
+    facts = case.facts
+    if facts is None or not _placed(facts) or facts.refused_since is None or facts.running_since is not None:
+        return None
+    if case.now - facts.refused_since < timedelta(seconds=SETTLE_S) * case.pace:
+        return None
+    nodes = avoided(facts.nodes[rank] for rank in facts.unschedulable)
+    text = f"{facts.ready} of {len(facts.nodes)} workers ran; none started on {', '.join(nodes)}: {_words(facts)}"
+    return _refused(case, Reason.DID_NOT_START, text, nodes, before=facts.failed_starts, word="Unschedulable")
+
+
+def _words(facts: GangFacts) -> str:
+    return f"kube-scheduler says {facts.refusal!r}"
+
+
+def _refused(
+    case: Case, reason: Reason, what: str, nodes: tuple[NodeName, ...], *, before: int, word: str = ""
+) -> Requeue:
+    """Requeued with a pause, and with nodes to blame. `before`: starts in a row that failed before this one."""
+    again = next_try(case.now, before, pace=case.pace)
+    return Requeue(
+        job=case.job.id,
+        reason=reason,
+        message=f"{what}; the whole gang was requeued",
+        avoid=nodes,
+        avoid_until=blamed_until(again, pace=case.pace) if nodes else None,
+        avoid_for=word if nodes else "",
+        failed_starts=before + 1,
+        not_before=again,
+    )
+
+
 def _admitted_otherwise(case: Case) -> Requeue | None:
     """Before a pod is let go: a gang whose pods ask for more than was reckoned with would start in part."""
     facts = case.facts
@@ -160,6 +226,8 @@ def _did_not_start(case: Case) -> Requeue | None:
     text = f"{facts.ready} of {len(facts.nodes)} workers ran after {waited.total_seconds() / case.pace:.0f} s"
     if blamed:
         text += f"; none started on {', '.join(blamed)}"
+    if facts.refusal:
+        text += f": {_words(facts)}"
     if facts.ignored:
         text += (
             f"; no scheduler has looked at {facts.ignored} of its pods: another scheduling gate holds them, or no "
@@ -168,18 +236,13 @@ def _did_not_start(case: Case) -> Requeue | None:
     if missing := len(facts.nodes) - facts.pods - facts.done:
         maker = facts.made_by.lower() if facts.made_by else f"job {_name(case.job.id)}"
         text += f"; {missing} of its pods were never created, `kubectl describe {maker}` says why"
-    return Requeue(
-        job=case.job.id,
-        reason=Reason.DID_NOT_START,
-        message=f"{text}; the whole gang was requeued",
-        avoid=blamed,
-        failed_starts=facts.failed_starts + 1,
-        not_before=next_try(case.now, facts.failed_starts, pace=case.pace),
-    )
+    word = "Unschedulable" if facts.refusal else ""
+    return _refused(case, Reason.DID_NOT_START, text, blamed, before=facts.failed_starts, word=word)
 
 
 RULES: tuple[Rule, ...] = (
     _vanished,
+    _rejected,
     _disrupted,
     _failed,
     _idle,
@@ -188,20 +251,25 @@ RULES: tuple[Rule, ...] = (
     _budget_spent,
     _worker_gone,
     _admitted_otherwise,
+    _unschedulable,
     _did_not_start,
 )
 
 REASONS: Mapping[Reason, str] = {
+    Reason.NODE_REJECTED: "a kubelet did not take a worker, or did not let it go on (`UnexpectedAdmissionError`, "
+    "`OutOf...`, `Evicted`, ...); blames the node, uses none of `spec.retries`, backs off from 10 s to 10 min",
     Reason.DISRUPTED: "a worker was preempted, evicted or deleted, or something else deleted or suspended the Job",
     Reason.WORKER_FAILED: "a worker failed; uses one of `spec.retries`",
     Reason.IDLE: "all of its GPUs were idle for as long as `spec.idlePolicy` allows",
     Reason.SUSPENDED: "`spec.suspend` is true",
-    Reason.NODE_LOST: "a node is gone or not ready, or was cordoned before the gang ran",
+    Reason.NODE_LOST: "a node is gone, or is not ready for longer than `spec.nodeGraceSeconds`; before the gang runs, "
+    "also one that is cordoned or not ready",
     Reason.NODE_INTERRUPTED: "the provider announced that it takes a node",
     Reason.OVER_BUDGET: "the budget is spent and `spec.budget.onExceed` is `CheckpointAndStop`",
     Reason.ADMITTED_OTHERWISE: "a LimitRange, a RuntimeClass or a webhook made its pods ask for more than the "
     "template; no pod was let go, and it is placed by what they ask for",
-    Reason.DID_NOT_START: "not every worker ran within `spec.placementTimeoutSeconds`; backs off from 10 s to 10 min",
+    Reason.DID_NOT_START: "kube-scheduler has had no room for a worker for 5 s, or not every worker ran within "
+    "`spec.placementTimeoutSeconds`; backs off from 10 s to 10 min",
     Reason.CHEAPER_ELSEWHERE: "the rest of the work costs less elsewhere, and the move pays for itself",
     Reason.MAKES_ROOM: "a job that would miss its deadline needs the nodes",
 }

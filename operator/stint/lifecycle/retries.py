@@ -9,6 +9,8 @@ from stint.model.job import NodeName
 
 BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0  # the first pause, and the longest
 MOST_AVOIDED = 64  # nodes that a status can carry
+BLAME_LASTS = timedelta(minutes=10)  # after the back-off itself
+SETTLE_S = 5.0  # what kube-scheduler says may be over by then: a pod was leaving, a node has just come
 _MOST_DOUBLINGS = 10
 
 
@@ -26,6 +28,16 @@ def next_try(now: datetime, failed_starts: int, *, pace: float = 1.0) -> datetim
 def avoided(nodes: Iterable[NodeName]) -> tuple[NodeName, ...]:
     """The nodes to blame, sorted, as many as a status can carry."""
     return tuple(sorted(set(nodes)))[:MOST_AVOIDED]
+
+
+def blamed_until(not_before: datetime, *, pace: float = 1.0) -> datetime:
+    """How long a job avoids the nodes that have just refused it.
+
+    Args:
+        not_before: when it tries again.
+        pace: as in `next_try`.
+    """
+    return not_before + BLAME_LASTS * pace
 
 
 def gives_up(attempt: int, retries: int) -> bool:

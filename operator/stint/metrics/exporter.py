@@ -102,6 +102,12 @@ class Metrics:
         self.rate = Gauge("stint_running_dollars_per_hour", "What placed jobs cost an hour", _WHERE, registry=r)
         self.pool_nodes = Gauge("stint_pool_nodes", "Nodes", ["pool", "state"], registry=r)
         self.pool_gpus = Gauge("stint_pool_gpus", "GPUs of usable nodes", ["pool", "gpu_model", "state"], registry=r)
+        self.node_suspect = Gauge(
+            "stint_node_suspect",
+            "1 for a node on which several jobs could not start within an hour",
+            ["node"],
+            registry=r,
+        )
         self.price = Gauge("stint_pool_price_dollars_per_gpu_hour", "Price", [*_WHERE, "source"], registry=r)
         self.price_age = Gauge("stint_price_age_seconds", "Age of a pool's oldest price", ["pool"], registry=r)
         self.decide_s = Histogram("stint_decide_duration_seconds", "Deciding", registry=r, buckets=_BUCKETS)
@@ -259,6 +265,7 @@ class Metrics:
         _set(self.rate, rates)
 
     def _show_pools(self, situation: Situation) -> None:
+        _set(self.node_suspect, {(n.name,): 1.0 for n in situation.nodes if n.suspect})
         offerings = {o.id: o for o in situation.offerings}
         nodes: dict[tuple[str, ...], float] = {
             (p.name, state): 0.0 for p in situation.pools for state in ("ready", "pending", "unusable")

@@ -33,15 +33,23 @@ class Node:
     schedulable: bool = True  # not cordoned, not being disrupted
     interrupted: bool = False  # the provider has said that it takes this node
     ready_at: datetime | None = None  # for nodes under way: when they are expected
+    unready_since: datetime | None = None  # of one that is not ready; None: nobody knows
+    suspect: bool = False  # several jobs could not start there lately
+    unidentified: bool = False  # it does not say what it is at the moment: it counts as what it was
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
     labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's constraints or topology name
     taints: tuple[Taint, ...] = ()
 
     @property
-    def usable(self) -> bool:
+    def takes_pods(self) -> bool:
         """A worker released now would start here."""
         return self.ready and self.schedulable and not self.interrupted
+
+    @property
+    def usable(self) -> bool:
+        """A gang may be placed here now."""
+        return self.takes_pods and not self.unidentified and not self.suspect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,16 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRejection:
+    """A worker that a kubelet did not take, or did not let go on."""
+
+    rank: int
+    node: NodeName
+    reason: str  # in the kubelet's word: UnexpectedAdmissionError
+    message: str = ""  # in its words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
     """What admission (LimitRange, RuntimeClass, webhooks) made of a worker's pod, where it is not what was planned."""
 
@@ -67,8 +77,12 @@ class GangFacts:
     gone: tuple[int, ...] = ()  # ranks whose pods were evicted or deleted
     admitted: Admitted | None = None  # of its pods, none of which is released; None: as planned, or let go already
     unschedulable: tuple[int, ...] = ()  # released ranks for which kube-scheduler found no room
+    refusal: str = ""  # kube-scheduler's words for that
+    refused_since: datetime | None = None  # since when it says so; None: it does not, or what it says may pass
+    rejections: tuple[NodeRejection, ...] = ()  # by rank: what kubelets did not take
     ignored: int = 0  # released pods that no scheduler has looked at
     placement_timeout: timedelta = timedelta(seconds=120)  # from placement until every worker runs
+    node_grace: timedelta = timedelta(seconds=60)  # on the wall: how long a node may be not ready while the gang runs
     suspend: bool = False  # spec.suspend
     idle: Idle | None = None  # None: its GPUs work, or that is not known
     on_idle: OnIdle = OnIdle.ADVISE

@@ -138,6 +138,16 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An offering every node of which has refused the job's workers lately."""
+
+    offering: OfferingId
+    nodes: tuple[NodeName, ...]
+    until: datetime  # then it is tried again
+    said: str = ""  # against its nodes, in a word or two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One gang and everything a decision about it needs."""
 
@@ -171,6 +181,7 @@ class Job:
     assignment: Binding | None = None
     not_before: datetime | None = None  # back-off after a roll-back or a failure
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
+    refusals: tuple[Refusal, ...] = ()  # offerings that are out for it, while the blame lasts
     moved_at: datetime | None = None  # for money, the last time
     lacking: str = ""  # what somebody else still has to do before it can be placed; empty: nothing
     read_as: Mapping[str, str] = field(default_factory=dict)  # GPU names as they were written, and the canonical ones

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     MISSES_DEADLINE = "MissesDeadline"
     INCOMPLETE = "Incomplete"  # pods of a steered group are missing, or somebody else holds them
     BACKING_OFF = "BackingOff"
+    NODES_REFUSED = "NodesRefused"  # every node of it that the job could use has refused its workers lately
     NOT_ENOUGH_GPUS = "NotEnoughGpus"
     WAITING_IS_CHEAPER = "WaitingIsCheaper"
     NODES_ON_THE_WAY = "NodesOnTheWay"
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     REFUSED = "Refused"  # by the API server: a quota, a policy, a webhook
     ADMITTED_OTHERWISE = "AdmittedOtherwise"  # admission changed what its pods ask for, so that the plan is wrong
     DID_NOT_START = "DidNotStart"  # released, and not all of it ran in time
+    NODE_REJECTED = "NodeRejected"  # a kubelet did not take a worker, or did not let it go on
     WORKER_FAILED = "WorkerFailed"
     NODE_LOST = "NodeLost"
     NODE_INTERRUPTED = "NodeInterrupted"
@@ -152,6 +154,8 @@ class Requeue:
     reason: Reason
     message: str
     avoid: tuple[NodeName, ...] = ()  # nodes that it is not to come back to for a while
+    avoid_until: datetime | None = None  # None: for ten minutes
+    avoid_for: str = ""  # what is said against them, in a word: UnexpectedAdmissionError
     retries: int | None = None  # that are used now; None: as many as before
     failed_starts: int | None = None  # in a row; None: as many as before
     not_before: datetime | None = None  # back-off; None: it competes again at once

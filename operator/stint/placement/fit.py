@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from stint.model.cluster import Node
 from stint.model.constraints import Requirement, Terms
-from stint.model.job import Job, Toleration
+from stint.model.job import Job, Refusal, Toleration
 from stint.model.market import Offering, Taint
 from stint.model.plan import Reason
 from stint.model.resources import Resources
@@ -19,6 +19,7 @@ _BLOCKING = ("NoSchedule", "NoExecute")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _ROUNDING = 1e-6  # 0.333333 is a third
 _FAMILY = re.compile(r"([A-Z]+[0-9]+[A-Z]*)(?=-|$)")  # A100 of A100-80GB-PCIe
+_MOST_NAMED = 4
 FIGURES = tuple(f.name for f in fields(Offering) if "Figure" in str(f.type))
 
 
@@ -167,6 +168,8 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
         return Reason.SHARED_GPU, f"its GPUs are shared ({o.slices.name}); spec.gpu.fraction would take a part of one"
     if not job.data.may_leave_region and (job.data.provider, job.data.region) != (o.provider, o.region):
         return Reason.DATA_MUST_STAY, f"spec.data.mayLeaveRegion is false and the data lies in {_home(job)}"
+    if refusal := next((r for r in job.refusals if r.offering == o.id), None):
+        return Reason.NODES_REFUSED, _refused(refusal)
     return None
 
 
@@ -238,6 +241,17 @@ def checkpoint_hours(every: timedelta | None) -> float:
 
 def _home(job: Job) -> str:
     return f"{job.data.provider}/{job.data.region}"
+
+
+def _refused(refusal: Refusal) -> str:
+    names = ", ".join(refusal.nodes[:_MOST_NAMED])
+    more = len(refusal.nodes) - _MOST_NAMED
+    others = f" and {more} more" if more > 0 else ""
+    why = f" ({refusal.said})" if refusal.said else ""
+    return (
+        f"every node of it that the job could use has refused its workers{why}: {names}{others}; "
+        f"it is tried again after {refusal.until:%H:%M:%S} UTC, or once the spec is edited"
+    )
 
 
 def exceeds(worker: Resources, node: Resources, what: str) -> str:

@@ -21,19 +21,21 @@ from stint.kube.steered import selector
 from stint.ledger.days import whole
 from stint.lifecycle import phases
 from stint.lifecycle.phases import Outcome
+from stint.model.cluster import Node
 from stint.model.gang import GangState
-from stint.model.job import ENDED, Phase
+from stint.model.job import ENDED, NodeName, Phase
 from stint.model.market import Offering
 from stint.model.measured import Measured
 from stint.model.offering import OfferingId
 from stint.model.plan import MOVES, Candidate, Explanation, Hold, Placement, Reason, Requeue, Stay
-from stint.views import usage_status
+from stint.views import node_status, usage_status
 
 MOST_REJECTED = 10
 _WHY_BACK = frozenset(
     r.value
     for r in (
         Reason.DID_NOT_START,
+        Reason.NODE_REJECTED,
         Reason.WORKER_FAILED,
         Reason.NODE_LOST,
         Reason.NODE_INTERRUPTED,
@@ -50,6 +52,9 @@ class Context:
 
     now: datetime
     offerings: Mapping[OfferingId, Offering]
+    nodes: Mapping[NodeName, Node] = field(default_factory=dict)
+    kept: Mapping[NodeName, str] = field(default_factory=dict)  # nodes that do not say what they are, and why
+    pace: float = 1.0  # seconds of the deciding clock that pass in one second on the wall
     measured: Measured = field(default_factory=Measured)
     hindrance: str = ""  # what keeps the operator itself from doing its work
     booking: tuple[str, str] | None = None  # why what was spent is not booked as it should be: reason and message
@@ -305,6 +310,7 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["Running"] = ("True", "AllWorkersRun", "") if phase is Phase.RUNNING else ("False", why, text)
         facts["AtRisk"] = _at_risk(status, seen)
         facts["UpToDate"] = _up_to_date(seen)
+        facts |= node_status.facts(seen, context.nodes, context.kept, old, pace=context.pace)
         facts |= usage_status.facts(seen, context.measured, old, context.now)
         if seen.job is not None and seen.job.constraints.unmodelled:
             what = "; ".join(seen.job.constraints.unmodelled)[:1024]

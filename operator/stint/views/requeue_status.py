@@ -7,10 +7,12 @@ from datetime import datetime
 
 import msgspec
 
-from stint.api.trainingjob_status import AdmittedStatus, Progress, Status
+from stint.api.trainingjob_status import AdmittedStatus, Blamed, Progress, Status
 from stint.estimate.runtime import hours_between, units_kept
 from stint.kube.observe.progress import kept as kept_of
 from stint.kube.observe.snapshot import Seen
+from stint.lifecycle.blame import SUSPECT_FOR
+from stint.lifecycle.retries import BLAME_LASTS, MOST_AVOIDED
 from stint.model.plan import MOVES, Reason, Requeue
 
 MOST_ADMITTED = 64  # resources and labels that are kept of what admission did
@@ -31,9 +33,11 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
     )
     if requeue.reason is Reason.IDLE:
         return msgspec.structs.replace(status, idle_held=seen.resource.metadata.generation, idle_since=None)
+    if requeue.avoid:
+        status = _blaming(status, seen, requeue, now)
     if requeue.reason in MOVES:
         # It may start at once, and comes back to none of these nodes as long as blame lasts.
-        return msgspec.structs.replace(status, moved=now, not_before=now, avoid=sorted(requeue.avoid))
+        return msgspec.structs.replace(status, moved=now, not_before=now)
     if requeue.admitted is not None:
         requests = requeue.admitted.requests
         found = AdmittedStatus(
@@ -47,13 +51,44 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
     if requeue.retries is not None:
         status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
     if requeue.failed_starts is not None:
-        return backing_off(status, requeue.failed_starts, requeue.not_before or now, avoid=requeue.avoid)
+        return backing_off(status, requeue.failed_starts, requeue.not_before or now)
     return status
 
 
-def backing_off(status: Status, failed_starts: int, until: datetime, *, avoid: tuple[str, ...] = ()) -> Status:
+def backing_off(status: Status, failed_starts: int, until: datetime) -> Status:
     """After a start that did not hold."""
-    return msgspec.structs.replace(status, rollbacks=failed_starts, not_before=until, avoid=list(avoid))
+    return msgspec.structs.replace(status, rollbacks=failed_starts, not_before=until)
+
+
+def _blaming(status: Status, seen: Seen, requeue: Requeue, now: datetime) -> Status:
+    """The nodes that refuse it now, beside those that have before: two bad nodes would be tried in turn for ever.
+
+    A further refusal renews the blame of those before it. What is over is kept for as long as it may count against a
+    node that other jobs blame, too.
+    """
+    until = requeue.avoid_until or now + BLAME_LASTS
+    generation = seen.resource.metadata.generation
+    blamed = {
+        b.node: msgspec.structs.replace(b, until=max(b.until, until)) if b.until > now else b
+        for b in status.blamed
+        if b.generation == generation
+        and b.since.tzinfo
+        and b.until.tzinfo
+        and (b.until > now or b.since > now - SUSPECT_FOR)
+    }
+    for node in requeue.avoid:
+        blamed[node] = Blamed(
+            node=node,
+            offering=seen.gang.plan.offering if seen.gang.plan else "",
+            reason=requeue.reason.value,
+            said=requeue.avoid_for,
+            since=now,
+            until=until,
+            generation=generation,
+        )
+    last = sorted(blamed.values(), key=lambda b: b.since, reverse=True)[:MOST_AVOIDED]
+    kept = sorted(last, key=lambda b: b.node)
+    return msgspec.structs.replace(status, blamed=kept, avoid=[b.node for b in kept if b.until > now])
 
 
 def _kept_units(seen: Seen, until: datetime) -> float:

@@ -15,6 +15,7 @@ from stint.model.job import OnIdle
 from stint.model.market import Offering
 from stint.model.measured import Measured, Speed
 from stint.model.offering import OfferingId
+from stint.views.node_status import NODES_READY
 
 Fact = tuple[str, str, str]
 _FIRST_SCRAPES = timedelta(minutes=2)  # within which nobody misses what is not measured yet
@@ -119,5 +120,7 @@ def news(old: Status, new: Status) -> Iterator[tuple[str, str]]:
     for condition in new.conditions:
         if (condition.type, condition.status) == ("Idle", "True") and before.get("Idle") != "True":
             yield "GpusIdle", condition.message
+        if (condition.type, condition.status) == (NODES_READY, "False") and before.get(NODES_READY) != "False":
+            yield condition.reason, condition.message
         if (condition.type, condition.reason) == ("ProgressTold", "Refused") and before.get("ProgressTold") != "False":
             yield "ProgressRefused", condition.message

@@ -42,6 +42,8 @@ EVERYTHING = (
     "calibration=Advise",
     "pools.kwok.enabled=true",
     "podGroups.enabled=true",
+    "disruptionProtection=false",
+    "nodeGraceSeconds=300",
     "pools.scaleTargets[0].apiGroup=cluster.x-k8s.io",
     "pools.scaleTargets[0].resource=machinedeployments",
     "serviceMonitor.enabled=true",
@@ -137,6 +139,8 @@ def test_the_process_understands_every_flag_that_it_is_given(helm):
         assert ports == {"metrics": options.metrics_port, "health": options.health_port, **webhook}
         mounted = {Path(m["mountPath"]) for m in container["volumeMounts"]}
         assert options.pod_groups is bool(sets)
+        assert options.no_disruption_protection is bool(sets)
+        assert options.node_grace == (300 if sets else 60)
         for path in (options.record_dir, options.prometheus_token_file, options.prometheus_ca_file):
             assert path is None or {path, path.parent} & mounted
         assert options.calibration == ("Advise" if sets else "Use")

@@ -14,8 +14,9 @@ from stint.api.pricebook import Spec as BookSpec
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.bookkeeper import EPOCH, Bookkeeper, clock_wrong, known_until
 from stint.feeds import bundled
-from stint.kube.observe.snapshot import Caches, Spending, observe
-from stint.kube.records import JobRecord, PodRecord, Times
+from stint.kube.observe.memory import Memory
+from stint.kube.observe.snapshot import Caches, Spending, observe, with_what_was_seen
+from stint.kube.records import JobRecord, NodeRecord, PodRecord, Times
 from stint.ledger.days import whole
 from stint.model.cluster import Utilisation
 from stint.model.job import JobId, job_id
@@ -69,18 +70,21 @@ class Books:
         usage: dict[JobId, Utilisation] | None = None,
         resources: Sequence[TrainingJob] | None = None,
         until: datetime | None = None,
+        nodes: Sequence[NodeRecord] | None = None,
+        memory: Memory | None = None,
         **more: Any,
     ) -> dict[JobId, Spending]:
         caches = Caches(
             trainingjobs=[self.resource] if resources is None else resources,
             gpu_pools=[],
             price_books=[a_book(usd, **more)],
-            nodes=[a_record(created=NOW - 9 * HOUR)],
+            nodes=[a_record(created=NOW - 9 * HOUR)] if nodes is None else nodes,
             pods=pods,
             jobs=[a_batch_job()] if jobs is None else jobs,
         )
         created = {r.metadata.uid: NOW - 9 * HOUR for r in caches.trainingjobs}
-        seen = observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={})
+        seen = observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={}, memory=memory)
+        self.memory = with_what_was_seen(memory or Memory(), seen, caches)
         return self.books.book(seen, caches, usage or {}, known_until=until or now)
 
     def write(self, spending: Spending) -> None:

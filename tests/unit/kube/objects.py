@@ -52,6 +52,7 @@ def a_gang_pod(
     deleting: bool = False,
     disrupted: str = "",
     for_its_group: bool = False,
+    **more: Any,
 ) -> PodRecord:
     gang = GangPod(
         namespace="team",
@@ -67,6 +68,7 @@ def a_gang_pod(
         created=NOW,
         affinity=b"null",
         for_its_group=for_its_group,
+        **more,
     )
     # As the template has it; what runs has more than that here, so that it can be told from what was planned.
     requests = Resources(gpus=4, pods=1) if gated else Resources(gpus=4, cpu=8, memory_gib=64, pods=1)

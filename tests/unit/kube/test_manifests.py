@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from stint.api.trainingjob import Spec
-from stint.kube.act.manifests import indexed_job, longest_name, release_patch, service
+from stint.kube.act.manifests import KEEP, indexed_job, longest_name, release_patch, service
 from stint.kube.plan_note import PlanNote, made_from, note, read_note
 from stint.testing.builders import NOW
 
@@ -53,6 +53,24 @@ def test_workers_wait_behind_the_gate_and_start_with_torchruns_variables():
 def test_what_the_user_has_set_stays():
     told = env(a_job(env=[{"name": "MASTER_PORT", "value": "1234"}, {"name": "MINE", "value": "1"}]))
     assert (told["MASTER_PORT"], told["MINE"]) == ("1234", "1")
+
+
+def annotations(own: dict[str, str] | None = None, **more: bool) -> dict[str, str]:
+    template = {"metadata": {"annotations": own}, "spec": {"containers": [{"name": "train", "image": "x"}]}}
+    job = indexed_job("unet", "u", template, workers=1, gpus_per_worker=1, gpu_resource=GPU, plan=PLAN, **more)
+    return job["spec"]["template"]["metadata"].get("annotations")
+
+
+def test_pods_ask_other_controllers_to_leave_them_where_they_are():
+    left_alone = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    assert annotations({"mine": "1"}) == left_alone | {"mine": "1"}
+    assert annotations(None) == left_alone
+    assert annotations({"mine": "1"}, keep=False) == {"mine": "1"}
+
+
+def test_what_the_template_says_of_that_stays():
+    own = {"karpenter.sh/do-not-disrupt": "false"}
+    assert annotations(own)["karpenter.sh/do-not-disrupt"] == "false"
 
 
 def test_the_template_is_not_changed_in_place():
@@ -133,7 +151,7 @@ def test_what_a_template_says_of_itself_stays_beside_what_a_gang_needs():
     made = job["spec"]["template"]
     assert made["metadata"]["labels"]["team"] == "vision"
     assert made["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
-    assert made["metadata"]["annotations"] == {"a": "b"}
+    assert made["metadata"]["annotations"] == KEEP | {"a": "b"}
     spec = made["spec"]
     assert [g["name"] for g in spec["schedulingGates"]] == ["example.com/quota", "stint.dev/placement"]
     assert spec["tolerations"] == template["spec"]["tolerations"]

@@ -30,7 +30,17 @@ HOUR = timedelta(hours=1)
 
 
 def look(
-    *, now: datetime = NOW, resources=(), nodes=(), pods=(), jobs=(), pools=(), books=(), workloads=(), measured=None
+    *,
+    now: datetime = NOW,
+    resources=(),
+    nodes=(),
+    pods=(),
+    jobs=(),
+    pools=(),
+    books=(),
+    workloads=(),
+    measured=None,
+    memory=None,
 ) -> Observation:
     caches = Caches(
         trainingjobs=list(resources),
@@ -42,7 +52,9 @@ def look(
         workloads=list(workloads),
     )
     created = {r.metadata.uid: NOW - HOUR for r in resources}
-    return observe(caches, CATALOGUE, Settings(), now=now, created=created, empty_since={}, measured=measured)
+    return observe(
+        caches, CATALOGUE, Settings(), now=now, created=created, empty_since={}, measured=measured, memory=memory
+    )
 
 
 @pytest.mark.parametrize("pods", [[], [a_gang_pod(0), a_gang_pod(1)], RUNNING], ids=["none yet", "gated", "running"])

@@ -10,7 +10,7 @@ import pytest
 from stint.decide import decide
 from stint.lifecycle.requeue import REASONS, requeues
 from stint.lifecycle.retries import BACKOFF_S, MOST_BACKOFF_S, next_try
-from stint.model.gang import GangFacts, GangState, Idle
+from stint.model.gang import GangFacts, GangState, Idle, NodeRejection
 from stint.model.job import Job, OnIdle
 from stint.model.plan import Plan, Reason, Requeue
 from stint.model.situation import Settings, Situation
@@ -105,6 +105,71 @@ class TestDidNotStart:
     def test_a_gang_whose_workers_have_all_run_or_finished_is_left_alone(self):
         assert requeues(self.situation(ready=1, done=1)) == ()
         assert requeues(self.situation(running_since=LATE)) == ()
+
+
+class TestUnschedulable:
+    """kube-scheduler's word is enough, once it has stood for some seconds."""
+
+    SAYS = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector."
+
+    def facts(self, seconds: float, *, pace: float = 1.0, **more: object) -> Situation:
+        told = {
+            "since": NOW - timedelta(seconds=30),
+            "ready": 1,
+            "unschedulable": (1,),
+            "refusal": self.SAYS,
+            "refused_since": NOW - timedelta(seconds=seconds),
+        }
+        gang = a_gang(STARTS, **told | more)
+        settings = Settings(pace=pace)
+        return a_situation(offerings=[A100], nodes=NODES, jobs=[STARTS], gangs=[gang], settings=settings)
+
+    def test_the_gang_is_requeued_whole_long_before_its_time_out(self):
+        assert requeues(self.facts(4)) == ()
+        requeue = the(self.facts(5))
+        assert (requeue.reason, requeue.avoid, requeue.retries) == (Reason.DID_NOT_START, ("n1",), None)
+        assert "1 of 2 workers ran; none started on n1" in requeue.message
+        assert self.SAYS in requeue.message
+
+    def test_it_backs_off_and_the_blame_outlasts_the_pause(self):
+        requeue = the(self.facts(5, failed_starts=1))
+        assert requeue.not_before == NOW + timedelta(seconds=20)
+        assert requeue.avoid_until == requeue.not_before + timedelta(minutes=10)
+        assert (requeue.failed_starts, requeue.avoid_for) == (2, "Unschedulable")
+
+    def test_it_settles_on_the_walls_clock(self):
+        assert requeues(self.facts(20, pace=60.0)) == ()
+        assert requeues(self.facts(300, pace=60.0))
+
+    def test_a_gang_that_has_run_is_no_matter_of_starting(self):
+        assert requeues(self.facts(60, running_since=NOW)) == ()
+
+
+class TestNodeRejected:
+    SICK = NodeRejection(rank=1, node=NODES[1].name, reason="UnexpectedAdmissionError", message="no device plugin")
+
+    def test_the_node_is_blamed_and_no_retry_is_used_although_the_job_has_failed(self):
+        requeue = the(of(STARTS, state=GangState.FAILED, failure="BackoffLimitExceeded", rejections=(self.SICK,)))
+        assert requeue.reason is Reason.NODE_REJECTED
+        assert (requeue.avoid, requeue.retries, requeue.failed_starts) == (("n1",), None, 1)
+        assert "node n1 rejected worker 1 (UnexpectedAdmissionError: no device plugin)" in requeue.message
+        assert requeue.avoid_for == "UnexpectedAdmissionError"
+
+    def test_a_gang_half_of_which_runs_ends_at_once(self):
+        assert the(of(STARTS, ready=1, since=NOW, rejections=(self.SICK,))).reason is Reason.NODE_REJECTED
+
+    def test_every_node_that_rejected_one_is_blamed(self):
+        other = replace(self.SICK, rank=0, node=NODES[0].name)
+        requeue = the(of(STARTS, rejections=(other, self.SICK)))
+        assert requeue.avoid == ("n0", "n1")
+        assert "so did n1" in requeue.message
+
+    def test_after_a_run_the_pause_begins_small(self):
+        assert the(of(rejections=(self.SICK,), failed_starts=5)).not_before == NOW + timedelta(seconds=BACKOFF_S)
+        assert the(of(STARTS, rejections=(self.SICK,), failed_starts=1)).not_before == NOW + timedelta(seconds=20)
+
+    def test_one_that_was_requeued_already_is_left_alone(self):
+        assert requeues(of(STARTS, state=GangState.TAKEN_BACK, rejections=(self.SICK,))) == ()
 
 
 class TestIdle:

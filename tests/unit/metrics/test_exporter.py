@@ -79,6 +79,15 @@ def series(metrics: Metrics, name: str) -> int:
     return sum(s.name == name for f in metrics.registry.collect() for s in f.samples)
 
 
+def test_suspect_nodes_are_shown_while_they_are():
+    nodes = [a_node("sick", A100, suspect=True), a_node("well", A100)]
+    metrics = after(Metrics(), a_situation(nodes=nodes, offerings=[A100]))
+    assert value(metrics, "stint_node_suspect", node="sick") == 1
+    assert value(metrics, "stint_node_suspect", node="well") is None
+    after(metrics)
+    assert series(metrics, "stint_node_suspect") == 0
+
+
 class TestJobs:
     def test_counts_every_phase_also_those_that_nobody_is_in(self):
         node = a_node("n", A100)

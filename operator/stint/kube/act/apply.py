@@ -52,9 +52,17 @@ class Actuator:
         services: Informer[WireService, ServiceRecord],
         pod_groups: PodGroups,
         placed: Callable[[dict[str, Any]], object],
+        *,
+        keep: bool = True,
     ) -> None:
-        """`placed`: takes in a TrainingJob as the API server answered a write of ours."""
+        """With all that it reads and writes.
+
+        Args:
+            placed: takes in a TrainingJob as the API server answered a write of ours.
+            keep: pods of gangs ask other controllers to leave them where they are.
+        """
         self._placed = placed
+        self._keep = keep
         self._api = api
         self._jobs = jobs
         self._pods = pods
@@ -112,6 +120,7 @@ class Actuator:
             gpu_resource=spec.gpu.resource,
             plan=plan,
             grouped=grouped,
+            keep=self._keep,
         )
         answer_ = await self._create(_batch(meta.namespace), job)
         if answer_ is not None:

@@ -21,6 +21,9 @@ GROUP_VERSION = "stint.dev/v1alpha1"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 SERVICE = "stint-workers"
 SERVICE_LABELS = {MANAGED_BY: "stint", "app.kubernetes.io/component": "workers"}
+# Other controllers leave pods with these alone: they would end a gang to pack nodes more densely. Stint plans its own
+# moves, deletes or suspends by itself, and is not held back by them.
+KEEP = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 _NAME_LIMIT = 63
 
 
@@ -58,13 +61,18 @@ def indexed_job(
     gpu_resource: str,
     plan: PlanNote,
     grouped: bool = False,
+    keep: bool = True,
 ) -> dict[str, Any]:
     """The gang. `template` is a PodTemplateSpec; what it says stays, what a gang needs is added.
 
     Args:
         grouped: its pods name a PodGroup (see `pod_group`), unless the template names one.
+        keep: its pods ask Karpenter and cluster-autoscaler to leave them where they are, unless the template says
+            otherwise.
     """
     pods = _pod_template(name, template, workers, gpus_per_worker, gpu_resource, plan.gpu_resource or gpu_resource)
+    if keep:
+        pods["metadata"]["annotations"] = KEEP | (pods["metadata"].get("annotations") or {})
     if grouped and not has_own_group(template):
         pods["spec"]["schedulingGroup"] = {"podGroupName": group_name(name, plan)}
     return {

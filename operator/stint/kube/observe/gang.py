@@ -8,9 +8,10 @@ from datetime import datetime
 
 from stint.kube.plan_note import PlanNote, read_note
 from stint.kube.records import JobRecord, PodRecord
+from stint.kube.rejection import passes
 from stint.kube.workloads import WorkloadRecord
 from stint.model.constraints import UNCONSTRAINED, PodConstraints
-from stint.model.gang import GangState
+from stint.model.gang import GangState, NodeRejection
 from stint.model.job import Binding, NodeName, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
@@ -48,10 +49,13 @@ class Gang:
     job: JobRecord | None = None
     plan: PlanNote | None = None
     pods: tuple[PodRecord, ...] = ()  # alive, by rank
-    lost: tuple[PodRecord, ...] = ()  # on nodes that are gone or not ready: nobody will hear of them again
+    lost: tuple[
+        PodRecord, ...
+    ] = ()  # on nodes that are gone, or not ready for too long: nobody will hear of them again
     done: int = 0  # workers that have finished what they had to do
     failure: str = ""
     disrupted: str = ""  # which worker is preempted or evicted while the gang is placed, and why
+    rejections: tuple[NodeRejection, ...] = ()  # what kubelets did not take, by rank
     gone: tuple[int, ...] = ()  # ranks that are neither there nor ended by themselves: evicted, or deleted by somebody
     ended: datetime | None = None
     theirs: Theirs | None = None  # None: its pods are made by a Job of ours
@@ -96,6 +100,14 @@ class Gang:
         refused = tuple(p for p in self._unscheduled() if p.gang and p.gang.unschedulable)
         return tuple(p for p in refused if p.gang and not p.gang.for_its_group) or refused
 
+    def refused(self) -> tuple[PodRecord, ...]:
+        """Those of them that kube-scheduler calls unschedulable themselves, and that will not be for a moment only.
+
+        Room is being made for one that is nominated to a node.
+        """
+        told = (p for p in self.stuck() if p.gang and p.gang.refusal and not p.nominated)
+        return tuple(p for p in told if p.gang and not p.gang.for_its_group and not passes(p.gang.refusal))
+
     def ignored_by_schedulers(self) -> tuple[PodRecord, ...]:
         """Released workers that no scheduler has looked at: their nodes are not to blame."""
         return tuple(p for p in self._unscheduled() if p.gang and not p.gang.unschedulable)
@@ -128,14 +140,36 @@ def who_suspends(chain: Sequence[WorkloadRecord]) -> WorkloadRecord | None:
 def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
     """Read one gang's state.
 
-    Pods on nodes that are gone or not ready are told apart: waiting for the garbage collector to see to them would
-    take a minute.
+    Pods on nodes that are given up are told apart: the garbage collector would see to them only after a minute.
+
+    Args:
+        lost_nodes: those that are gone, or not ready for longer than this gang waits.
     """
     there = sorted(
         (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
     )
     gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
-    return replace(gang, lost=tuple(p for p in there if p.node in lost_nodes), disrupted=disrupted(gang.state, there))
+    return replace(
+        gang,
+        lost=tuple(p for p in there if p.node in lost_nodes),
+        disrupted=disrupted(gang.state, there),
+        rejections=_rejections(gang, pods),
+    )
+
+
+def _rejections(gang: Gang, pods: Sequence[PodRecord]) -> tuple[NodeRejection, ...]:
+    """Pods of an earlier Job of this name may still be there: they tell nothing of this placement."""
+    if gang.state not in (GangState.PLACED, GangState.FAILED) or gang.job is None or gang.plan is None:
+        return ()
+    return tuple(
+        NodeRejection(rank=g.index, node=NodeName(p.node), reason=g.rejected, message=g.rejection)
+        for p in sorted(pods, key=lambda p: (p.gang.index if p.gang else 0, p.uid))
+        if (g := p.gang) is not None
+        and g.rejected
+        and g.run in ("", gang.job.uid)
+        and 0 <= g.index < len(gang.plan.nodes)
+        and p.node == gang.plan.nodes[g.index]
+    )
 
 
 def disrupted(state: GangState, there: Sequence[PodRecord]) -> str:

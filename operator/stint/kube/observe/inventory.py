@@ -28,7 +28,7 @@ from stint.model.offering import CapacityType, OfferingId
 from stint.model.resources import Resources
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-REGION = "topology.kubernetes.io/region"
+REGION, ZONE_ID = "topology.kubernetes.io/region", "topology.k8s.aws/zone-id"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
 POOL = "stint.dev/pool"
 
@@ -95,6 +95,7 @@ class Inventory:
     described: Mapping[PoolName, tuple[OfferingId, ...]] = field(default_factory=dict)  # what new nodes are
     members: Mapping[PoolName, frozenset[NodeName]] = field(default_factory=dict)  # also nodes that are no offering
     problems: tuple[NodeIssue, ...] = ()
+    kept: Mapping[NodeName, str] = field(default_factory=dict)  # nodes that count as what they were, and why
     new_nodes: Mapping[PoolName, tuple[NewNode, ...]] = field(default_factory=dict)  # what its next ones will be like
 
 
@@ -106,11 +107,13 @@ def take_inventory(
     today: date,
     limits: FreshnessLimits,
     now: datetime | None = None,
+    last_known: Mapping[NodeName, Machine] | None = None,
 ) -> Inventory:
     """Pure: the same records give the same inventory.
 
     Args:
         now: when; without it the catalogue's commitments are left out, which hold from an instant to another.
+        last_known: what nodes were that must not be forgotten, as gangs run there.
     """
     own = sorted(gpu_pools, key=lambda p: p.metadata.name)
     nodes = tuple(nodes)
@@ -118,7 +121,7 @@ def take_inventory(
     problems: list[NodeIssue] = []
     offerings: dict[OfferingId, Offering] = {}
     offering_of: dict[NodeName, OfferingId] = {}
-    seen: dict[OfferingId, list[tuple[Machine, NodeRecord]]] = {}
+    seen: dict[OfferingId, list[tuple[Machine, NodeRecord | None]]] = {}
     members: dict[PoolName, dict[OfferingId, None]] = {PoolName(p.metadata.name): {} for p in own}
     for pool in own:
         for i, described in enumerate(pool.spec.offerings):
@@ -160,15 +163,25 @@ def take_inventory(
             offering_of[NodeName(node.name)] = key
         else:
             offering_of[NodeName(node.name)] = fact.id
+    kept = {}
+    for lost, machine in (last_known or {}).items():
+        if lost not in offering_of:  # before commitments are shared out: it counts, whether it says what it is or not
+            key = machine.offering
+            if key not in offerings and key not in seen:
+                seen[key] = [(machine, None)]
+            members.setdefault(machine.pool, {})[key] = None
+            offering_of[lost] = key
+            kept[lost] = next(
+                (f"{p.reason}: {p.message}" for p in problems if p.node and p.node.name == lost), "no GPU"
+            )
     for key, like in seen.items():
         if key in offerings:
             continue
         best = _like_all([machine for machine, _ in like])
         offerings[key] = replace(quote(best, catalogue, today=today, limits=limits), orderable=False)
         first = like[0][1]
-        if offerings[key].usd_per_node_hour is None and not any(
-            _matches(p.spec.node_selector, first.labels) for p in own
-        ):
+        claimed = first is None or any(_matches(p.spec.node_selector, first.labels) for p in own)
+        if offerings[key].usd_per_node_hour is None and first is not None and not claimed:
             problems.append(_unpriced(first, offerings[key]))  # a GPUPool's own condition says so
     if now is not None and catalogue.commitments:
         there = Counter(offering_of.values())
@@ -184,6 +197,7 @@ def take_inventory(
         described=new_ones,
         members={name: frozenset(found) for name, found in of_pool.items()},
         problems=tuple(problems),
+        kept=kept,
     )
 
 
@@ -357,7 +371,7 @@ def _observed(
         provider=provider,
         region=labels.get(REGION) or region_of(provider, zone),
         zone=zone,
-        zone_id=labels.get("topology.k8s.aws/zone-id", ""),
+        zone_id=labels.get(ZONE_ID, ""),
         instance_type=instance or model,
         capacity_type=capacity,
         gpu_model=model,

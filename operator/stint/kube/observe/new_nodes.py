@@ -76,7 +76,9 @@ def learn(
     """The inventory with offerings that say what their next node will be like."""
     by_offering: dict[OfferingId, list[NodeRecord]] = defaultdict(list)
     for node in nodes:
-        if (key := inventory.offering_of.get(NodeName(node.name))) is not None:
+        named = NodeName(node.name)
+        # One that does not say what it is at the moment says nothing of others.
+        if named not in inventory.kept and (key := inventory.offering_of.get(named)) is not None:
             by_offering[key].append(node)
     offerings = dict(inventory.offerings)
     new_nodes: dict[PoolName, tuple[NewNode, ...]] = {}

@@ -43,6 +43,7 @@ def look_at_nodes(
     *,
     now: datetime,
     empty_since: Mapping[str, datetime],
+    unready_since: Mapping[str, datetime],
     keys: frozenset[str] = frozenset(),
 ) -> Nodes:
     """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not.
@@ -82,6 +83,8 @@ def look_at_nodes(
         offering = inventory.offerings[offering_id]
         taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
         node = _node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now)
+        unidentified = node.name in inventory.kept
+        node = replace(node, unready_since=unready_since.get(record.name), unidentified=unidentified)
         nodes.append(_all_taken(node) if record.name in claimed else node)
     members = _members(records, inventory, busy)
     for pool in gpu_pools:

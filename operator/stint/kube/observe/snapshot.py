@@ -19,10 +19,12 @@ from stint.capacity.adapter import Member
 from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
+from stint.kube.observe import blame, identity
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
-from stint.kube.observe.inventory import Inventory, take_inventory
+from stint.kube.observe.inventory import Inventory, NodeIssue, take_inventory
+from stint.kube.observe.memory import Memory
 from stint.kube.observe.neighbours import neighbours_of
 from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
@@ -43,17 +45,17 @@ from stint.kube.records import (
     VolumeRecord,
 )
 from stint.kube.workloads import WorkloadRecord
+from stint.lifecycle import grace
 from stint.lifecycle import idle as idle_rules
 from stint.lifecycle.admitted import otherwise
 from stint.lifecycle.retries import gives_up
+from stint.model.cluster import Node
 from stint.model.gang import Admitted, GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
-
-_BLAME_LASTS = timedelta(minutes=10)  # nodes stay blamed for a while after the back-off itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ class Observation:
     inventory: Inventory
     members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
     books: Books = field(default_factory=Books)
+    nodes: Mapping[NodeName, Node] = field(default_factory=dict)  # those of the situation, by name
+    suspects: tuple[NodeIssue, ...] = ()  # nodes on which nothing is placed, as several jobs could not start there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,7 @@ def observe(
     now: datetime,
     created: Mapping[str, datetime],
     empty_since: Mapping[str, datetime],
+    memory: Memory | None = None,
     notes: tuple[str, ...] = (),
     measured: Measured | None = None,
 ) -> Observation:
@@ -137,23 +142,31 @@ def observe(
     Args:
         created: when each TrainingJob was submitted on the deciding clock, by uid.
         empty_since: since when each node has had no GPU pod, by name.
+        memory: what earlier observations leave to this one; None: there were none.
         measured: what Prometheus and earlier runs say; None: nothing.
     """
-    measured = measured or Measured()
+    measured, memory = measured or Measured(), memory or Memory()
     books = read_books(caches.price_books)
     catalogue = with_own_models(books.on_top_of(catalogue), caches.nodes, caches.gpu_pools)
+    unready = {n.name: since for n in caches.nodes if (since := memory.since(n, now)) is not None}
+    gangs = _gangs(caches, unready, settings, now)
     inventory = take_inventory(
-        caches.nodes, caches.gpu_pools, catalogue, today=now.date(), limits=books.freshness, now=now
+        caches.nodes,
+        caches.gpu_pools,
+        catalogue,
+        today=now.date(),
+        limits=books.freshness,
+        now=now,
+        last_known=identity.last_known(gangs.values(), caches.nodes, memory.machines, catalogue),
     )
     inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
-    lost = frozenset(n.name for n in caches.nodes if not n.ready) | _gone(caches)
-    gangs = _gangs(caches, lost)
     surroundings = _surroundings(caches)
     seen = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
         around = surroundings(resource.metadata.namespace)
-        seen[key] = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
+        alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
+        seen[key] = _with_times(alone, settings, memory, now)
     there = {key: s.job for key, s in seen.items() if s.job is not None}
     neighbours = neighbours_of(caches.pods, caches.nodes, there)
     found = look_at_nodes(
@@ -164,8 +177,15 @@ def observe(
         there,
         now=now,
         empty_since=empty_since,
+        unready_since=unready,
         keys=frozenset(t.topology_key for n in neighbours for t in n.anti_affinity),
     )
+    suspects = blame.all_suspects(caches.trainingjobs, now, pace=settings.pace)
+    found = replace(found, nodes=tuple(replace(n, suspect=n.name in suspects) for n in found.nodes))
+    for key, each in seen.items():
+        if each.job is not None and each.job.avoid:
+            out = blame.refusals(each.job, each.resource, found.nodes, now)
+            seen[key] = replace(each, job=replace(each.job, refusals=out))
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
         situation=Situation(
@@ -184,6 +204,12 @@ def observe(
         inventory=inventory,
         members=found.members,
         books=books,
+        nodes={n.name: n for n in found.nodes},
+        suspects=tuple(
+            NodeIssue(about=f"node {r.name}", reason="SuspectNode", message=suspects[NodeName(r.name)].message, node=r)
+            for r in caches.nodes
+            if r.name in suspects
+        ),
     )
 
 
@@ -203,6 +229,15 @@ def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) 
         seen[key] = replace(old, spending=spent, job=job)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+
+
+def with_what_was_seen(memory: Memory, observation: Observation, caches: Caches) -> Memory:
+    """What the next observation may need: what the nodes are that gangs hold, and since when pods are refused."""
+    now = observation.situation.now
+    refused = {p.uid: memory.refused_since.get(p.uid, now) for s in observation.seen.values() for p in s.gang.refused()}
+    held = {n for s in observation.seen.values() if s.job and s.job.assignment for n in s.job.assignment.nodes}
+    machines = identity.seen(observation.inventory, caches.nodes, held)
+    return replace(memory, machines=machines, refused_since=refused)
 
 
 def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
@@ -227,7 +262,8 @@ def _gone(caches: Caches) -> frozenset[str]:
     return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
 
 
-def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
+def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, now: datetime) -> dict[JobId, Gang]:
+    gone = _gone(caches)
     pods: dict[JobId, list[PodRecord]] = defaultdict(list)
     for pod in caches.pods:
         if pod.gang and pod.gang.steered is None:
@@ -238,11 +274,30 @@ def _gangs(caches: Caches, lost: frozenset[str]) -> dict[JobId, Gang]:
     gangs = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
-        if resource.spec.steers is None:
-            gangs[key] = look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
-        else:
-            gangs[key] = _look_theirs(resource, groups.get(key), workloads, lost)
+
+        def look_at(lost: frozenset[str], resource: TrainingJob = resource, key: JobId = key) -> Gang:
+            if resource.spec.steers is None:
+                return look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
+            return _look_theirs(resource, groups.get(key), workloads, lost)
+
+        gang = look_at(gone | _past_grace(resource, unready, settings, now))
+        if unready and not (gang.running or resource.status.progress.running_since is not None):
+            gang = look_at(gone.union(unready))  # it does not run yet, so it has nothing to lose
+        gangs[key] = gang
     return gangs
+
+
+def _grace(resource: TrainingJob, settings: Settings) -> timedelta:
+    own = resource.spec.node_grace_seconds
+    return timedelta(seconds=settings.node_grace_seconds if own is None else own)
+
+
+def _past_grace(
+    resource: TrainingJob, unready: Mapping[str, datetime], settings: Settings, now: datetime
+) -> frozenset[str]:
+    """Nodes that have been not ready for longer than this job waits."""
+    wait = _grace(resource, settings)
+    return frozenset(n for n, since in unready.items() if grace.is_over(since, now, wait, pace=settings.pace))
 
 
 def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workloads, lost: frozenset[str]) -> Gang:
@@ -316,14 +371,13 @@ def _see(
     ended = Phase(status.phase) if status.phase in ENDED else None
     if ended and status.ledger.closed:
         return replace(seen, phase=ended)
-    blamed = status.not_before is not None and now - _BLAME_LASTS < status.not_before
     known = Known(
         assignment=gang.assignment(),
         units_done=status.progress.units_done,
         moved_at=status.moved,
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
-        avoid=tuple(NodeName(n) for n in status.avoid) if blamed else (),
+        avoid=blame.avoided(resource, now),
         pods=_their_pods(gang),
         around=around,
         admitted=_as_admitted(resource),
@@ -341,7 +395,7 @@ def _see(
         done = Progress(units_done=job.work.units, estimate=job.work.units)
         return replace(seen, phase=Phase.SUCCEEDED, progress=done)
     spent = gang.plan is not None and gives_up(gang.plan.attempt, resource.spec.retries)
-    if gang.state is GangState.FAILED and (spent or gang.theirs) and not gang.disrupted:
+    if gang.state is GangState.FAILED and (spent or gang.theirs) and not (gang.disrupted or gang.rejections):
         return replace(seen, phase=Phase.FAILED)
     if measured.use_speeds:
         job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
@@ -360,6 +414,19 @@ def _see(
     facts = _facts(resource, gang, job, done, idle, held=held)
     shown = Idleness(idle.since, idle_rules.due(facts, now), idle_rules.cost_usd(facts, now)) if idle else Idleness()
     return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
+
+
+def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -> Seen:
+    """With what goes by the operator's settings, and by what earlier observations saw."""
+    if seen.facts is None:
+        return seen
+    refused = [memory.refused_since.get(p.uid, now) for p in seen.gang.refused()]
+    facts = replace(
+        seen.facts,
+        node_grace=_grace(seen.resource, settings),
+        refused_since=min(refused, default=None),
+    )
+    return replace(seen, facts=facts)
 
 
 def _as_admitted(resource: TrainingJob) -> Admitted | None:
@@ -406,6 +473,8 @@ def _facts(
         gone=gang.gone,
         admitted=_admitted(gang, job),
         unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
+        refusal=next((p.gang.refusal for p in gang.stuck() if p.gang and p.gang.refusal), ""),
+        rejections=gang.rejections,
         ignored=len(gang.ignored_by_schedulers()),
         placement_timeout=timedelta(seconds=spec.placement_timeout_seconds),
         suspend=spec.suspend,
