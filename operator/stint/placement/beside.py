@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stint.model.job import NodeName
-from stint.placement.neighbours import looks_around
+from stint.placement.neighbours import Neighbourhood, looks_around
 from stint.placement.problem import Problem
 
 
@@ -20,19 +20,24 @@ class Beside:
         self._problem = problem
         self._nodes = {n.name: n for n in problem.nodes}
         self._matters = any(looks_around(j) for j in problem.jobs)
-        self._around = problem.neighbourhood.copy()
+        self._all = problem.neighbourhood.copy()
+        self._new = Neighbourhood.empty()  # placed in this plan: solvers have looked at the others
         self._any = False
 
     def clash(self, job: int, nodes: Sequence[NodeName]) -> str:
         """Why a gang may not go where it is to go, beside those that are placed before it; empty: it may."""
         if not (self._matters and self._any):
             return ""
-        view = self._around.view(self._problem.jobs[job])
+        mine = self._problem.jobs[job]
+        if not self._new.matters_to(mine):
+            return ""
+        view = (self._all if mine.constraints.affinity else self._new).view(mine)
         refusals = ((name, view.refuses(self._nodes[name])) for name in dict.fromkeys(nodes))
         return next((f"{name}: {no[1]}" for name, no in refusals if no is not None), "")
 
     def add(self, job: int, nodes: Sequence[NodeName]) -> None:
         """A gang that is placed now."""
         if self._matters:
-            self._around.add(self._problem.jobs[job], (self._nodes[n] for n in nodes))
+            for around in (self._all, self._new):
+                around.add(self._problem.jobs[job], (self._nodes[n] for n in nodes))
             self._any = True

@@ -76,26 +76,24 @@ class Together:
         """
         left, given = room.astype(np.int64), np.zeros(len(nodes), dtype=np.int64)
         apart = [domain[nodes] for domain in self.apart]
-        taken: list[set[int]] = [set() for _ in apart]
         levels = [(s, s.domain[nodes], s.have.copy()) for s in self.spreads]
         for _, domain, _ in levels:
             left[domain < 0] = 0
         for _ in range(workers):
-            free = left > 0
-            for domain, used in zip(apart, taken, strict=True):
-                if used:
-                    free &= ~np.isin(domain, list(used))
-            some = np.flatnonzero(free)
+            some = left.nonzero()[0]
             if not len(some):
                 return None
-            order: list[Int[np.ndarray, " some"]] = [some, -left[some], -(given[some] > 0).astype(np.int64)]
-            order += [level[domain[some]] for s, domain, level in reversed(levels) if s.own]
-            best = int(some[np.lexsort(order)[0]])
+            if levels:
+                order: list[Int[np.ndarray, " some"]] = [some, -left[some], -(given[some] > 0).astype(np.int64)]
+                order += [level[domain[some]] for s, domain, level in reversed(levels) if s.own]
+                best = int(some[np.lexsort(order)[0]])
+            else:
+                best = int(some[left[some].argmax()])
             left[best] -= 1
             given[best] += 1
-            for domain, used in zip(apart, taken, strict=True):
+            for domain in apart:
                 if domain[best] >= 0:
-                    used.add(int(domain[best]))
+                    left[domain == domain[best]] = 0
             for s, domain, level in levels:
                 if s.own:
                     level[domain[best]] += 1
@@ -173,36 +171,54 @@ class Neighbourhood:
 
     def __init__(self, situation: Situation) -> None:
         nodes = {n.name: n for n in situation.nodes}
-        self._pods = list(_there(situation, nodes))
-        self._guarded = any(p.anti_affinity for p in self._pods)
+        self._alike: dict[tuple[str, tuple[tuple[str, str], ...]], list[Beside]] = {}  # by namespace and labels
+        self._guards: list[Beside] = []
+        self._with_ports: list[Beside] = []
+        for pod in _there(situation, nodes):
+            self._put(pod)
+
+    def _put(self, pod: Beside) -> None:
+        self._alike.setdefault((pod.namespace, tuple(sorted(pod.labels.items()))), []).append(pod)
+        if pod.anti_affinity:
+            self._guards.append(pod)
+        if pod.host_ports:
+            self._with_ports.append(pod)
 
     def copy(self) -> Neighbourhood:
         """To which more may be added."""
         new = copy(self)
-        new._pods = list(self._pods)
+        new._alike = {key: list(pods) for key, pods in self._alike.items()}
+        new._guards, new._with_ports = list(self._guards), list(self._with_ports)
+        return new
+
+    @classmethod
+    def empty(cls) -> Neighbourhood:
+        """Without a pod, to which some may be added."""
+        new = cls.__new__(cls)
+        new._alike, new._guards, new._with_ports = {}, [], []
         return new
 
     def matters_to(self, job: Job) -> bool:
         """Whether pods that are there may keep a job off a node."""
-        return self._guarded or looks_around(job)
+        return bool(self._guards) or looks_around(job)
 
     def view(self, job: Job) -> View:
         """Of one job. Its own workers, which leave before it gets another place, count for nothing."""
         c = job.constraints
         own = dict(c.labels)
         shut: dict[tuple[str, str], str] = {}
-        for p in self._others(job):
-            for term in p.anti_affinity:
+        for p in self._guards:
+            for term in p.anti_affinity if p.job != job.id else ():
                 if (value := p.domains.get(term.topology_key)) is not None and _meant(term, c.namespace, own):
                     text = f"a pod on {p.node} keeps its pods out of this {term.topology_key} (podAntiAffinity)"
                     shut.setdefault((term.topology_key, value), text)
         for term in c.anti_affinity:
-            for p in self._others(job):
-                if (value := p.domains.get(term.topology_key)) is not None and _meant(term, p.namespace, p.labels):
+            for p in self._meant(term, job):
+                if (value := p.domains.get(term.topology_key)) is not None:
                     text = f"a pod on {p.node} is of those that its podAntiAffinity stays away from"
                     shut.setdefault((term.topology_key, value), text)
         ports = {
-            p.node: port for p in self._others(job) if p.host_ports and (port := _clash(c.host_ports, p.host_ports))
+            p.node: port for p in self._with_ports if p.job != job.id and (port := _clash(c.host_ports, p.host_ports))
         }
         return View(
             shut=shut,
@@ -211,14 +227,19 @@ class Neighbourhood:
             spread_keys=tuple(dict.fromkeys(s.topology_key for s in c.spread)),
         )
 
-    def _others(self, job: Job) -> Iterator[Beside]:
-        return (p for p in self._pods if p.job != job.id)
+    def _meant(self, term: PodTerm, job: Job) -> Iterator[Beside]:
+        """Pods that a term speaks of, but for the job's own."""
+        for (namespace, labels), pods in self._alike.items():
+            if _meant(term, namespace, dict(labels)):
+                yield from (p for p in pods if p.job != job.id)
 
     def _wanted(self, job: Job) -> tuple[tuple[str, frozenset[str] | None], ...]:
         c = job.constraints
         if not c.affinity:
             return ()
-        beside = [p for p in self._others(job) if all(_meant(t, p.namespace, p.labels) for t in c.affinity)]
+        first, *others = c.affinity
+        near = self._meant(first, job)
+        beside = [p for p in near if all(_meant(t, p.namespace, p.labels) for t in others)]
         if not beside and len(own_terms(c, c.affinity)) == len(c.affinity):
             return tuple((t.topology_key, None) for t in c.affinity)  # the first of those that want to be together
         return tuple(
@@ -234,27 +255,25 @@ class Neighbourhood:
                 total += p.weight * fit.any_term((p.term,), node.name, labels)
                 continue
             key, term = p.pods.topology_key, p.pods
-            near = (
-                o
-                for o in self._others(job)
-                if key in labels and o.domains.get(key) == labels[key] and _meant(term, o.namespace, o.labels)
-            )
+            near = (o for o in self._meant(term, job) if key in labels and o.domains.get(key) == labels[key])
             total += p.weight * sum(1 for _ in near)
         return total
 
     def counted(self, job: Job, s: Spread) -> Counter[str]:
         """How many pods count for a spread constraint already, by domain."""
         found: Counter[str] = Counter()
-        for p in self._others(job) if s.selector is not None else ():
-            value = p.domains.get(s.topology_key)
-            mine = p.namespace == job.constraints.namespace and fit.selects(s.selector or (), p.labels)
-            if mine and value is not None:
+        if s.selector is None:
+            return found
+        term = PodTerm(topology_key=s.topology_key, selector=s.selector, namespaces=(job.constraints.namespace,))
+        for p in self._meant(term, job):
+            if (value := p.domains.get(s.topology_key)) is not None:
                 found[value] += 1
         return found
 
     def add(self, job: Job, nodes: Iterable[Node]) -> None:
         """Count the workers of a gang as there, one on each of these."""
-        self._pods += [_worker(job, node) for node in nodes]
+        for node in nodes:
+            self._put(_worker(job, node))
 
 
 def labels_with_host(node: Node) -> Mapping[str, str]:
