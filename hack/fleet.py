@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from stint.accelerators import nvidia, registry
+from stint.catalogue.reserved import allocatable
 from stint.feeds import bundled
 from stint.kube.observe.inventory import region_of
 
@@ -86,7 +87,7 @@ def _size(g: Group) -> tuple[str, int, float, float, float]:
     if machine is None:
         return model, g.gpus, memory, 16.0 * g.gpus, 128.0 * g.gpus
     cores, gib = machine.vcpu or 8.0 * machine.gpu_count, machine.memory_gib or 64.0 * machine.gpu_count
-    return model, int(machine.gpu_count), machine.gpu_memory_gib or memory, cores * 0.97, gib * 0.94
+    return model, int(machine.gpu_count), machine.gpu_memory_gib or memory, *allocatable(g.provider, cores, gib)
 
 
 A100 = "NVIDIA-A100-SXM4-80GB"

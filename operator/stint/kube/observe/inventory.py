@@ -19,6 +19,7 @@ from stint.catalogue.commitments import with_commitments
 from stint.catalogue.hardware import InstanceType
 from stint.catalogue.names import nearest
 from stint.catalogue.quote import FreshnessLimits, Machine, quote
+from stint.catalogue.reserved import allocatable as allocatable_of
 from stint.kube.observe.own_models import with_own_models
 from stint.kube.records import NodeRecord
 from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE
@@ -286,8 +287,10 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
         return NodeIssue(about="", reason="UnknownMachine", message=text)
     facts = catalogue.gpu(model)
     gpus = o.gpus or int(known.gpu_count if known else 0)
-    cpu = o.cpu or (known.vcpu or 0.0 if known else 0.0) * 0.97
-    memory = o.memory_gib or (known.memory_gib or 0.0 if known else 0.0) * 0.94
+    left_cpu, left_memory = allocatable_of(
+        o.provider, known.vcpu or 0.0 if known else 0.0, known.memory_gib or 0.0 if known else 0.0
+    )
+    cpu, memory = o.cpu or left_cpu, o.memory_gib or left_memory
     gpu_memory = o.gpu_memory_gib or (known.gpu_memory_gib if known else None) or _memory(facts)
     if gpus == 0 or cpu == 0 or memory == 0:
         text = f"nothing is known of {o.instance_type}'s size; give gpus, cpu and memoryGiB"
