@@ -6,6 +6,7 @@ write `A100 80GB`. All of them become one canonical model, or None: a wrong gues
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ _BRANDS = re.compile(rf"^({'|'.join(registry.BRANDS)})-")
 _BRANDS_AS_WRITTEN = re.compile(rf"^({'|'.join(registry.BRANDS)})[-_](?=.)", re.IGNORECASE)
 
 
+@functools.lru_cache(maxsize=4096)
 def spell(text: str) -> str:
     """Lower case, dashes for blanks and underscores, no brand in front."""
     plain = re.sub(r"[\s_]+", "-", text.strip().lower())

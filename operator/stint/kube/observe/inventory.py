@@ -388,10 +388,11 @@ def _observed(
 
 def _in_good_order(node: NodeRecord, machine: InstanceType | None) -> Resources:
     """What it has when all of its GPUs work: as many as discovery counts on it, or its instance type has."""
-    told = node.labels.get(registry.labels_of(registry.on_node(node.labels, ())).count, "")
-    counted = int(told) if told.isascii() and told.isdigit() and len(told) < 4 else 0
+    told = registry.devices(node.labels)
+    counted = told[0] if told else 0
     known = int(machine.gpu_count) if machine is not None and machine.gpu_count else 0
-    return replace(node.allocatable, gpus=max(node.allocatable.gpus, counted or known))
+    most = max(node.allocatable.gpus, counted or known)
+    return node.allocatable if most == node.allocatable.gpus else replace(node.allocatable, gpus=most)
 
 
 def allocatable(node: NodeRecord, parts: Slices | None) -> Resources:

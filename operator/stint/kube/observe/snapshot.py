@@ -181,7 +181,8 @@ def observe(
         keys=frozenset(t.topology_key for n in neighbours for t in n.anti_affinity),
     )
     suspects = blame.all_suspects(caches.trainingjobs, now, pace=settings.pace)
-    found = replace(found, nodes=tuple(replace(n, suspect=n.name in suspects) for n in found.nodes))
+    if suspects:
+        found = replace(found, nodes=tuple(replace(n, suspect=n.name in suspects) for n in found.nodes))
     for key, each in seen.items():
         if each.job is not None and each.job.avoid:
             out = blame.refusals(each.job, each.resource, found.nodes, now)
