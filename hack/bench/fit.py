@@ -34,24 +34,9 @@ from stint.kube.client.informer import Informer
 from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.plan_note import PlanNote
 from stint.kube.records import NodeRecord, PodRecord
-from stint.kube.reduce import (
-    reduce_limit_range,
-    reduce_node,
-    reduce_pod,
-    reduce_runtime_class,
-    reduce_storage_class,
-    reduce_volume,
-    reduce_volume_claim,
-)
-from stint.kube.wire import (
-    WireLimitRange,
-    WireNode,
-    WirePod,
-    WireRuntimeClass,
-    WireStorageClass,
-    WireVolume,
-    WireVolumeClaim,
-)
+from stint.kube.reduce import reduce_node, reduce_pod
+from stint.kube.surroundings import SURROUNDINGS
+from stint.kube.wire import WireNode, WirePod
 from stint.model.situation import Settings
 from stint.placement.problem import build_problem
 
@@ -396,11 +381,7 @@ class Arena:
             nodes=tuple(self.nodes),
             pods=[p for p in self.pods if not any(k == "job-name" for k, _ in p.labels)],
             jobs=[],
-            runtime_classes=tuple(self.others["runtimeclasses"]),
-            limit_ranges=tuple(self.others["limitranges"]),
-            volume_claims=tuple(self.others["persistentvolumeclaims"]),
-            volumes=tuple(self.others["persistentvolumes"]),
-            storage_classes=tuple(self.others["storageclasses"]),
+            **{name: tuple(informer) for name, informer in self.others.items()},
         )
         uid = job.metadata.uid
         seen = observe(caches, bundled.load(), Settings(), now=now, created={uid: now}, empty_since={})
@@ -446,17 +427,7 @@ async def arena(cluster: Cluster, seed: int) -> AsyncIterator[Arena]:
     async with Api(connect(cluster.kubeconfig), concurrency=16) as api:
         nodes = [a_node(rng, f"fit-{seed}-{i}") for i in range(NODES)]
         others: dict[str, Informer[Any, Any]] = {
-            "runtimeclasses": Informer(
-                api, "/apis/node.k8s.io/v1/runtimeclasses", WireRuntimeClass, reduce_runtime_class
-            ),
-            "limitranges": Informer(api, "/api/v1/limitranges", WireLimitRange, reduce_limit_range),
-            "persistentvolumeclaims": Informer(
-                api, "/api/v1/persistentvolumeclaims", WireVolumeClaim, reduce_volume_claim
-            ),
-            "persistentvolumes": Informer(api, "/api/v1/persistentvolumes", WireVolume, reduce_volume),
-            "storageclasses": Informer(
-                api, "/apis/storage.k8s.io/v1/storageclasses", WireStorageClass, reduce_storage_class
-            ),
+            name: Informer(api, kind.path, kind.wire, kind.reduce) for name, kind in SURROUNDINGS.items()
         }
         here = Arena(
             api=api,

@@ -26,6 +26,7 @@ from stint.kube.observe.snapshot import Caches, Observation, observe, with_spend
 from stint.kube.records import JOB_LABEL
 from stint.kube.reduce import reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
+from stint.kube.surroundings import SURROUNDINGS, Listed
 from stint.kube.wire import WireJob, WireNode, WirePod
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.model.situation import Settings, Situation
@@ -103,6 +104,7 @@ async def look(
             _reduced(api, "/apis/batch/v1/jobs", WireJob, reduce_job, {"labelSelector": JOB_LABEL}),
         )
         workloads = await asyncio.gather(*(_workloads(api, kind) for kind in KINDS.values()))
+        around = await asyncio.gather(*(_if_allowed(api, kind) for kind in SURROUNDINGS.values()))
     now = datetime.now(UTC)
     if as_if_new:
         pods, batch = [], []
@@ -116,6 +118,7 @@ async def look(
         pods=pods,
         jobs=batch,
         workloads=[w for some in workloads for w in some],
+        **{name: found for name, found in zip(SURROUNDINGS, around, strict=True) if found is not None},
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
     catalogue = standing(bundled.load(), books, now)
@@ -132,6 +135,16 @@ async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:
         if error.status not in (403, 404):
             raise
         return []
+
+
+async def _if_allowed(api: Api, kind: Listed) -> list[Any] | None:
+    """None where whoever asks may not see it: then it counts as if there were none."""
+    try:
+        return await _reduced(api, kind.path, kind.wire, kind.reduce)
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        return None
 
 
 async def _reduced(

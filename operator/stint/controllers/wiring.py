@@ -53,44 +53,11 @@ from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.client.lease import Leadership
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import (
-    JOB_LABEL,
-    DaemonSetRecord,
-    JobRecord,
-    LimitRangeRecord,
-    NodeRecord,
-    PodRecord,
-    RuntimeClassRecord,
-    ServiceRecord,
-    StorageClassRecord,
-    VolumeClaimRecord,
-    VolumeRecord,
-)
-from stint.kube.reduce import (
-    reduce_daemon_set,
-    reduce_job,
-    reduce_limit_range,
-    reduce_node,
-    reduce_pod,
-    reduce_runtime_class,
-    reduce_service,
-    reduce_storage_class,
-    reduce_volume,
-    reduce_volume_claim,
-)
+from stint.kube.records import JOB_LABEL, JobRecord, NodeRecord, PodRecord, ServiceRecord
+from stint.kube.reduce import reduce_job, reduce_node, reduce_pod, reduce_service
 from stint.kube.steered import MANAGED
-from stint.kube.wire import (
-    WireDaemonSet,
-    WireJob,
-    WireLimitRange,
-    WireNode,
-    WirePod,
-    WireRuntimeClass,
-    WireService,
-    WireStorageClass,
-    WireVolume,
-    WireVolumeClaim,
-)
+from stint.kube.surroundings import SURROUNDINGS
+from stint.kube.wire import WireJob, WireNode, WirePod, WireService
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
@@ -166,32 +133,10 @@ class Operator:
             params={"labelSelector": ",".join(f"{k}={v}" for k, v in SERVICE_LABELS.items())},
             on_change=self._changed,
         )
-        self.daemon_sets: Informer[WireDaemonSet, DaemonSetRecord] = Informer(
-            api, "/apis/apps/v1/daemonsets", WireDaemonSet, reduce_daemon_set, on_change=self._fact_changed
-        )
-        self.volume_claims: Informer[WireVolumeClaim, VolumeClaimRecord] = Informer(
-            api, "/api/v1/persistentvolumeclaims", WireVolumeClaim, reduce_volume_claim, on_change=self._fact_changed
-        )
-        self.volumes: Informer[WireVolume, VolumeRecord] = Informer(
-            api, "/api/v1/persistentvolumes", WireVolume, reduce_volume, on_change=self._fact_changed
-        )
-        self.storage_classes: Informer[WireStorageClass, StorageClassRecord] = Informer(
-            api,
-            "/apis/storage.k8s.io/v1/storageclasses",
-            WireStorageClass,
-            reduce_storage_class,
-            on_change=self._fact_changed,
-        )
-        self.runtime_classes: Informer[WireRuntimeClass, RuntimeClassRecord] = Informer(
-            api,
-            "/apis/node.k8s.io/v1/runtimeclasses",
-            WireRuntimeClass,
-            reduce_runtime_class,
-            on_change=self._fact_changed,
-        )
-        self.limit_ranges: Informer[WireLimitRange, LimitRangeRecord] = Informer(
-            api, "/api/v1/limitranges", WireLimitRange, reduce_limit_range, on_change=self._fact_changed
-        )
+        self.surroundings: Mapping[str, Informer[Any, Any]] = {
+            name: Informer(api, kind.path, kind.wire, kind.reduce, on_change=self._fact_changed)
+            for name, kind in SURROUNDINGS.items()
+        }
         self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
             kind.slug if kind.group != "batch" else "steered jobs": Informer(
                 api,
@@ -210,12 +155,7 @@ class Operator:
             "pods": self.pods,
             "jobs": self.jobs,
             "services": self.services,
-            "daemon sets": self.daemon_sets,
-            "runtime classes": self.runtime_classes,
-            "limit ranges": self.limit_ranges,
-            "volume claims": self.volume_claims,
-            "volumes": self.volumes,
-            "storage classes": self.storage_classes,
+            **{name.replace("_", " "): informer for name, informer in self.surroundings.items()},
             **self.workloads,
         }
         self.pod_groups = PodGroups(api, wanted=options.pod_groups, on_known=self.trigger.fire)
@@ -392,12 +332,7 @@ class Operator:
             pods=tuple(self.pods),
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
-            daemon_sets=tuple(self.daemon_sets),
-            runtime_classes=tuple(self.runtime_classes),
-            limit_ranges=tuple(self.limit_ranges),
-            volume_claims=tuple(self.volume_claims),
-            volumes=tuple(self.volumes),
-            storage_classes=tuple(self.storage_classes),
+            **{name: tuple(informer) for name, informer in self.surroundings.items()},
         )
 
     def _workloads(self) -> tuple[WorkloadRecord, ...]:

@@ -105,7 +105,8 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         mistakes.append(Mistake("spec.gpu.models", str(list(models)), text))
     if mistakes:
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
-    claims = [known.around.claims.get(name, _missing(name, meta.namespace)) for name in pods.claims]
+    there = known.around.claims
+    claims = [there.get(name, _missing(name, meta.namespace)) for name in pods.claims] if there is not None else []
     data = spec.data
     provider, _, region = (data.at if data else "").partition("/")
     job = Job(

@@ -46,7 +46,7 @@ class Claim:
 class Surroundings:
     """What its namespace and the cluster make of a pod, beside what its template says."""
 
-    claims: Mapping[str, Claim] = field(default_factory=dict)  # PersistentVolumeClaims by name
+    claims: Mapping[str, Claim] | None = None  # PersistentVolumeClaims by name; None: nothing is known of them
     overheads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by RuntimeClass, in base units
     container_requests: Mapping[str, float] = field(default_factory=dict)  # LimitRange: of what a container leaves out
 

@@ -120,7 +120,7 @@ class Caches:
     daemon_sets: Sequence[DaemonSetRecord] = ()
     runtime_classes: Sequence[RuntimeClassRecord] = ()
     limit_ranges: Sequence[LimitRangeRecord] = ()
-    volume_claims: Sequence[VolumeClaimRecord] = ()
+    volume_claims: Sequence[VolumeClaimRecord] | None = None  # None: they may not be looked at
     volumes: Sequence[VolumeRecord] = ()
     storage_classes: Sequence[StorageClassRecord] = ()
 
@@ -243,7 +243,8 @@ def with_what_was_seen(memory: Memory, observation: Observation, caches: Caches)
 
 def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
     """What a namespace and the cluster add to pods, by namespace."""
-    claims = claims_of(caches.volume_claims, caches.volumes, caches.storage_classes)
+    known = caches.volume_claims is not None
+    claims = claims_of(caches.volume_claims or (), caches.volumes, caches.storage_classes)
     overheads = {r.name: dict(r.overhead) for r in caches.runtime_classes}
     defaults: dict[str, dict[str, float]] = defaultdict(dict)
     for limits in sorted(caches.limit_ranges, key=lambda r: r.name, reverse=True):
@@ -251,7 +252,9 @@ def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
 
     def of(namespace: str) -> Surroundings:
         return Surroundings(
-            claims=claims.get(namespace, {}), overheads=overheads, container_requests=defaults.get(namespace, {})
+            claims=claims.get(namespace, {}) if known else None,
+            overheads=overheads,
+            container_requests=defaults.get(namespace, {}),
         )
 
     return of
