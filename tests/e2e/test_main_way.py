@@ -344,6 +344,25 @@ def test_anything_with_a_scale_can_be_a_pool(world):
     assert replicas() == 3
 
 
+def explained(world, name: str) -> str:
+    command = [sys.executable, "-m", "stint.cli.main", "explain", name, "-n", world.name]
+    env = {**os.environ, "KUBECONFIG": str(world.cluster.kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_explain_tells_of_an_invalid_job_what_is_wrong_and_of_an_ended_one_what_it_cost(world):
+    world.node("a")
+    odd = world.job("odd", gpu={"perWorker": 1, "models": ["A1OO"]})
+    world.apply(odd, world.job("quick", workers=1, annotations={"sim.stint.dev/run-for": "1s"}))
+    world.until("Invalid", "odd")
+    assert "odd is Invalid (InvalidSpec)" in explained(world, "odd")
+    assert "did you mean" in explained(world, "odd")
+    world.paid("quick")
+    assert "quick is Succeeded; 0.0" in explained(world, "quick")
+    assert "nobody is no job" in explained(world, "nobody")
+
+
 def test_explain_tells_of_a_running_job_why_it_is_there(world):
     world.node("a")
     world.node(
@@ -352,9 +371,7 @@ def test_explain_tells_of_a_running_job_why_it_is_there(world):
     )
     world.apply(world.job())
     world.until("Running")
-    command = [sys.executable, "-m", "stint.cli.main", "explain", "job", "-n", world.name]
-    env = {**os.environ, "KUBECONFIG": str(world.cluster.kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
-    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    told = explained(world, "job")
     assert f"{world.name}/job runs on {world.name}-inferred/p4de.24xlarge" in told
     assert "NoSpeedForModel" in told
 

@@ -20,7 +20,7 @@ from stint.errors import StintError
 from stint.feeds import bundled
 from stint.kube.client.api import Api, connect
 from stint.lifecycle.phases import outcomes
-from stint.model.job import Job, split_job_id
+from stint.model.job import Job, JobId, split_job_id
 from stint.whatif import written
 from stint.whatif.promises import broken_promises
 
@@ -49,6 +49,13 @@ def explain(options: argparse.Namespace) -> int:
     matches = [
         j for j in situation.jobs if j.id == wanted or ("/" not in options.job and j.id.endswith(f"/{options.job}"))
     ]
+    if not matches and options.file is None and (resource := asyncio.run(_by_name(options.kubeconfig, wanted))):
+        # It has ended, or its spec cannot be used: there is nothing to decide, and what is known of it stands there.
+        if options.output == "json":
+            sys.stdout.write(snapshot.canonical(resource.status).decode())
+        else:
+            show.standing(JobId(wanted), resource.status)
+        return 0
     if len(matches) != 1:
         there = ", ".join(sorted(j.id for j in situation.jobs)) or "none"
         which = "is no job that has yet to end" if not matches else "is the name of several jobs; give NAMESPACE/NAME"
@@ -70,6 +77,14 @@ async def _resource(kubeconfig: Path | None, job: Job) -> TrainingJob:
     async with Api(connect(kubeconfig)) as api:
         found = await api.get(f"/apis/stint.dev/v1alpha1/namespaces/{namespace}/trainingjobs/{name}")
     return msgspec.convert(found, TrainingJob)
+
+
+async def _by_name(kubeconfig: Path | None, job: str) -> TrainingJob | None:
+    """A TrainingJob that need not be there."""
+    namespace, name = split_job_id(JobId(job))
+    async with Api(connect(kubeconfig)) as api:
+        found = await api.find(f"/apis/stint.dev/v1alpha1/namespaces/{namespace}/trainingjobs/{name}")
+    return None if found is None else msgspec.convert(found, TrainingJob)
 
 
 VERBS: Mapping[str, Callable[[argparse.Namespace], int]] = {

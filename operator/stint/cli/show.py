@@ -8,7 +8,7 @@ from rich.table import Table
 
 from stint.api.trainingjob_status import Status
 from stint.cli import tables
-from stint.model.job import Job
+from stint.model.job import Job, JobId
 from stint.model.plan import Candidate, Hold, NodeWorth, Placement, Plan
 from stint.model.situation import Situation
 
@@ -134,6 +134,16 @@ def explanation(made: Plan, job: Job) -> None:
     for worth in made.certificate.node_worth if made.certificate is not None else ():
         if worth.offering in named:
             out.print(_worth(worth))
+
+
+def standing(job: JobId, status: Status) -> None:
+    """What is known of a job about which nothing is decided any more, or not yet."""
+    out = tables.console()
+    phase = status.phase or "not looked at yet"
+    why = f" ({status.reason})" if status.reason and status.reason != status.phase else ""
+    spent = f"; {status.spent_usd} USD spent" if status.spent_usd else ""
+    out.print(f"{job} is {phase}{why}{spent}")
+    remembered(status)
 
 
 def remembered(status: Status) -> None:

@@ -237,6 +237,10 @@ def _largest(pods: Sequence[PodRecord]) -> Resources | None:
         cpu=max(p.requests.cpu for p in pods),
         memory_gib=max(p.requests.memory_gib for p in pods),
         pods=max(p.requests.pods for p in pods),
+        extended=tuple(
+            (name, max(dict(p.requests.extended).get(name, 0.0) for p in pods))
+            for name in sorted({name for p in pods for name, _ in p.requests.extended})
+        ),
     )
 
 
