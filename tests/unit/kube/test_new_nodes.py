@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from stint.api.gpupool import GPUPool
 from stint.feeds import bundled
@@ -128,3 +129,11 @@ def test_daemon_sets_that_will_not_run_there_are_not():
     shy = daemons(tolerations=())
     offering = the_offering(look(daemon_sets=[elsewhere, shy]))
     assert offering.new_node == offering.per_node
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("p5.48xlarge", "amd64"), ("g5g.16xlarge", "arm64")])
+def test_the_labels_that_every_kubelet_gives_are_known_beforehand(machine, arch):
+    pool = a_gpu_pool()
+    offerings = [msgspec.structs.replace(pool.spec.offerings[0], instance_type=machine)]
+    pool = msgspec.structs.replace(pool, spec=msgspec.structs.replace(pool.spec, offerings=offerings))
+    assert the_offering(look(pool=pool)).labels["kubernetes.io/arch"] == arch

@@ -312,7 +312,7 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
             INSTANCE_TYPE: o.instance_type,
             CAPACITY: o.capacity_type.value,
             PROVIDER: o.provider,
-            **_WELL_KNOWN,
+            **_well_known(model, o.instance_type),
             **({ZONE: o.zone} if o.zone else {}),
             **({REGION: region} if region else {}),
             registry.labels_of(vendor).product: catalogue.gfd_product(model),
@@ -321,8 +321,13 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
     )
 
 
-# What a node of no pool's says otherwise, it is seen with.
-_WELL_KNOWN = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+_ARM_GPUS, _ARM_MACHINES = ("GH200", "GB200", "GB300"), ("g5g.", "a4x-", "p6e-")  # models and types that begin so
+
+
+def _well_known(model: str, instance_type: str) -> dict[str, str]:
+    """Labels that every kubelet puts on its node."""
+    arm = model.startswith(_ARM_GPUS) or instance_type.startswith(_ARM_MACHINES)
+    return {"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64" if arm else "amd64"}
 
 
 def _memory(facts: object) -> float:
