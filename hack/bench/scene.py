@@ -96,6 +96,8 @@ class Witness:
     def _pod(self, old: PodRecord | None, new: PodRecord | None) -> None:
         if not self._looks or old is None or old.gang is None or old.phase != "Running" or old.gang.deleting:
             return
+        if new is not None and new.gang is not None and new.gang.rejected:
+            return  # a kubelet's doing
         if new is None or new.over or (new.gang is not None and new.gang.deleting):
             self.ended.add(old.gang.job)
 
