@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.bench import (
+    cases,
     decide,
     eva,
     fit,
@@ -52,6 +53,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "kind": _without_options(kind.rows),
     "prometheus": _without_options(prometheus.rows),
     "fit": fit.rows,
+    "cases": cases.rows,
     "openb": openb.rows,
     "planner": planner.planner,
     "incremental": planner.incremental,

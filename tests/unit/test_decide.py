@@ -9,6 +9,8 @@ import pytest
 
 from stint.decide import decide
 from stint.errors import UnsoundAssignmentError
+from stint.model.cluster import HOSTNAME, ZONE
+from stint.model.constraints import Neighbour, PodConstraints, PodTerm, Requirement
 from stint.model.job import Checkpoint, Data, Job, Objective, OnExceed, OnMiss, Toleration, job_id
 from stint.model.market import EgressRate, Slices, Taint
 from stint.model.offering import CapacityType
@@ -193,6 +195,54 @@ def test_data_that_may_not_leave_stays_and_other_data_costs_its_transfer():
 def test_the_first_constraint_in_the_way_is_named(job, reason):
     plan = decide(a_situation(offerings=[A100], nodes=[a_node("n", A100)], jobs=[job]))
     assert (held(plan).reason if plan.holds else None) is reason
+
+
+def test_a_node_that_is_selected_and_too_small_is_named_before_those_that_are_not_selected():
+    big = an_offering("big", usd=8.0, zone="us-west-2a")
+    small = an_offering("small", usd=8.0)
+    nodes = [a_node("big", big, labels={"rack": "1"})]
+    nodes += [
+        a_node("small", small, labels={"rack": "2"}, allocatable=Resources(gpus=4, cpu=8, memory_gib=64, pods=20))
+    ]
+    job = a_job(node_selector={"rack": "2"})
+    hold = held(decide(a_situation(offerings=[big, small], nodes=nodes, jobs=[job])))
+    assert (hold.reason, hold.message.split("/")[0]) == (Reason.WORKER_EXCEEDS_NODE, "small")
+
+
+def test_a_gang_that_waits_for_others_to_end_is_told_what_is_wrong_with_the_other_nodes():
+    sick = a_node("sick", A100, taints=(Taint(key="node.kubernetes.io/pid-pressure", value=""),))
+    busy = a_node("busy", A100, used_gpus=8)
+    runs = running_on(a_job("runs"), busy, offering=A100, hours_left=3)
+    plan = decide(a_situation(offerings=[A100], nodes=[busy, sick], jobs=[runs, a_job()]))
+    assert held(plan).reason is Reason.NOT_ENOUGH_GPUS
+    assert "besides, sick has the taint node.kubernetes.io/pid-pressure:NoSchedule" in held(plan).message
+
+
+@pytest.mark.parametrize(
+    ("key", "beside", "bought"),
+    [(HOSTNAME, "", 0), (ZONE, "", 0), (HOSTNAME, "us-east-1a", 0), (ZONE, "us-east-1b", 0), (ZONE, "us-east-1a", 1)],
+)
+def test_no_node_is_bought_where_the_pods_that_a_gang_asks_for_would_not_be(key, beside, bought):
+    cache = Requirement(key="app", operator="In", values=("cache",))
+    near = PodConstraints(affinity=(PodTerm(topology_key=key, selector=(cache,), namespaces=None),))
+    there = Neighbour(node="n", namespace="x", labels=(("app", "cache"),), domains=((ZONE, beside), (HOSTNAME, "n")))
+    situation = a_situation(
+        offerings=[A100], pools=[a_pool(A100, scaler="Kwok", most=9)], jobs=[a_job(constraints=near)]
+    )
+    plan = decide(replace(situation, neighbours=(there,) if beside else ()))
+    assert sum(r.to_nodes - r.from_nodes for r in plan.resizes) == bought
+    if not bought:
+        assert held(plan).reason is Reason.BESIDE_OTHERS
+
+
+def test_no_node_is_bought_in_a_zone_that_other_pods_keep_a_gang_out_of():
+    term = PodTerm(topology_key=ZONE, selector=(), namespaces=None)
+    shy = Neighbour(node="n", namespace="x", domains=((ZONE, A100.zone),), anti_affinity=(term,))
+    situation = a_situation(offerings=[A100], pools=[a_pool(A100, scaler="Kwok", most=9)], jobs=[a_job()])
+    assert decide(situation).resizes
+    plan = decide(replace(situation, neighbours=(shy,)))
+    assert not plan.resizes
+    assert held(plan).reason is Reason.BESIDE_OTHERS
 
 
 def test_taints_keep_away_those_who_do_not_tolerate_them():

@@ -54,6 +54,7 @@ class PodRecord(msgspec.Struct, frozen=True, gc=False):
     host_ports: tuple[HostPort, ...] = ()
     namespace: str = ""
     claims: bool = False  # it gets devices by claims (Dynamic Resource Allocation), which `requests` does not count
+    daemon: bool = False  # a DaemonSet's: it stays as long as its node does
     unplaced: Unplaced | None = None  # of a pod that is labelled for Stint, and that Stint cannot place
 
     @property

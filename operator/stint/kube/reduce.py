@@ -282,6 +282,7 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         host_ports=ports,
         namespace=sys.intern(meta.namespace),
         claims=_claims(meta, spec, status, requests),
+        daemon=meta.maker is not None and meta.maker.kind == "DaemonSet",
         unplaced=unplaced,
     )
     return meta.uid, meta.resource_version, record

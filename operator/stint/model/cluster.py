@@ -22,6 +22,8 @@ HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"  # labe
 class Node:
     """One node that belongs to an offering. `used` counts every pod that is bound to it or promised to it.
 
+    What DaemonSets take is not in `used`: `allocatable` is without it.
+
     A node that was ordered and is not there yet has a name of its own, no use, and `ready_at` in the future.
     """
 

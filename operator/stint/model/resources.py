@@ -44,6 +44,17 @@ class Resources:
             extended=_sum(self.extended, other.extended),
         )
 
+    def less(self, taken: Resources) -> Resources:
+        """What is left of it; nothing of what was taken whole, or more than whole."""
+        gone = dict(taken.extended)
+        return Resources(
+            gpus=max(0, self.gpus - taken.gpus),
+            cpu=max(0.0, self.cpu - taken.cpu),
+            memory_gib=max(0.0, self.memory_gib - taken.memory_gib),
+            pods=max(0, self.pods - taken.pods),
+            extended=tuple((name, max(0.0, amount - gone.get(name, 0.0))) for name, amount in self.extended),
+        )
+
 
 def _sum(some: Extended, others: Extended) -> Extended:
     if not others:

@@ -71,7 +71,7 @@ class Judge:
         new = set()
         for o, offering in enumerate(self._offerings):
             own = self._own[o]
-            no_new = fit.new_refuses(job, offering)
+            no_new = fit.new_refuses(job, offering) or (view.refuses_new(offering) if view is not None else None)
             if no_new is None and self._grows[o]:
                 new.add(o)
             elif not len(own) and no_new is not None:

@@ -175,10 +175,11 @@ def why_not(job: Job, offering: Offering) -> tuple[Reason, str] | None:
 
 def new_refuses(job: Job, offering: Offering) -> tuple[Reason, str] | None:
     """Why a node of an offering that is bought now would not take one of the job's pods; None: it would."""
+    if no := refuses(job, "", offering.labels, offering.taints):
+        return no[0], f"a new node {no[1]}"
     if workers_per_node(job.per_worker, offering.new_node) == 0:
         return Reason.WORKER_EXCEEDS_NODE, exceeds(job.per_worker, offering.new_node, offering.instance_type)
-    no = refuses(job, "", offering.labels, offering.taints)
-    return no and (no[0], f"a new node {no[1]}")
+    return None
 
 
 def _taken_for(job: Job, model: str) -> str:

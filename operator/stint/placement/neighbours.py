@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from stint.model.cluster import HOSTNAME, Node
+from stint.model.cluster import HOSTNAME, ZONE, Node
 from stint.model.constraints import HostPort, PodConstraints, PodTerm, Spread
 from stint.model.job import Job, JobId, NodeName
+from stint.model.market import Offering
 from stint.model.plan import Reason
 from stint.model.situation import Situation
 from stint.placement import fit
@@ -163,6 +164,17 @@ class View:
         for key in self.spread_keys:
             if key not in labels:
                 return Reason.BESIDE_OTHERS, f"lacks the label {key}, over which its workers are spread"
+        return None
+
+    def refuses_new(self, offering: Offering) -> tuple[Reason, str] | None:
+        """Why a node that is bought now does not do for any worker: nothing is on it, and only its labels are known."""
+        labels = {ZONE: offering.zone, **offering.labels}
+        for key, value in labels.items():
+            if key != HOSTNAME and (key, value) in self.shut:
+                return Reason.BESIDE_OTHERS, f"a new node does not do: {self.shut[key, value]}"
+        for key, values in self.wanted:
+            if values is not None and (key == HOSTNAME or labels.get(key) not in values):
+                return Reason.BESIDE_OTHERS, f"no pod that its podAffinity asks for is in the {key} of a new node"
         return None
 
 

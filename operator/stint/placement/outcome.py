@@ -41,6 +41,9 @@ def hold(problem: Problem, j: int, choice: Choice | None, explanation: Explanati
         return Hold(job=job, reason=reason, message=text + tip, explanation=explanation)
     chosen = _candidate(problem, problem.columns, choice)
     reason, text = _waits_for(problem, choice, chosen, explanation)
+    if reason is Reason.NOT_ENOUGH_GPUS:
+        besides = problem.partly[j].get(int(problem.columns.offering[choice.column]), "")
+        text += f"; besides, {besides}" if besides else ""
     deadline = problem.jobs[j].deadline
     if deadline is not None and chosen.finish > deadline and goes_now(problem, choice):
         late = hours_between(deadline, chosen.finish)
@@ -92,6 +95,8 @@ def _nearest(rejected: tuple[Rejection, ...]) -> tuple[Reason, str]:
     if not rejected:
         return Reason.NOT_ENOUGH_GPUS, "the cluster has no GPU node, and no pool that can add one"
     last = rejected[-1].reason  # they are sorted by precedence: the last one failed latest
+    if last is Reason.NODE_SELECTOR_MISMATCH and any(r.reason is Reason.WORKER_EXCEEDS_NODE for r in rejected):
+        last = Reason.WORKER_EXCEEDS_NODE  # the nodes that the selector asks for are there, and too small
     same = [r for r in rejected if r.reason is last]
     more = f" (and {len(same) - 1} more offerings alike)" if len(same) > 1 else ""
     return last, f"{same[0].offering}: {same[0].message}{more}"

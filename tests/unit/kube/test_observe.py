@@ -18,6 +18,7 @@ from stint.kube.records import PodRecord
 from stint.model.gang import GangState
 from stint.model.job import Phase, job_id
 from stint.model.market import Taint
+from stint.model.plan import Reason
 from stint.model.resources import Resources
 from stint.model.situation import Settings
 from stint.testing.builders import NOW
@@ -71,6 +72,29 @@ def test_other_peoples_pods_count_until_they_have_ended():
     ]
     (node,) = look(nodes=[a_record()], pods=pods).situation.nodes
     assert node.used.gpus == 2
+
+
+def test_what_daemon_sets_take_of_a_node_is_not_allocatable():
+    """It stays as long as the node: a worker that does not fit beside it exceeds the node, and no waiting helps."""
+    pods = [
+        PodRecord(
+            uid=name,
+            node="n1",
+            nominated="",
+            phase="Running",
+            requests=Resources(gpus=gpus, cpu=6, memory_gib=4, pods=1),
+            gang=None,
+            daemon=True,
+        )
+        for name, gpus in (("agent", 0), ("holds-a-gpu", 1))
+    ]
+    (node,) = look(nodes=[a_record()], pods=pods).situation.nodes
+    assert node.allocatable == Resources(gpus=8, cpu=90, memory_gib=996, pods=109)
+    assert node.used == Resources(gpus=1, cpu=6, memory_gib=4, pods=1)
+    large = {"containers": [{"name": "train", "image": "x", "resources": {"requests": {"cpu": "91"}}}]}
+    waits = a_resource(workers=1, template={"spec": large})
+    (hold,) = decide(look(resources=[waits], nodes=[a_record()], pods=pods[:1]).situation).holds
+    assert hold.reason is Reason.WORKER_EXCEEDS_NODE
 
 
 def test_room_that_the_scheduler_makes_for_a_pod_is_that_pods():

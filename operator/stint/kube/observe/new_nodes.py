@@ -137,15 +137,7 @@ def _beside_daemons(offering: Offering, daemon_sets: Sequence[DaemonSetRecord]) 
     total = Resources()
     for asked in mine:
         total += asked
-    has, taken = offering.new_node, dict(total.extended)
-    room = Resources(
-        gpus=max(0, has.gpus - total.gpus),
-        cpu=max(0.0, has.cpu - total.cpu),
-        memory_gib=max(0.0, has.memory_gib - total.memory_gib),
-        pods=max(0, has.pods - total.pods),
-        extended=tuple((name, max(0.0, amount - taken.get(name, 0.0))) for name, amount in has.extended),
-    )
-    return replace(offering, room_on_new=room)
+    return replace(offering, room_on_new=offering.new_node.less(total))
 
 
 def _runs_there(daemons: DaemonSetRecord, offering: Offering) -> bool:

@@ -48,18 +48,23 @@ def look_at_nodes(
 ) -> Nodes:
     """Nodes with what is used of them: bound pods, and every worker of a placed gang whether it is there yet or not.
 
+    The pods of DaemonSets are not used but not allocatable: a worker that does not fit beside them never will.
+
     Args:
         keys: labels of nodes that matter, beside those that jobs name.
     """
     claimed: set[str] = set()
     used: dict[str, Resources] = defaultdict(Resources)
+    daemons: dict[str, Resources] = defaultdict(Resources)  # what no gang can ever have
     parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
     placed = {key: (job, job.assignment.nodes) for key, job in jobs.items() if job.assignment is not None}
     busy: set[str] = {pod.where for pod in pods if pod.takes_devices}
     for pod in pods:
         where = pod.where
         mine = placed.get(job_id(pod.gang.namespace, pod.gang.job)) if pod.gang is not None else None
-        if where and mine is None:
+        if where and pod.daemon and not pod.takes_devices:
+            daemons[where] += pod.requests
+        elif where and mine is None:
             used[where] += pod.requests
             parts[where] += pod.slices
         if pod.claims and where:
@@ -84,7 +89,12 @@ def look_at_nodes(
         taken = used[record.name] + Resources(gpus=parts[record.name] if offering.slices else 0)
         node = _node(record, offering, pools.get(offering.pool), taken, selected | within, empty_since, now)
         unidentified = node.name in inventory.kept
-        node = replace(node, unready_since=unready_since.get(record.name), unidentified=unidentified)
+        node = replace(
+            node,
+            allocatable=node.allocatable.less(daemons[record.name]),
+            unready_since=unready_since.get(record.name),
+            unidentified=unidentified,
+        )
         nodes.append(_all_taken(node) if record.name in claimed else node)
     members = _members(records, inventory, busy)
     for pool in gpu_pools:
