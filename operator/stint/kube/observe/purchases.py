@@ -30,7 +30,7 @@ from stint.model.plan import Reason
 from stint.model.resources import Resources
 from stint.placement import fit
 
-_CAME = timedelta(seconds=1)  # the API server cuts the time of creation to whole seconds
+_CUT_S = 1.0  # on the wall: the API server cuts the time of creation to whole seconds
 _ANNOUNCED_S = 15.0  # on the wall: until then a node that is an object as soon as it is ordered is there
 _LEAST_PATIENCE_S = 5.0  # on the wall, however short a cold start is
 _TOLD_LATE_S = 60.0  # on the wall: devices and labels may be told of so long after a node is ready
@@ -187,9 +187,11 @@ def _appeared(names: Set[NodeName], look: Look) -> dict[NodeName, datetime]:
     for name in sorted(names):
         text = look.records[name].annotations.get(ORDERED_AT)
         try:
-            when = datetime.fromisoformat(text) if text else look.created.get(name)
+            when = datetime.fromisoformat(text) if text else None
         except ValueError:
             when = None
+        if when is None and (created := look.created.get(name)) is not None:
+            when = created + look.wall(_CUT_S)
         if when is not None and when.tzinfo is not None:
             found[name] = when
     return found
@@ -200,8 +202,7 @@ def _with_those_that_came(
 ) -> tuple[NodeOrder, dict[NodeName, datetime]]:
     """The order with the nodes that came of it since, and those that are left for other orders."""
     lacking = order.nodes - len(order.came)
-    since = order.at - look.wall(_CAME.total_seconds())
-    mine = [n for n, when in strays.items() if when >= since and look.inventory.offering_of.get(n) == order.offering]
+    mine = [n for n, when in strays.items() if when >= order.at and look.inventory.offering_of.get(n) == order.offering]
     mine = sorted(mine, key=lambda n: strays[n])[: max(lacking, 0)]
     came = [*order.came, *mine]
     return msgspec.structs.replace(order, came=came), {n: w for n, w in strays.items() if n not in mine}
