@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from unittest.mock import create_autospec
 
 import msgspec
+import pytest
 
 from stint.api.gpupool import GPUPool, Status
 from stint.api.meta import Meta
@@ -107,3 +109,33 @@ async def test_a_purchase_that_did_not_help_is_told_once_at_the_pool_and_at_the_
         )
     assert sorted(shop.told("PurchaseDidNotHelp")) == ["GPUPool", "TrainingJob"]
     shop.api.create.assert_not_called()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+async def test_forty_minutes_of_nodes_that_are_too_small_costs_a_handful(jobs):
+    """Each cycle is another operator's: only the pool's status is kept. Nodes come with an agent and are given back."""
+    shop = Shop(purchases.a_pool(giveBackAfterSeconds=60))
+    waiting = [purchases.a_job(f"j{i}") for i in range(jobs)]
+    there: dict[str, datetime] = {}
+    made: list[tuple[str, datetime]] = []
+    most = 0
+    for step in range(80):
+        after = timedelta(seconds=30 * step)
+        now = NOW + after
+        old = shop
+        shop = Shop(old.pool)
+        nodes = [purchases.bought(n, at=at, ready=now - at >= timedelta(minutes=1)) for n, at in there.items()]
+        agents = [purchases.an_agent(node=n) for n in there]
+        empty = min((now - at for at in there.values()), default=timedelta(0)) - timedelta(minutes=1)
+        await shop.cycle(*waiting, after=after, nodes=nodes, pods=agents, empty=max(empty, timedelta(0)))
+        for call in shop.api.create.await_args_list:
+            name = f"{call.args[1]['metadata']['name']}-{len(made)}"
+            made.append((name, now))
+            there[name] = now
+        for call in shop.api.delete.await_args_list:
+            there.pop(call.args[0].rpartition("/")[2])
+        most = max(most, len(there))
+    assert most <= jobs, "at most one node for each worker's need is there at a time"
+    assert 3 <= len(made) <= 5 * jobs
+    waits = [b - a for (_, a), (_, b) in pairwise(made) if b > a]
+    assert waits == sorted(waits), "each pause is longer than the one before"

@@ -170,6 +170,8 @@ class _Known:
             until=look.now,
         )
         alike = [r for r in self.refused if _need(r) == _need(new)]
+        if any(r.since == look.now for r in alike):
+            return  # several jobs that are alike have found out the same: that counts once
         times = 1 + max((r.times for r in alike), default=0)
         until = next_order(look.now, times, pace=look.pace)
         self.refused = [r for r in self.refused if r not in alike]
@@ -361,8 +363,11 @@ def _shape(offering: Offering | None) -> str:
     """What is known of a new node of an offering: described, or as seen."""
     if offering is None:
         return ""
-    o = offering
-    return _digest((o.new_node, o.per_node, sorted(o.labels.items()), o.taints, o.gpu_model))
+    o, room = offering, offering.new_node
+    names = [name for name, _ in room.extended]
+    # What a status keeps is rounded, and reads as other types of number.
+    amounts = [f"{amount:.2f}" for amount in room.row(names)]
+    return _digest((amounts, names, sorted(o.labels.items()), o.taints, o.gpu_model))
 
 
 def _digest(value: object) -> str:
