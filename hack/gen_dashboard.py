@@ -116,6 +116,8 @@ ROWS: dict[str, list[tuple[str, str, str, int, list[tuple[str, str]]]]] = {
         ("GPUs in use", "gauge", "percentunit", 8,
          [('sum(stint_pool_gpus{state="used"}) / sum(stint_pool_gpus)', "in use")]),
         ("GPUs that no job has, dollars per hour", "timeseries", "currencyUSD", 8, [(FREE_DOLLARS, "{{pool}}")]),
+        ("Bought nodes that no job uses, dollars per hour", "timeseries", "currencyUSD", 24,
+         [("stint_unused_usd_per_hour", "empty or on order"), ("stint_scale_up_stopped", "1: orders are stopped")]),
         ("Dollars per GPU-hour", "table", "currencyUSD", 8,
          [("stint_pool_price_dollars_per_gpu_hour", "{{pool}} {{gpu_model}} {{capacity_type}} ({{source}})")]),
         ("Age of the oldest price", "timeseries", "s", 8, [("stint_price_age_seconds", "{{pool}}")]),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stint.autoscale import sizing
+from stint.autoscale import breaker, sizing
 from stint.autoscale.make_room import make_room
 from stint.autoscale.moves import worth_moving
 from stint.errors import UnsoundAssignmentError
@@ -57,9 +57,15 @@ def decide(situation: Situation, *, solver: Solver | None = None, rng: np.random
 
     # 3. what each would cost where, 4. who goes where, 5. trust no solver
     problem, answer, over = solve_within(situation, waiting, stays, solve, _verified)
+    halted = breaker.stopped(problem, answer)
+    for everybody in (False, True):  # what is stopped leaves what others wanted, who may order then in its place
+        if (more := breaker.stopped(problem, answer)) is not None:
+            waiting = breaker.barred(waiting, more, everybody=everybody)
+            problem, answer, over = solve_within(situation, waiting, stays, solve, _verified)
     aside += over
     certificate = certify(problem, answer, solver.name)
     plan = _compose(situation, problem, answer, certificate, stays, requeued, aside)  # 6. nodes, and why
+    plan = replace(plan, scale_up_stopped="" if halted is None else halted.why)
 
     def on_trial(other: Situation) -> Plan:
         return decide(other, solver=solver, rng=rng)
@@ -97,6 +103,8 @@ def _about_newcomers(situation: Situation) -> Plan | None:
         if served is None or violations(served.problem, served.answer):
             return None
         if beyond_quota(situation, served.problem, served.answer, stays):
+            return None
+        if breaker.stopped(served.problem, served.answer) is not None:
             return None
         plan = _compose(situation, served.problem, served.answer, None, stays, (), aside, capacity=served.capacity)
         plan = replace(plan, resizes=tuple(r for r in plan.resizes if r.to_nodes > r.from_nodes))

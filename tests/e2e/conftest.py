@@ -28,6 +28,7 @@ _EMBEDDED_ONLY = [
         "moves",
         "others_kinds",
         "planner",
+        "purchases",
         "readme",
         "rights",
         "sharing",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 else:
     AdapterName = Literal[tuple(ADAPTERS)]  # so that an adapter that does not exist is refused
 
+MOST_ORDERS, MOST_ORDER_JOBS, MOST_ORDER_NODES = 32, 128, 256  # that a status keeps
+MOST_REFUSED = 64
 _NAME = Annotated[str, msgspec.Meta(max_length=128)]
 
 
@@ -167,6 +169,45 @@ class NewNode(Camel, kw_only=True):
     taints: Annotated[list[str], doc("Taints that all of them have, as key=value:effect.", max_length=64)] = []
 
 
+class NodeOrder(Camel, kw_only=True):
+    """An order of nodes that has not shown yet whether it helps the jobs that it was made for"""
+
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
+    nodes: Annotated[int, doc("Nodes ordered.", ge=0)]
+    at: Annotated[datetime, doc("Time of the order.")]
+    jobs: Annotated[list[str], doc("Jobs that wait for it, as namespace/name.", max_length=MOST_ORDER_JOBS)] = []
+    came: Annotated[list[str], doc("Nodes that came of it.", max_length=MOST_ORDER_NODES)] = []
+    why: Annotated[str, doc("What seems to keep its jobs off those nodes.", max_length=1024)] = ""
+
+
+class RefusedNode(Camel, kw_only=True):
+    """A node that was bought for a job and did not let it start: no such node is bought again for such a job"""
+
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
+    job: Annotated[str, doc("The job, as namespace/name.")]
+    generation: Annotated[int, doc("Of the job's spec.")]
+    gpus: Annotated[int, doc("Requests of one worker: GPUs.")] = 0
+    cpu: Annotated[float, doc("CPU cores.")] = 0.0
+    memory_gib: Annotated[float, doc("Memory in GiB.")] = msgspec.field(default=0.0, name="memoryGiB")
+    resources: Annotated[dict[str, float], doc("Other resources by name.", max_length=64)] = {}
+    demands: Annotated[str, doc("Digest of what the job demands of nodes: labels, tolerations, volumes.")] = ""
+    shape: Annotated[str, doc("Digest of what was known of new nodes of the offering.")] = ""
+    message: Annotated[str, doc("Why the job could not start.", max_length=1024)] = ""
+    since: Annotated[datetime, doc("When this was found out.")]
+    until: Annotated[datetime, doc("No such node is ordered before.")]
+    times: Annotated[int, doc("How often in a row: each doubles the back-off.")] = 1
+
+
+class LateOrder(Camel, kw_only=True):
+    """An offering whose nodes did not come as ordered: none is ordered for a while"""
+
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
+    message: Annotated[str, doc("What became of the order.", max_length=1024)] = ""
+    since: Annotated[datetime, doc("When this was found out.")]
+    until: Annotated[datetime, doc("No node of it is ordered before.")]
+    times: Annotated[int, doc("How often in a row: each doubles the back-off.")] = 1
+
+
 class Status(Camel, kw_only=True):
     """status"""
 
@@ -186,6 +227,13 @@ class Status(Camel, kw_only=True):
         list[NewNode], doc("What nodes of its offerings were seen with: what the next ones will have.", max_length=16)
     ] = []
     ordered_at: Annotated[datetime | None, doc("Time of the last request.")] = None
+    orders: Annotated[
+        list[NodeOrder], doc("Orders that have not shown yet whether they help.", max_length=MOST_ORDERS)
+    ] = []
+    refused: Annotated[
+        list[RefusedNode], doc("Bought nodes on which the job could not start.", max_length=MOST_REFUSED)
+    ] = []
+    late: Annotated[list[LateOrder], doc("Offerings whose nodes did not come as ordered.", max_length=16)] = []
     conditions: Conditions = []
 
 

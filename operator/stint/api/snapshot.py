@@ -18,13 +18,18 @@ from stint.model.situation import Settings, Situation
 FORMAT = "stint.dev/situation/v1"
 # Left out where they say nothing: decisions that were stored before there were such fields are written the same.
 _SAY_NOTHING = tuple(
-    f'{" " * deep}"{name}": null,\n'.encode()
-    for deep, name in (
-        (4, "billed_usd_per_node_hour"),
-        (4, "usd_per_new_node_hour"),
-        (2, "before"),
-        (2, "standing"),  # of a plan in a record
-        (1, "standing"),  # of a plan alone
+    f'{" " * deep}"{name}": {nothing},\n'.encode()
+    for deep, name, nothing in (
+        (4, "billed_usd_per_node_hour", "null"),
+        (4, "usd_per_new_node_hour", "null"),
+        (4, "no_new", "[]"),
+        (4, "bought", "false"),
+        (3, "max_unused_usd_per_hour", "null"),
+        (2, "before", "null"),
+        (2, "standing", "null"),  # of a plan in a record
+        (1, "standing", "null"),  # of a plan alone
+        (2, "scale_up_stopped", '""'),
+        (1, "scale_up_stopped", '""'),
     )
 )
 

@@ -114,6 +114,13 @@ def parser() -> argparse.ArgumentParser:
         help="that a node may be not ready before a gang that runs there is requeued (default: %(default)s)",
     )
     run.add_argument(
+        "--max-unused-usd-per-hour",
+        type=float,
+        default=None,
+        metavar="USD",
+        help="no node is ordered beyond this price of bought nodes that are empty or on order (default: no limit)",
+    )
+    run.add_argument(
         "--keep-spend-days",
         type=int,
         default=KEEP_DAYS,
@@ -261,6 +268,8 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError(f"--deadline-reserve must be from 0 to 86400 seconds, not {options.deadline_reserve:g}")
     if not 0 <= options.node_grace <= 86_400:
         raise StintError(f"--node-grace must be from 0 to 86400 seconds, not {options.node_grace:g}")
+    if (most := options.max_unused_usd_per_hour) is not None and not 0 <= most <= 1_000_000:
+        raise StintError(f"--max-unused-usd-per-hour must be from 0 to 1000000 USD/h, not {most:g}")
     if not 2 <= options.keep_spend_days <= 3650:
         raise StintError(f"--keep-spend-days must be from 2 to 3650, not {options.keep_spend_days}")
     configure(options.log_format)
@@ -290,6 +299,7 @@ def _run(options: argparse.Namespace) -> int:
             payback=options.payback,
             reserve_seconds=options.deadline_reserve,
             node_grace_seconds=options.node_grace,
+            max_unused_usd_per_hour=options.max_unused_usd_per_hour,
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),

@@ -9,7 +9,16 @@ from typing import Any
 
 import msgspec
 
-from stint.api.gpupool import GPUPool, Scaler, target_of
+from stint.api.gpupool import (
+    MOST_ORDER_JOBS,
+    MOST_ORDERS,
+    GPUPool,
+    LateOrder,
+    NodeOrder,
+    RefusedNode,
+    Scaler,
+    target_of,
+)
 from stint.api.pricebook import PriceBook
 from stint.capacity.adapter import Change, Order
 from stint.capacity.registry import ADAPTERS
@@ -19,9 +28,11 @@ from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
 from stint.kube.observe.inventory import NodeIssue
 from stint.kube.observe.snapshot import Observation
+from stint.lifecycle.retries import next_order
+from stint.model.job import JobId
 from stint.model.market import PoolName
 from stint.model.plan import Plan, Resize
-from stint.views.pool_status import book_status, members_of, pool_status
+from stint.views.pool_status import book_status, late_told, members_of, pool_status, refusals_told
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +87,18 @@ class PoolWriter:
     ) -> None:
         """All changes of one pool at once. The order is noted first: a restart must not order again."""
         order = order_of(pool, scaler, observation, resizes, now=now, pace=self._pace)
-        status = msgspec.structs.replace(pool.status, wanted_nodes=order.to_nodes, ordered_at=now)
+        made = [_noted(r, now) for r in resizes if r.to_nodes > r.from_nodes]
+        orders = [*pool.status.orders, *made][-MOST_ORDERS:]
+        status = msgspec.structs.replace(pool.status, wanted_nodes=order.to_nodes, ordered_at=now, orders=orders)
         await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
         outcome = await ADAPTERS[scaler.adapter].carry_out(order, self._api)
         if outcome.again:
             await self._apply("GPUPool", "gpupools", pool.metadata.name, pool.status)  # nothing is on order
+        elif outcome.refused and made:
+            late = {o.offering: o for o in pool.status.late}
+            late |= {m.offering: _refused(m, late.get(m.offering), outcome.refused, now, self._pace) for m in made}
+            status = msgspec.structs.replace(pool.status, late=list(late.values())[-16:])
+            await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
         for resize in resizes:
             if outcome.refused:
                 text = f"{resize.message}, but: {outcome.refused}"
@@ -108,8 +126,32 @@ class PoolWriter:
         if new == pool.status:
             return
         await self._apply("GPUPool", "gpupools", pool.metadata.name, new)
+        for late in late_told(pool, new):
+            text = f"{late.message}; none is ordered again before {late.until:%H:%M:%S} UTC"
+            await self._event(pool, "NodesDidNotCome", text, warning=True)
+        for refused in refusals_told(pool, new):
+            await self._tell_refusal(pool, refused, observation)
+        stopped = {c.type: c for c in new.conditions}.get("ScaleUp")
+        before = {c.type: c.status for c in pool.status.conditions}.get("ScaleUp")
+        if stopped is not None and stopped.status == "False" and before != "False":
+            await self._event(pool, "ScaleUpStopped", stopped.message, warning=True)
         if new.recommendation and new.recommendation != pool.status.recommendation:
             await self._event(pool, "Recommended", new.recommendation.message)
+
+    async def _tell_refusal(self, pool: GPUPool, refused: RefusedNode, observation: Observation) -> None:
+        """Of a bought node that did not help, at the pool and at the job that it was bought for."""
+        text = (
+            f"a node of {refused.offering} was bought for job {refused.job} and did not help: {refused.message}; none "
+            f"is ordered again for jobs that need as much before {refused.until:%H:%M:%S} UTC, unless spec.template "
+            "of the job or the nodes of the pool change"
+        )
+        await self._event(pool, "PurchaseDidNotHelp", text, warning=True)
+        seen = observation.seen.get(JobId(refused.job))
+        if seen is not None:
+            meta = seen.resource.metadata
+            about = About(_API, "TrainingJob", meta.namespace, meta.name, meta.uid)
+            await self._events.tell(about, "PurchaseDidNotHelp", text, action="Resize", warning=True)
+        log.warning("pool %s: %s", pool.metadata.name, text)
 
     async def _tell_node(self, problem: NodeIssue) -> None:
         """Of a node that no pool speaks for, once; the next operator tells it again."""
@@ -156,6 +198,28 @@ def _carried_out(scaler: Scaler, resizes: Sequence[Resize], observation: Observa
     given = {observation.inventory.offerings[p.chosen.offering].pool for p in plan.placements}
     grows = [r for r in resizes if r.to_nodes > r.from_nodes]
     return grows if grows or resizes[0].pool in given else resizes
+
+
+def _noted(resize: Resize, now: datetime) -> NodeOrder:
+    """What is kept of an order until it has shown whether it helps."""
+    return NodeOrder(
+        offering=resize.offering,
+        nodes=resize.to_nodes - resize.from_nodes,
+        at=now,
+        jobs=[str(j) for j in resize.for_jobs[:MOST_ORDER_JOBS]],
+    )
+
+
+def _refused(made: NodeOrder, before: LateOrder | None, why: str, now: datetime, pace: float) -> LateOrder:
+    """An order that the adapter refused is asked for again later, and other offerings are used meanwhile."""
+    times = 1 + (before.times if before is not None else 0)
+    return LateOrder(
+        offering=made.offering,
+        message=f"{made.nodes} of {made.offering} ordered and refused: {why}"[:1024],
+        since=now,
+        until=next_order(now, times, pace=pace),
+        times=times,
+    )
 
 
 def order_of(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from stint.model.job import NodeName
 
 BACKOFF_S, MOST_BACKOFF_S = 10.0, 600.0  # the first pause, and the longest
+ORDER_BACKOFF_S, MOST_ORDER_BACKOFF_S = 180.0, 3600.0  # likewise, between orders that were of no use
 MOST_AVOIDED = 64  # nodes that a status can carry
 BLAME_LASTS = timedelta(minutes=10)  # after the back-off itself
 SETTLE_S = 5.0  # what kube-scheduler says may be over by then: a pod was leaving, a node has just come
@@ -43,3 +44,14 @@ def blamed_until(not_before: datetime, *, pace: float = 1.0) -> datetime:
 def gives_up(attempt: int, retries: int) -> bool:
     """Whether a worker's failure ends the job: every retry was used before this attempt."""
     return attempt >= retries
+
+
+def next_order(now: datetime, times: int, *, pace: float = 1.0) -> datetime:
+    """When nodes may be ordered again that were of no use, or did not come: after 3 min, twice as long each time.
+
+    Args:
+        times: in a row, this one included.
+        pace: as in `next_try`.
+    """
+    pause_s = min(ORDER_BACKOFF_S * 2 ** min(max(times - 1, 0), _MOST_DOUBLINGS), MOST_ORDER_BACKOFF_S)
+    return now + timedelta(seconds=pause_s * pace)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from stint.api.ledger import COMPONENTS, USES, Line
+from stint.autoscale.breaker import unused_usd_per_hour
 from stint.estimate.runtime import hours_between
 from stint.lifecycle import phases
 from stint.model.cluster import Node, Utilisation
@@ -106,6 +107,14 @@ class Metrics:
             "stint_node_suspect",
             "1 for a node on which several jobs could not start within an hour",
             ["node"],
+            registry=r,
+        )
+        self.unused = Gauge(
+            "stint_unused_usd_per_hour", "Price of nodes that Stint bought and that are empty or on order", registry=r
+        )
+        self.stopped = Gauge(
+            "stint_scale_up_stopped",
+            "1 while no node is ordered as scaleUp.maxUnusedUsdPerHour would be exceeded",
             registry=r,
         )
         self.price = Gauge("stint_pool_price_dollars_per_gpu_hour", "Price", [*_WHERE, "source"], registry=r)
@@ -204,6 +213,8 @@ class Metrics:
         self._show_jobs(situation, plan)
         self._show_usage()
         self._show_pools(situation)
+        self.unused.set(unused_usd_per_hour(situation))
+        self.stopped.set(bool(plan.scale_up_stopped))
         self._expect_spending(situation, plan)
 
     def _expect_spending(self, situation: Situation, plan: Plan) -> None:

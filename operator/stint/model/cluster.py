@@ -40,6 +40,7 @@ class Node:
     unidentified: bool = False  # it does not say what it is at the moment: it counts as what it was
     empty_since: datetime | None = None
     removable: bool = False  # ours to give back
+    bought: bool = False  # ordered by Stint
     labels: Mapping[str, str] = field(default_factory=dict)  # those that some job's constraints or topology name
     taints: tuple[Taint, ...] = ()
 

@@ -147,6 +147,24 @@ class Refusal:
     said: str = ""  # against its nodes, in a word or two
 
 
+class WhyNoNew(StrEnum):
+    """Why no node is ordered. Each is a `Reason`, too."""
+
+    ON_ORDER = "NodesOnTheWay"
+    DID_NOT_HELP = "PurchaseDidNotHelp"
+    DID_NOT_COME = "NodesDidNotCome"
+    STOPPED = "ScaleUpStopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoNew:
+    """No node of an offering is ordered for a job now."""
+
+    offering: OfferingId  # empty: of no offering at all
+    why: WhyNoNew
+    message: str  # in words, with when it is tried again
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One gang and everything a decision about it needs."""
@@ -182,6 +200,7 @@ class Job:
     not_before: datetime | None = None  # back-off after a roll-back or a failure
     avoid: tuple[NodeName, ...] = ()  # nodes blamed for a roll-back, while the blame lasts
     refusals: tuple[Refusal, ...] = ()  # offerings that are out for it, while the blame lasts
+    no_new: tuple[NoNew, ...] = ()  # offerings of which no node is ordered for it now
     moved_at: datetime | None = None  # for money, the last time
     lacking: str = ""  # what somebody else still has to do before it can be placed; empty: nothing
     read_as: Mapping[str, str] = field(default_factory=dict)  # GPU names as they were written, and the canonical ones

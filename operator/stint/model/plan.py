@@ -44,6 +44,9 @@ class Reason(StrEnum):
     WAITING_IS_CHEAPER = "WaitingIsCheaper"
     NODES_ON_THE_WAY = "NodesOnTheWay"
     ADVICE_ONLY = "AdviceOnly"
+    NODES_DID_NOT_COME = "NodesDidNotCome"  # an order for it was not carried out, and is not repeated yet
+    PURCHASE_DID_NOT_HELP = "PurchaseDidNotHelp"  # a node that was bought for such a job would not take it
+    SCALE_UP_STOPPED = "ScaleUpStopped"  # nodes that nothing uses cost as much as they may
     DEARER = "Dearer"  # feasible, but something else costs less
     CHEAPER_ELSEWHERE = "CheaperElsewhere"  # it runs, and moving it pays for itself
     MAKES_ROOM = "MakesRoom"  # for a job that would miss its deadline otherwise, or waits until that room is made
@@ -216,6 +219,7 @@ class Plan:
     requeues: tuple[Requeue, ...] = ()
     resizes: tuple[Resize, ...] = ()
     certificate: Certificate | None = None
+    scale_up_stopped: str = ""  # why no node was ordered that would have been; empty: nothing was stopped
     standing: LastFullPlan | None = None  # for the next situation, where the queue is long
 
     @property

@@ -41,6 +41,7 @@ class Settings:
     reserve_seconds: float = 300.0  # before a deadline, for nodes and gangs that come or end later than is foreseen
     moves_per_hour: int = 0  # gangs that run and may be moved to save money
     payback: float = 1.5  # what a move must save, over what it costs
+    max_unused_usd_per_hour: float | None = None  # of bought nodes that are empty or on order; None: no limit
     node_grace_seconds: float = 60.0  # on the wall: a running gang keeps a node that is not ready for so long
     quotas: tuple[Quota, ...] = ()
     pace: float = 1.0  # seconds of the deciding clock in one second on the wall; more than 1 in demos

@@ -15,12 +15,14 @@ from jaxtyping import Bool, Int
 from stint.model.cluster import Node
 from stint.model.job import Job
 from stint.model.market import Offering, Pool
+from stint.model.offering import OfferingId
 from stint.model.plan import Reason
 from stint.model.resources import AXES
 from stint.placement import fit
 from stint.placement.neighbours import Neighbourhood, View
 
 _PRECEDENCE = {reason: i for i, reason in enumerate(Reason)}
+_ANY = OfferingId("")
 _Verdict = tuple[Reason, str]
 
 
@@ -68,15 +70,20 @@ class Judge:
         for name, need in job.per_worker.extended:
             fits &= np.array([dict(n.allocatable.extended).get(name, 0.0) >= need for n in self._nodes], dtype=bool)
         why: dict[int, _Verdict] = {}
+        bars = {n.offering: (Reason(n.why.value), n.message) for n in job.no_new}
         new = set()
         for o, offering in enumerate(self._offerings):
             own = self._own[o]
             no_new = fit.new_refuses(job, offering) or (view.refuses_new(offering) if view is not None else None)
-            if no_new is None and self._grows[o]:
+            barred = bars.get(offering.id) or bars.get(_ANY)
+            does = bool((admits[own] & fits[own]).any())
+            if no_new is None and self._grows[o] and barred is None:
                 new.add(o)
+            elif no_new is None and self._grows[o] and barred is not None and not does:
+                why[o] = barred
             elif not len(own) and no_new is not None:
                 why[o] = no_new
-            elif len(own) and not (admits[own] & fits[own]).any():
+            elif len(own) and not does:
                 why[o] = self._nearest(job, own, refused, admits & ~fits)
         partly = {
             o: self._nearest(job, own, refused, admits & ~fits)[1]

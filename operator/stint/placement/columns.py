@@ -118,7 +118,7 @@ def kinds_of(jobs: Sequence[Job], around: Callable[[Job], bool] | None = None) -
         alike = (
             *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
             *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
-            *(frozenset(job.node_selector.items()), job.tolerations, job.avoid, job.refusals),
+            *(frozenset(job.node_selector.items()), job.tolerations, job.avoid, job.refusals, job.no_new),
             *(job.constraints.node_affinity, job.constraints.volumes, alone),
         )
         kind = number.setdefault(alike, len(first))

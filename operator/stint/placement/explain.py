@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from stint.estimate.runtime import hours_after
 from stint.model.cluster import ZONE
+from stint.model.job import WhyNoNew
+from stint.model.offering import OfferingId
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.columns import Columns
 from stint.placement.fit import workers_per_node
@@ -137,7 +140,15 @@ class _Room:
         alike = (offering, wanted.per_worker, wanted.min_workers, *of_pods, id(self._problem.admits[job]))
         if alike not in self._known:
             self._known[alike] = self._lacks(job, offering)
-        return self._known[alike]
+        return self._barred(job, offering, self._known[alike])
+
+    def _barred(self, job: int, offering: int, lacks: Rejection) -> Rejection:
+        """With why its pool does not grow for the job, where it would otherwise."""
+        bars = {n.offering: n for n in self._problem.jobs[job].no_new if n.why is not WhyNoNew.ON_ORDER}
+        bar = bars.get(lacks.offering) or bars.get(OfferingId(""))
+        if bar is None or self._problem.pools[self._problem.pool_of_offering[offering]].scaler is None:
+            return lacks
+        return replace(lacks, reason=Reason(bar.why.value), message=f"{bar.message}; {lacks.message}")
 
     def _lacks(self, job: int, offering: int) -> Rejection:
         problem, capacity = self._problem, self.capacity

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from stint.api import gpupool, pricebook
-from stint.api.gpupool import GPUPool, Mode, Recommendation
+from stint.api.gpupool import MOST_ORDERS, GPUPool, LateOrder, Mode, NodeOrder, Recommendation, RefusedNode
 from stint.api.meta import Condition, condition
 from stint.api.pricebook import PriceBook, SourceStatus
 from stint.catalogue.layer import CarbonSignal
 from stint.feeds.feed_trust import Trouble
+from stint.kube.observe.purchases import Purchases
 from stint.kube.observe.snapshot import Observation
 from stint.model.cluster import Node
 from stint.model.market import Offering, PoolName
@@ -56,8 +57,40 @@ def pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool.
         scaler=scaler,
         recommendation=_recommendation(advice) if spec.scaler and spec.scaler.mode is Mode.ADVISE else None,
         new_nodes=list(inventory.new_nodes.get(name, ())),
-        conditions=_pool_conditions(pool, offerings, observation),
+        orders=_orders(pool, observation),
+        refused=list(_purchases(pool, observation).refused),
+        late=_late(pool, observation),
+        conditions=_pool_conditions(pool, offerings, observation, plan.scale_up_stopped),
     )
+
+
+def _purchases(pool: GPUPool, observation: Observation) -> Purchases:
+    return observation.purchases.get(PoolName(pool.metadata.name), Purchases())
+
+
+def _orders(pool: GPUPool, observation: Observation) -> list[NodeOrder]:
+    """As they were looked at, and those that were made since."""
+    new = [o for o in pool.status.orders if o.at >= observation.situation.now]
+    return [*_purchases(pool, observation).orders, *new][-MOST_ORDERS:]
+
+
+def _late(pool: GPUPool, observation: Observation) -> list[LateOrder]:
+    """Likewise: an order that the adapter refused counts as one that does not come."""
+    late = {o.offering: o for o in _purchases(pool, observation).late}
+    late |= {o.offering: o for o in pool.status.late if o.since >= observation.situation.now}
+    return sorted(late.values(), key=lambda o: o.until)[-16:]
+
+
+def refusals_told(pool: GPUPool, new: gpupool.Status) -> list[RefusedNode]:
+    """Those that are news, for events."""
+    old = {(r.offering, r.job, r.since) for r in pool.status.refused}
+    return [r for r in new.refused if (r.offering, r.job, r.since) not in old]
+
+
+def late_told(pool: GPUPool, new: gpupool.Status) -> list[LateOrder]:
+    """Likewise."""
+    old = {(o.offering, o.since) for o in pool.status.late}
+    return [o for o in new.late if (o.offering, o.since) not in old]
 
 
 def _recommendation(advice: Sequence[Resize]) -> Recommendation | None:
@@ -75,7 +108,14 @@ def _per_gpu(offering: Offering) -> float:
     return round(offering.usd_per_node_hour.value / offering.whole_gpus(offering.per_node.gpus), 2)
 
 
-def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: Observation) -> list[Condition]:
+def spec_acts(pool: GPUPool) -> bool:
+    """Whether Stint resizes the pool itself."""
+    return pool.spec.scaler is not None and pool.spec.scaler.mode is Mode.ACT
+
+
+def _pool_conditions(
+    pool: GPUPool, offerings: Sequence[Offering], observation: Observation, stopped: str
+) -> list[Condition]:
     unpriced = [o.id for o in offerings if o.usd_per_node_hour is None]
     stale = [o.id for o in offerings if o.stale]
     mine = [p for p in observation.inventory.problems if pool.metadata.name in p.pools]
@@ -89,11 +129,16 @@ def _pool_conditions(pool: GPUPool, offerings: Sequence[Offering], observation: 
     valid = (
         ("False", mine[0].reason, "; ".join(f"{p.about}: {p.message}" for p in mine)) if mine else ("True", "Valid", "")
     )
+    facts = {"Priced": priced, "Valid": valid}
+    if stopped and spec_acts(pool):
+        facts["ScaleUp"] = ("False", "ScaleUpStopped", stopped)
+    elif any(c.type == "ScaleUp" for c in pool.status.conditions):
+        facts["ScaleUp"] = ("True", "ScaleUp", "")
     return [
         condition(
             pool.status.conditions, kind, fact, now=observation.situation.now, generation=pool.metadata.generation
         )
-        for kind, fact in (("Priced", priced), ("Valid", valid))
+        for kind, fact in facts.items()
     ]
 
 

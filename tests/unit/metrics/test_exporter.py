@@ -88,6 +88,15 @@ def test_suspect_nodes_are_shown_while_they_are():
     assert series(metrics, "stint_node_suspect") == 0
 
 
+def test_what_is_bought_and_unused_is_shown_and_whether_it_stops_orders():
+    metrics = after(Metrics(), a_situation(nodes=[a_node("n", A100, bought=True)], offerings=[A100]))
+    assert value(metrics, "stint_unused_usd_per_hour") == 16.0
+    assert value(metrics, "stint_scale_up_stopped") == 0
+    after(metrics, scale_up_stopped="too much")
+    assert value(metrics, "stint_unused_usd_per_hour") == 0.0
+    assert value(metrics, "stint_scale_up_stopped") == 1
+
+
 class TestJobs:
     def test_counts_every_phase_also_those_that_nobody_is_in(self):
         node = a_node("n", A100)

@@ -5,7 +5,7 @@ All of it may be lost. After a restart a time begins anew, or is taken from what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,6 +22,7 @@ class Memory:
     begun: bool = False  # False: nothing was observed before
     unready_since: Mapping[str, datetime] = field(default_factory=dict)  # by node
     refused_since: Mapping[str, datetime] = field(default_factory=dict)  # by uid of the pod that is unschedulable
+    created: Mapping[str, datetime] = field(default_factory=dict)  # by node
     machines: Mapping[NodeName, Machine] = field(default_factory=dict)  # what nodes are that gangs hold
 
     def since(self, record: NodeRecord, now: datetime) -> datetime | None:
@@ -38,7 +39,7 @@ def is_ready(record: NodeRecord) -> bool:
 
 
 def remembered(
-    before: Memory, nodes: Iterable[NodeRecord], *, now: datetime, of: Callable[[datetime], datetime]
+    before: Memory, nodes: Sequence[NodeRecord], *, now: datetime, of: Callable[[datetime], datetime]
 ) -> Memory:
     """What is known before the next observation.
 
@@ -46,7 +47,8 @@ def remembered(
         of: from the wall's clock to the one that decisions go by.
     """
     unready = {n.name: _unready_since(before, n, now, of) for n in nodes if not is_ready(n)}
-    return replace(before, begun=True, unready_since=unready)
+    created = {n.name: of(n.created) for n in nodes if n.created is not None}
+    return replace(before, begun=True, unready_since=unready, created=created)
 
 
 def _unready_since(before: Memory, node: NodeRecord, now: datetime, of: Callable[[datetime], datetime]) -> datetime:

@@ -23,7 +23,7 @@ from stint.model.market import Offering, PoolName
 from stint.model.resources import Resources
 
 _STILL_COMING = 0.1  # of a cold start: what a node that is late is expected to take yet
-_GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
+GIVEN_UP_AFTER = 3.0  # cold starts after which an ordered node no longer counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +150,18 @@ def _node(
         ready_at=coming,
         empty_since=empty_since.get(record.name) if used.gpus == 0 else None,
         removable=BOUGHT_BY in record.annotations,
+        bought=BOUGHT_BY in record.annotations or _resized(pool),
         labels={k: v for k, v in record.labels.items() if k in selected},
         taints=tuple(t for t in record.taints if not passing(t)),
     )
+
+
+def _resized(pool: GPUPool | None) -> bool:
+    """Whether the pool's nodes count as bought, where nothing on a node tells which ones were."""
+    scaler = pool.spec.scaler if pool is not None else None
+    traits = traits_of(scaler.adapter if scaler else None)
+    asked = pool is not None and pool.status.wanted_nodes is not None
+    return traits is not None and traits.chooses_nodes and asked
 
 
 def _coming(record: NodeRecord, pool: GPUPool | None, now: datetime) -> datetime | None:
@@ -171,7 +180,7 @@ def _expected(ordered: datetime, cold_start_s: float, now: datetime) -> datetime
     if ordered.tzinfo is None:
         return None
     ordered = min(ordered, now)  # no order is made in the future
-    if now > ordered + timedelta(seconds=cold_start_s * _GIVEN_UP_AFTER):
+    if now > ordered + timedelta(seconds=cold_start_s * GIVEN_UP_AFTER):
         return None
     earliest = now + timedelta(seconds=cold_start_s * _STILL_COMING)
     return max(ordered + timedelta(seconds=cold_start_s), earliest)
@@ -202,6 +211,7 @@ def _ordered(
             allocatable=offering.new_node,
             ready=False,
             ready_at=expected,
+            bought=True,
             labels={k: v for k, v in offering.labels.items() if k in selected},
             taints=offering.taints,
         )

@@ -30,6 +30,7 @@ from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.own_models import with_own_models
 from stint.kube.observe.progress import Told, progress, tell
+from stint.kube.observe.purchases import Look, Purchases, look_at_purchases, with_no_new
 from stint.kube.observe.volumes import claims_of
 from stint.kube.plan_note import read_note
 from stint.kube.records import (
@@ -103,6 +104,7 @@ class Observation:
     members: Mapping[PoolName, tuple[Member, ...]] = field(default_factory=dict)  # every node of each GPUPool
     books: Books = field(default_factory=Books)
     nodes: Mapping[NodeName, Node] = field(default_factory=dict)  # those of the situation, by name
+    purchases: Mapping[PoolName, Purchases] = field(default_factory=dict)  # what became of what was ordered
     suspects: tuple[NodeIssue, ...] = ()  # nodes on which nothing is placed, as several jobs could not start there
 
 
@@ -187,6 +189,7 @@ def observe(
         if each.job is not None and each.job.avoid:
             out = blame.refusals(each.job, each.resource, found.nodes, now)
             seen[key] = replace(each, job=replace(each.job, refusals=out))
+    purchases = _with_purchases(seen, found.nodes, caches, inventory, memory, settings, now)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
     return Observation(
         situation=Situation(
@@ -204,6 +207,7 @@ def observe(
         seen=seen,
         inventory=inventory,
         members=found.members,
+        purchases=purchases,
         books=books,
         nodes={n.name: n for n in found.nodes},
         suspects=tuple(
@@ -212,6 +216,37 @@ def observe(
             if r.name in suspects
         ),
     )
+
+
+def _with_purchases(
+    seen: dict[JobId, Seen],
+    nodes: Sequence[Node],
+    caches: Caches,
+    inventory: Inventory,
+    memory: Memory,
+    settings: Settings,
+    now: datetime,
+) -> Mapping[PoolName, Purchases]:
+    """What became of what was ordered; jobs in `seen` are told what is not ordered for them."""
+    if not any(p.status.orders or p.status.refused or p.status.late for p in caches.gpu_pools):
+        return {}
+    jobs = {key: s.job for key, s in seen.items() if s.job is not None}
+    look = Look(
+        now=now,
+        pace=settings.pace,
+        inventory=inventory,
+        nodes={n.name: n for n in nodes},
+        records={NodeName(n.name): n for n in caches.nodes},
+        created=memory.created,
+        jobs=jobs,
+        resources={key: s.resource for key, s in seen.items()},
+        running={key for key, s in seen.items() if s.progress.running_since is not None and s.gang.plan is not None},
+    )
+    purchases = look_at_purchases(caches.gpu_pools, look)
+    for key, job in with_no_new(jobs, purchases, look).items():
+        if job.no_new:
+            seen[key] = replace(seen[key], job=job)
+    return purchases
 
 
 def since_empty(caches: Caches, before: Mapping[str, datetime], *, now: datetime) -> dict[str, datetime]:
