@@ -353,7 +353,7 @@ def explained(world, name: str) -> str:
 
 def test_explain_tells_of_an_invalid_job_what_is_wrong_and_of_an_ended_one_what_it_cost(world):
     world.node("a")
-    odd = world.job("odd", gpu={"perWorker": 1, "models": ["A1OO"]})
+    odd = world.job("odd", work={"units": 3600, "unitsPerSecond": {"A100-80G": 1.0}})
     world.apply(odd, world.job("quick", workers=1, annotations={"sim.stint.dev/run-for": "1s"}))
     world.until("Invalid", "odd")
     assert "odd is Invalid (InvalidSpec)" in explained(world, "odd")

@@ -98,7 +98,7 @@ def test_a_node_that_turned_out_too_small_is_bought_once(here: World, operator: 
     assert "a worker asks for 44 CPU cores" in held["message"], held["message"]
     assert "none is ordered again before" in held["message"]
     assert f"node {node} has" in here.event("PurchaseDidNotHelp", "large")
-    (refused,) = told_of(here, pool)["refused"]
+    (refused,) = eventually(lambda: told_of(here, pool).get("refused"), what="the pool to tell it, a moment later")
     assert (refused["job"], refused["cpu"], refused["times"]) == (f"{here.name}/large", 44, 1)
 
     operator.crash()  # what was learnt outlasts it

@@ -344,7 +344,7 @@ def test_what_daemon_sets_take_of_a_new_node_is_known_before_it_is_bought(world)
         },
     }
     world.apply(daemons)
-    world.apply(with_pods(world, "big", ask(cpu="45"), workers=1, gpus=1))
+    world.apply(with_pods(world, "big", ask(cpu="46"), workers=1, gpus=1))
     message = world.until("Queued", "big", reason="WorkerExceedsNode")["message"]
     assert "CPU cores" in message
     assert ordered(world, pool) == 0
