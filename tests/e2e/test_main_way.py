@@ -359,7 +359,7 @@ def test_explain_tells_of_an_invalid_job_what_is_wrong_and_of_an_ended_one_what_
     assert "odd is Invalid (InvalidSpec)" in explained(world, "odd")
     assert "did you mean" in explained(world, "odd")
     world.paid("quick")
-    assert "quick is Succeeded; 0.0" in explained(world, "quick")
+    assert "quick is Succeeded (Finished); 0.0" in explained(world, "quick")
     assert "nobody is no job" in explained(world, "nobody")
 
 
