@@ -161,6 +161,7 @@ class NewNode(Camel, kw_only=True):
 
     offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
     nodes: Annotated[int, doc("Nodes that this was seen of.")] = 1
+    generation: Annotated[int, doc("Of the pool's spec when it was seen; an edit makes it void.")] = 0
     cpu: Annotated[float, doc("Allocatable CPU cores, the least of them.")]
     memory_gib: Annotated[float, doc("Allocatable memory in GiB, the least of them.")] = msgspec.field(name="memoryGiB")
     pods: Annotated[int, doc("Pods that fit.")] = 110

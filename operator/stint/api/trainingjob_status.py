@@ -91,6 +91,7 @@ class AdmittedStatus(Camel, kw_only=True):
     """What admission made of a worker's pod"""
 
     generation: Annotated[int, doc("Of the spec that the pods were made from.")]
+    since: Annotated[datetime | None, doc("When it was seen; while the job waits, it counts for an hour.")] = None
     cpu: Annotated[float, doc("CPU cores that a worker asks for.", ge=0)]
     memory_gib: Annotated[float, doc("Memory in GiB that a worker asks for.", ge=0)] = msgspec.field(name="memoryGiB")
     resources: Annotated[dict[str, float], doc("Other resources by name, in base units.", max_length=64)] = {}

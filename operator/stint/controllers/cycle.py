@@ -188,6 +188,8 @@ class Cycle:
             key: s.gang
             for key, s in observation.seen.items()
             if s.job is not None and s.gang.plan and not s.job.suspended and set(s.gang.plan.nodes) <= usable
+            # Pods that ask for more than was planned are decided about first.
+            if s.facts is None or s.facts.admitted is None
         }
         lacking = self.actuator.ungrouped(placed)
         await together("creating PodGroups", {key: self.actuator.group(placed[key]) for key in lacking})

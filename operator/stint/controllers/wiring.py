@@ -134,7 +134,7 @@ class Operator:
             on_change=self._changed,
         )
         self.surroundings: Mapping[str, Informer[Any, Any]] = {
-            name: Informer(api, kind.path, kind.wire, kind.reduce, on_change=self._fact_changed)
+            name: Informer(api, kind.path, kind.wire, kind.reduce, on_change=self._fact_changed, may_be_refused=True)
             for name, kind in SURROUNDINGS.items()
         }
         self.workloads: Mapping[str, Informer[WireWorkload, WorkloadRecord]] = {
@@ -332,7 +332,7 @@ class Operator:
             pods=tuple(self.pods),
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
-            **{name: tuple(informer) for name, informer in self.surroundings.items()},
+            **{name: tuple(of) for name, of in self.surroundings.items() if not of.refused},
         )
 
     def _workloads(self) -> tuple[WorkloadRecord, ...]:

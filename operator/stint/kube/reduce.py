@@ -154,8 +154,17 @@ def _shared(labels: Labels) -> Labels:
     return tuple((sys.intern(k), sys.intern(v)) for k, v in labels)
 
 
-@functools.lru_cache(maxsize=2048)
+_MOST_REMEMBERED = 16_384  # bytes of a pod's constraints: larger ones are read each time, and kept by nobody
+
+
 def _written(
+    affinity: bytes, spread: bytes, volumes: bytes, ports: tuple[HostPort, ...], labels: Labels, namespace: str
+) -> Written | None:
+    small = len(affinity) + len(spread) + len(volumes) <= _MOST_REMEMBERED
+    return (_read_once if small else _read)(affinity, spread, volumes, ports, labels, namespace)
+
+
+def _read(
     affinity: bytes, spread: bytes, volumes: bytes, ports: tuple[HostPort, ...], labels: Labels, namespace: str
 ) -> Written | None:
     try:
@@ -164,6 +173,9 @@ def _written(
         )
     except ValueError:
         return None  # of a kind that is not known here yet
+
+
+_read_once = functools.lru_cache(maxsize=2048)(_read)
 
 
 def _host_ports(spec: PodSpec) -> tuple[HostPort, ...]:
@@ -380,7 +392,7 @@ _ZONE_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 def reduce_runtime_class(runtime: WireRuntimeClass) -> tuple[str, str, RuntimeClassRecord]:
     """For `Informer`."""
     meta = runtime.metadata
-    overhead = amounts(runtime.overhead.pod_fixed) if runtime.overhead else {}
+    overhead = amounts(runtime.overhead.pod_fixed or {}) if runtime.overhead else {}
     return meta.uid, meta.resource_version, RuntimeClassRecord(name=meta.name, overhead=tuple(sorted(overhead.items())))
 
 
@@ -388,9 +400,9 @@ def reduce_limit_range(limits: WireLimitRange) -> tuple[str, str, LimitRangeReco
     """For `Informer`. The API server has made a default request of a default limit already."""
     meta = limits.metadata
     found: dict[str, float] = {}
-    for limit in limits.spec.limits:
+    for limit in limits.spec.limits or ():
         if limit.type == "Container":
-            found |= amounts(limit.default_request)
+            found |= amounts(limit.default_request or {})
     requests = tuple(sorted(found.items()))
     return (
         meta.uid,

@@ -171,7 +171,7 @@ class WireDaemonSet(msgspec.Struct):
 
 
 class _Overhead(msgspec.Struct, rename="camel"):
-    pod_fixed: dict[str, str] = {}
+    pod_fixed: dict[str, str] | None = None
 
 
 class WireRuntimeClass(msgspec.Struct):
@@ -183,11 +183,11 @@ class WireRuntimeClass(msgspec.Struct):
 
 class _Limit(msgspec.Struct, rename="camel"):
     type: str
-    default_request: dict[str, str] = {}
+    default_request: dict[str, str] | None = None
 
 
 class _LimitSpec(msgspec.Struct):
-    limits: list[_Limit] = []
+    limits: list[_Limit] | None = None
 
 
 class WireLimitRange(msgspec.Struct):

@@ -212,7 +212,10 @@ def _admitted_otherwise(case: Case) -> Requeue | None:
     if facts is None or not _placed(facts) or facts.admitted is None:
         return None
     text = f"admission made each worker ask for {in_words(facts.admitted, case.job)}; it is placed again by that"
-    return Requeue(job=case.job.id, reason=Reason.ADMITTED_OTHERWISE, message=text, admitted=facts.admitted)
+    # What makes something else of pods each time must not make the operator create Jobs without a pause.
+    later = next_try(case.now, facts.failed_starts, pace=case.pace) if facts.admitted_before else None
+    reason = Reason.ADMITTED_OTHERWISE
+    return Requeue(job=case.job.id, reason=reason, message=text, admitted=facts.admitted, not_before=later)
 
 
 def _did_not_start(case: Case) -> Requeue | None:

@@ -75,6 +75,7 @@ class GangFacts:
     failure: str = ""  # why a worker failed
     disruption: str = ""  # which worker is preempted or evicted, and why
     gone: tuple[int, ...] = ()  # ranks whose pods were evicted or deleted
+    admitted_before: bool = False  # since its spec was edited, admission has changed its pods once already
     admitted: Admitted | None = None  # of its pods, none of which is released; None: as planned, or let go already
     unschedulable: tuple[int, ...] = ()  # released ranks for which kube-scheduler found no room
     refusal: str = ""  # kube-scheduler's words for that

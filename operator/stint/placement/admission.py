@@ -66,9 +66,11 @@ class Judge:
         view = self._neighbourhood.view(job) if looks_around else None
         refused = self._refused(job, view)
         admits = np.array([no is None for no in refused], dtype=bool)
-        fits: Bool[np.ndarray, " node"] = np.all(self._size >= np.array(job.per_worker.as_row()), axis=1)
+        fits: Bool[np.ndarray, " node"] = np.all(self._size + fit.HAIR >= np.array(job.per_worker.as_row()), axis=1)
         for name, need in job.per_worker.extended:
-            fits &= np.array([dict(n.allocatable.extended).get(name, 0.0) >= need for n in self._nodes], dtype=bool)
+            fits &= np.array(
+                [dict(n.allocatable.extended).get(name, 0.0) + fit.HAIR >= need for n in self._nodes], dtype=bool
+            )
         why: dict[int, _Verdict] = {}
         bars = {n.offering: (Reason(n.why.value), n.message) for n in job.no_new}
         new = set()

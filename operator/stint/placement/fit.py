@@ -17,6 +17,7 @@ from stint.model.situation import Rates
 
 _BLOCKING = ("NoSchedule", "NoExecute")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+HAIR = 1e-9  # by which sums of cores and GiB may differ from what kube-scheduler counts in whole numbers
 _ROUNDING = 1e-6  # 0.333333 is a third
 _FAMILY = re.compile(r"([A-Z]+[0-9]+[A-Z]*)(?=-|$)")  # A100 of A100-80GB-PCIe
 _MOST_NAMED = 4
@@ -105,7 +106,8 @@ def _requirement(r: Requirement) -> str:
 def workers_per_node(worker: Resources, node: Resources) -> int:
     """How many workers fit on an empty node."""
     names = [name for name, _ in worker.extended]
-    ratios = [have // need for need, have in zip(worker.row(names), node.row(names), strict=True) if need > 0]
+    pairs = zip(worker.row(names), node.row(names), strict=True)
+    ratios = [(have + HAIR) // need for need, have in pairs if need > 0]
     return int(min(ratios, default=0))
 
 
@@ -264,7 +266,7 @@ def exceeds(worker: Resources, node: Resources, what: str) -> str:
     names = [name for name, _ in worker.extended]
     words = ("GPUs", "CPU cores", "GiB of memory", "pods", *names)
     for word, need, have in zip(words, worker.row(names), node.row(names), strict=True):
-        if need > have:
+        if need > have + HAIR:
             return f"a worker asks for {_amount(need)} {word}, a {what} has {_amount(have)}"
     return f"a worker does not fit on a {what}"
 

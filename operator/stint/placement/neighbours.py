@@ -112,7 +112,8 @@ class Together:
         eligible = np.unique(domain[domain >= 0])
         if not len(eligible):
             return True
-        least = int(level[eligible].min()) if len(eligible) >= s.min_domains else 0
+        # To kube-scheduler a pod that is pinned to a node has one domain: fewer than minDomains, whatever there is.
+        least = int(level[eligible].min()) if s.min_domains == 1 else 0
         used = np.unique(domain[given > 0])
         return bool((level[used] - least > s.max_skew).any())
 
@@ -144,6 +145,7 @@ class View:
     """What the pods that are there mean for one job."""
 
     shut: Mapping[tuple[str, str], str]  # domains that are closed to it, each with the reason
+    shut_keys: tuple[str, ...]  # the labels that those are domains of
     wanted: tuple[tuple[str, frozenset[str] | None], ...]  # by affinity term: key and domains; None: any that has one
     ports: Mapping[str, int]  # nodes where a host port of its is in use
     spread_keys: tuple[str, ...]
@@ -151,7 +153,7 @@ class View:
     def refuses(self, node: Node) -> tuple[Reason, str] | None:
         """Why a node does not do for any worker of the job; None: it does."""
         labels = labels_with_host(node)
-        for key in dict.fromkeys(key for key, _ in self.shut):
+        for key in self.shut_keys:
             if (key, labels.get(key, "")) in self.shut and key in labels:
                 return Reason.BESIDE_OTHERS, self.shut[key, labels[key]]
         for key, values in self.wanted:
@@ -234,6 +236,7 @@ class Neighbourhood:
         }
         return View(
             shut=shut,
+            shut_keys=tuple(dict.fromkeys(key for key, _ in shut)),
             wanted=self._wanted(job),
             ports=ports if c.host_ports else {},
             spread_keys=tuple(dict.fromkeys(s.topology_key for s in c.spread)),
@@ -259,16 +262,19 @@ class Neighbourhood:
             for t in c.affinity
         )
 
-    def liking(self, job: Job, node: Node) -> float:
-        """The weights of a job's preferences that a node meets, less those that it goes against."""
-        labels, total = labels_with_host(node), 0.0
+    def likings(self, job: Job, nodes: Sequence[Node]) -> list[float]:
+        """By node, the weights of a job's preferences that it meets, less those that it goes against."""
+        total = [0.0] * len(nodes)
+        labels = [labels_with_host(n) for n in nodes]
         for p in job.constraints.preferred:
             if p.pods is None:
-                total += p.weight * fit.any_term((p.term,), node.name, labels)
+                for i, node in enumerate(nodes):
+                    total[i] += p.weight * fit.any_term((p.term,), node.name, labels[i])
                 continue
-            key, term = p.pods.topology_key, p.pods
-            near = (o for o in self._meant(term, job) if key in labels and o.domains.get(key) == labels[key])
-            total += p.weight * sum(1 for _ in near)
+            key = p.pods.topology_key
+            near = Counter(o.domains.get(key) for o in self._meant(p.pods, job))
+            for i in range(len(nodes)):
+                total[i] += p.weight * near[labels[i][key]] if key in labels[i] else 0.0
         return total
 
     def counted(self, job: Job, s: Spread) -> Counter[str]:

@@ -329,8 +329,7 @@ def _preference(
     """The weights of the preferences that each node meets: they break ties between nodes of one offering."""
     if not job.constraints.preferred:
         return None
-    liked = [around.liking(job, n) for n in nodes]
-    return np.array([*liked, *([0.0] * len(new))], dtype=float)
+    return np.array([*around.likings(job, nodes), *([0.0] * len(new))], dtype=float)
 
 
 def _domains(

@@ -42,12 +42,14 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
         requests = requeue.admitted.requests
         found = AdmittedStatus(
             generation=seen.resource.metadata.generation,
+            since=now,
             cpu=requests.cpu,
             memory_gib=requests.memory_gib,
             resources=dict(requests.extended[:MOST_ADMITTED]),
             node_selector=dict(requeue.admitted.node_selector[:MOST_ADMITTED]),
         )
-        return msgspec.structs.replace(status, admitted=found)
+        waits = requeue.not_before if requeue.not_before is not None else status.not_before
+        return msgspec.structs.replace(status, admitted=found, not_before=waits)
     if requeue.retries is not None:
         status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
     if requeue.failed_starts is not None:

@@ -112,3 +112,22 @@ def test_claims_are_named_once_and_ephemeral_volumes_are_not_modelled():
 def test_volumes_are_added_beside_what_the_pod_says():
     where = ((Requirement(key="zone", operator="In", values=("a",)),),)
     assert node_keys(with_volumes(read({}), [where])) == {"zone"}
+
+
+@pytest.mark.parametrize("huge", ["9" * 30, 9e300, -(10**30), "9" * 400])
+def test_figures_that_no_api_server_would_take_are_bounded(huge):
+    term = {"weight": huge, "podAffinityTerm": APP}
+    spread = {"maxSkew": huge, "minDomains": huge, "topologyKey": "z", "labelSelector": {}}
+    spec = {
+        "affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term] * 40}},
+        "topologySpreadConstraints": [{**spread, "whenUnsatisfiable": "DoNotSchedule"}],
+        "containers": [{"ports": [{"hostPort": huge}]}],
+    }
+    try:
+        found = read(spec)
+    except ValueError:
+        return  # told as its own mistake
+    assert all(1 <= abs(p.weight) <= 100 for p in found.preferred)
+    assert len(found.preferred) <= 16
+    assert all(1 <= s.max_skew < 2**31 and 1 <= s.min_domains < 2**31 for s in found.spread)
+    assert all(0 < p.port < 65_536 for p in found.host_ports)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
-from stint.kube.client.api import Api
+from stint.kube.client.api import Api, ApiError
 from stint.kube.client.informer import Informer
 
 
@@ -87,3 +89,35 @@ async def test_a_list_drops_what_vanished_and_keeps_what_came_while_it_was_read(
     assert gaps == []
     await cache._list()
     assert gaps == ["gap"]
+
+
+async def test_an_object_of_another_shape_hides_no_other_in_a_list_or_in_the_news(caplog):
+    api = Pages([{"uid": "bad", "version": "8", "value": None}, {"uid": "good", "version": "9", "value": 2}], "10")
+    cache = api.cache = an_informer(api=api)
+    await cache._list()
+    assert cache.records == {"good": 2, "new": 7}
+    odd = {"metadata": {"uid": "odd", "resourceVersion": "13"}, "uid": "odd", "version": "13", "value": "many"}
+    cache._on_event(msgspec.json.encode({"type": "ADDED", "object": odd}))
+    cache._on_event(told("ADDED", "later", "14", 1))
+    assert cache.records == {"good": 2, "new": 7, "later": 1}
+    assert caplog.text.count("left out") == 2
+
+
+class Refuses(Api):
+    """An API server that does not let us list."""
+
+    def __init__(self) -> None:  # opens no session
+        pass
+
+    async def raw(self, verb: str, path: str, params: object) -> bytes:  # type: ignore[override]
+        raise ApiError(403, "Forbidden", f"{verb} {path} {params} is not allowed")
+
+
+async def test_a_kind_that_may_be_refused_is_gone_on_without():
+    cache = an_informer(api=Refuses(), may_be_refused=True)
+    running = asyncio.create_task(cache.run())
+    await asyncio.wait_for(cache.synced.wait(), timeout=5)
+    assert cache.refused
+    assert list(cache) == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -10,8 +10,8 @@ import pytest
 from stint.api.gpupool import GPUPool
 from stint.feeds import bundled
 from stint.kube.observe.snapshot import Caches, observe
-from stint.kube.reduce import reduce_daemon_set
-from stint.kube.wire import WireDaemonSet
+from stint.kube.reduce import reduce_daemon_set, reduce_limit_range, reduce_runtime_class
+from stint.kube.wire import WireDaemonSet, WireLimitRange, WireRuntimeClass
 from stint.model.market import Taint
 from stint.model.plan import Plan
 from stint.model.resources import Resources
@@ -137,3 +137,25 @@ def test_the_labels_that_every_kubelet_gives_are_known_beforehand(machine, arch)
     offerings = [msgspec.structs.replace(pool.spec.offerings[0], instance_type=machine)]
     pool = msgspec.structs.replace(pool, spec=msgspec.structs.replace(pool.spec, offerings=offerings))
     assert the_offering(look(pool=pool)).labels["kubernetes.io/arch"] == arch
+
+
+def test_a_taint_of_the_first_node_that_passes_is_no_rule_for_the_next():
+    starting = (GPU, Taint(key="ebs.csi.aws.com/agent-not-ready", effect="NoExecute"))
+    pool, first = a_gpu_pool(), look(a_node(taints=starting))
+    assert the_offering(first).taints == (GPU,)
+    pool = msgspec.structs.replace(pool, status=pool_status(pool, first, NO_PLAN))
+    assert the_offering(look(pool=pool)).taints == (GPU,)
+
+
+def test_an_edit_of_the_pool_makes_what_was_seen_earlier_void():
+    pool = a_gpu_pool()
+    pool = msgspec.structs.replace(pool, status=pool_status(pool, look(a_node()), NO_PLAN))
+    edited = msgspec.structs.replace(pool, metadata=msgspec.structs.replace(pool.metadata, generation=2))
+    assert the_offering(look(pool=edited)).new_node == the_offering(look()).new_node
+
+
+def test_a_limit_range_without_limits_and_a_runtime_class_without_overhead_can_be_read():
+    body = {"metadata": {"name": "l", "uid": "l", "namespace": "team"}, "spec": {"limits": None}}
+    assert reduce_limit_range(msgspec.convert(body, WireLimitRange))[2].requests == ()
+    runtime = {"metadata": {"name": "r", "uid": "r"}, "overhead": {"podFixed": None}}
+    assert reduce_runtime_class(msgspec.convert(runtime, WireRuntimeClass))[2].overhead == ()

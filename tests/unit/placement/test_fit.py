@@ -87,3 +87,9 @@ def test_a_new_node_is_what_its_offering_says_less_what_daemon_sets_take():
         Reason.NODE_SELECTOR_MISMATCH,
         "a new node lacks pool=b, which the template's nodeSelector asks for",
     )
+
+
+@pytest.mark.parametrize(("have", "asked", "workers"), [(3.92 - 0.03 - 0.15, 3.74, 1), (0.3, 0.1, 3), (0.7, 0.1, 7)])
+def test_sums_of_cores_that_differ_by_a_hair_are_what_kube_scheduler_counts(have, asked, workers):
+    worker, node = Resources(cpu=asked), Resources(cpu=have)
+    assert fit.workers_per_node(worker, node) == workers

@@ -16,6 +16,9 @@ from stint.model.constraints import HostPort, Labels, PodConstraints, PodTerm, P
 
 MOST = 64  # terms, requirements, ports, constraints of one pod, of each
 _MOST_VALUES = 1_024
+_MOST_PREFERRED = 16
+_INT32 = 2**31 - 1
+_MOST_PORT = 65_535
 _Of = TypeVar("_Of")
 _OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"})
 
@@ -177,13 +180,13 @@ def _written(spec: _Spec, labels: Mapping[str, str], namespace: str) -> Written:
         return tuple(_pod_term(t, own, namespace, unmodelled) for t in _few(some, "pod affinity terms", unmodelled))
 
     preferred = [
-        Preference(weight=p.weight, term=_node_term(p.preference))
+        Preference(weight=_weight(p.weight), term=_node_term(p.preference))
         for p in _few(nodes.preferred, "preferred node terms", unmodelled)
     ]
     for sign, some in ((1, near.preferred), (-1, away.preferred)):
         preferred += [
-            Preference(weight=sign * p.weight, pods=_pod_term(p.pod_affinity_term, own, namespace, []))
-            for p in _few(some, "preferred pod terms", unmodelled)
+            Preference(weight=sign * _weight(p.weight), pods=_pod_term(p.pod_affinity_term, own, namespace, []))
+            for p in _few(some, "preferred pod terms", unmodelled)[:_MOST_PREFERRED]
         ]
     preferred += [
         Preference(
@@ -210,9 +213,9 @@ def _written(spec: _Spec, labels: Mapping[str, str], namespace: str) -> Written:
         spread=tuple(
             Spread(
                 topology_key=s.topology_key,
-                max_skew=max(1, s.max_skew),
+                max_skew=min(max(1, s.max_skew), _INT32),
                 selector=_selector(s.label_selector, s.match_label_keys, own),
-                min_domains=max(1, s.min_domains or 1),
+                min_domains=min(max(1, s.min_domains or 1), _INT32),
             )
             for s in _few(spreads, "topology spread constraints", unmodelled)
             if s.when_unsatisfiable == "DoNotSchedule"
@@ -286,9 +289,14 @@ def _host_ports(spec: _Spec) -> tuple[HostPort, ...]:
     for container in (*(spec.containers or ()), *sidecars):
         for port in container.ports or ():
             number = port.host_port or (port.container_port if spec.host_network else 0)
-            if number:
+            if 0 < number <= _MOST_PORT:
                 found.append(HostPort(port=number, protocol=port.protocol or "TCP", ip=_ip(port.host_ip)))
     return tuple(dict.fromkeys(found))
+
+
+def _weight(weight: int) -> int:
+    """As the API server allows; a raw template may say anything."""
+    return min(max(1, weight), 100)
 
 
 def _ip(text: str | None) -> str:

@@ -35,6 +35,11 @@ class _Page(msgspec.Struct, Generic[WireT]):
     items: list[WireT]
 
 
+class _RawPage(msgspec.Struct):
+    metadata: ListMeta
+    items: list[msgspec.Raw]
+
+
 class _Bare(msgspec.Struct):
     type: str
     object: msgspec.Raw
@@ -76,6 +81,7 @@ class Informer(Generic[WireT, RecordT]):
         on_change: Callable[[RecordT | None, RecordT | None], None] = lambda _old, _new: None,
         on_gap: Callable[[], None] = lambda: None,
         may_be_absent: bool = False,
+        may_be_refused: bool = False,
         on_sync: Callable[[], None] = lambda: None,
     ) -> None:
         """Follow `path` from when `run` is called.
@@ -85,13 +91,16 @@ class Informer(Generic[WireT, RecordT]):
             on_change: gets (old, new), either of them None. Of what is gone, `old` is as it was in the end.
             on_gap: called when the server had forgotten where we were, so that it was listed anew.
             may_be_absent: the server need not know the kind; until it does, there are none.
+            may_be_refused: the operator goes on without the kind where it may not list it; `refused` says so.
             on_sync: called when it has been listed for the first time.
         """
         self.path = path
         self.records: dict[str, RecordT] = {}
         self.synced = asyncio.Event()
         self.last_heard = 0.0  # monotonic seconds
-        self._may_be_absent = may_be_absent
+        self._may_be_absent = may_be_absent or may_be_refused
+        self._may_be_refused = may_be_refused
+        self.refused = False
         self._api = api
         self._params = dict(params or {})
         self._reduce = reduce
@@ -115,7 +124,10 @@ class Informer(Generic[WireT, RecordT]):
                 await self._watch()
                 failures = 0
             except (GoneError, ApiError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
-                if self._may_be_absent and isinstance(error, ApiError) and error.status == 404:
+                if isinstance(error, ApiError) and (
+                    (self._may_be_absent and error.status == 404) or (self._may_be_refused and error.status == 403)
+                ):
+                    self.refused = error.status == 403
                     await self._without_kind()
                     continue
                 failures = 0 if self.last_heard > began else failures
@@ -144,18 +156,42 @@ class Informer(Generic[WireT, RecordT]):
         token = ""
         while True:
             params = {**self._params, "limit": str(PAGE)} | ({"continue": token} if token else {})
-            page = self._page.decode(await self._api.raw("GET", self.path, params=params))
+            page = self._decoded(await self._api.raw("GET", self.path, params=params))
             seen.update(uid for item in page.items if (uid := self._store(item)))
             token = page.metadata.continue_
             if not token:
                 self._version = page.metadata.resource_version
                 break
+        self.refused = False
         for uid in self._versions.vanished(seen, self._version):
             self._drop(uid, self._version)
         self.last_heard = time.monotonic()
         again = self.synced.is_set()
         self.synced.set()
         (self._on_gap if again else self._on_sync)()
+
+    def _decoded(self, payload: bytes) -> _Page[WireT]:
+        """A page of objects, without those that have another shape than the kind: they must not hide all others.
+
+        Raises:
+            msgspec.DecodeError: it is no list at all.
+        """
+        try:
+            page: _Page[WireT] = self._page.decode(payload)
+            return page
+        except msgspec.ValidationError:
+            rough = msgspec.json.decode(payload, type=_RawPage)
+        items = [item for raw in rough.items if (item := self._shaped(raw)) is not None]
+        return _Page(metadata=rough.metadata, items=items)
+
+    def _shaped(self, payload: msgspec.Raw) -> WireT | None:
+        """None: it cannot be read, which the log says."""
+        try:
+            item: WireT = self._object.decode(payload)
+            return item
+        except msgspec.ValidationError as error:
+            log.warning("an object of %s cannot be read and is left out: %s: %.300s", self.path, error, bytes(payload))
+            return None
 
     async def _watch(self) -> None:
         params = {
@@ -185,8 +221,8 @@ class Informer(Generic[WireT, RecordT]):
         meta = msgspec.json.decode(event.object, type=_Head).metadata
         if event.type == "DELETED":
             self._drop(meta.uid, meta.resource_version, self._last(event.object))
-        else:
-            self._store(self._object.decode(event.object))
+        elif (item := self._shaped(event.object)) is not None:
+            self._store(item)
         self._version = meta.resource_version
 
     def absorb(self, payload: bytes) -> None:

@@ -212,7 +212,7 @@ def _theirs(group: Group, staying: Sequence[PodRecord]) -> Theirs:
         node_selector=tuple(sorted(selector.items())),
         tolerations=tuple(shared),
         constraints=_demanded(steered),
-        claims=tuple(dict.fromkeys(c for s in steered for c in s.claims)),
+        claims=tuple(c for c in (steered[0].claims if steered else ()) if all(c in s.claims for s in steered)),
         chain=group.chain,
         progress=next((w.progress for w in group.chain if w.progress is not None), None),
     )
@@ -225,7 +225,10 @@ def _demanded(steered: Sequence[Steered]) -> PodConstraints:
     labels = set(steered[0].constraints.labels)
     for other in steered[1:]:
         labels &= set(other.constraints.labels)
-    return replace(steered[0].constraints, labels=tuple(sorted(labels)))
+    own = sorted({c for s in steered for c in s.claims if not all(c in other.claims for other in steered)})
+    named = (f"volumes of single pods ({', '.join(own[:3])})",) if own else ()
+    first = steered[0].constraints
+    return replace(first, labels=tuple(sorted(labels)), unmodelled=(*first.unmodelled, *named))
 
 
 def _largest(pods: Sequence[PodRecord]) -> Resources | None:

@@ -33,6 +33,12 @@ REGION, ZONE_ID = "topology.kubernetes.io/region", "topology.k8s.aws/zone-id"
 PROVIDER, CAPACITY = "stint.dev/provider", "stint.dev/capacity-type"
 POOL = "stint.dev/pool"
 
+# By which drivers of volumes name a node's zone.
+CSI_ZONES = {
+    "aws": "topology.ebs.csi.aws.com/zone",
+    "gcp": "topology.gke.io/zone",
+    "azure": "topology.disk.csi.azure.com/zone",
+}
 _PROVIDER_OF_ID = {"aws": "aws", "gce": "gcp", "azure": "azure", "oci": "oci"}
 _POOL_LABELS = (
     POOL,
@@ -314,6 +320,7 @@ def _described(pool: GPUPool, o: PoolOffering, catalogue: Catalogue) -> Machine 
             PROVIDER: o.provider,
             **_well_known(model, o.instance_type),
             **({ZONE: o.zone} if o.zone else {}),
+            **({CSI_ZONES[o.provider]: o.zone} if o.zone and o.provider in CSI_ZONES else {}),
             **({REGION: region} if region else {}),
             registry.labels_of(vendor).product: catalogue.gfd_product(model),
         },

@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from stint.api.gpupool import GPUPool, NewNode
-from stint.kube.observe.inventory import REGION, STATE_PREFIX, Inventory, passing
+from stint.kube.observe.inventory import CSI_ZONES, REGION, STATE_PREFIX, Inventory, passing
 from stint.kube.records import DaemonSetRecord, NodeRecord
 from stint.model.cluster import HOSTNAME, ZONE
 from stint.model.job import NodeName
@@ -23,8 +23,8 @@ from stint.model.resources import Resources
 from stint.placement import fit
 
 _MOST_LABELS = 64
-_OWN_OF_A_NODE = frozenset({HOSTNAME, "topology.ebs.csi.aws.com/zone", "node.kubernetes.io/instance-id"})
-_OF_A_PLACE = frozenset({ZONE, REGION, "topology.k8s.aws/zone-id"})
+_OWN_OF_A_NODE = frozenset({HOSTNAME, "node.kubernetes.io/instance-id"})
+_OF_A_PLACE = frozenset({ZONE, REGION, "topology.k8s.aws/zone-id", *CSI_ZONES.values()})
 _LONGEST = 63
 
 
@@ -48,8 +48,12 @@ def seen_of(offering: Offering, nodes: Sequence[NodeRecord]) -> NewNode | None:
         pods=least.pods,
         resources=dict(least.extended[:_MOST_LABELS]),
         labels=dict(sorted(labels)[:_MOST_LABELS]),
-        taints=[f"{t.key}={t.value}:{t.effect}" for t in taints[:_MOST_LABELS]],
+        taints=_texts(taints[:_MOST_LABELS]),
     )
+
+
+def _texts(taints: Iterable[Taint]) -> list[str]:
+    return [f"{t.key}={t.value}:{t.effect}" for t in taints]
 
 
 def _lasting(labels: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -89,8 +93,13 @@ def learn(
         known: dict[OfferingId, NewNode] = {}
         for offering in described:
             before, seen = old.get(offering.id), seen_of(offering, by_offering[offering.id])
-            if seen is not None and before is not None and seen.nodes == 1:
-                seen = msgspec.structs.replace(seen, taints=before.taints)  # one node's may be meant for it alone
+            if before is not None and before.generation != pool.metadata.generation:
+                before = None  # its pool was edited since: what was seen may be no more
+            if seen is not None and seen.nodes == 1:  # its taints may be meant for it alone, or pass
+                rule = before.taints if before is not None else _texts(offering.taints)
+                seen = msgspec.structs.replace(seen, taints=[t for t in seen.taints if t in rule])
+            if seen is not None:
+                seen = msgspec.structs.replace(seen, generation=pool.metadata.generation)
             if (found := seen or before) is not None:
                 known[offering.id] = found
         new_nodes[name] = tuple(known.values())

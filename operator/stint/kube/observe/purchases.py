@@ -272,7 +272,8 @@ def _verdict(
     """Why no node of an order that is ready helps the job, and whether that is certain by now. Empty: it may help."""
     resource = look.resources[job.id]
     for blamed in resource.status.blamed:
-        if blamed.node in order.came and blamed.since >= order.at and blamed.reason in _STARTED_WRONG:
+        told_in_utc = blamed.since.tzinfo is not None
+        if blamed.node in order.came and told_in_utc and blamed.since >= order.at and blamed.reason in _STARTED_WRONG:
             told = resource.status.message if resource.status.reason == blamed.reason else ""
             return told or f"it could not start on node {blamed.node} ({blamed.said or blamed.reason})", True
     if job.assignment is not None or not ready:
@@ -356,18 +357,23 @@ def _concerns(refused: RefusedNode, job: Job, resource: TrainingJob) -> bool:
 def _demands(job: Job) -> str:
     """What a job demands of nodes beside their size."""
     c = job.constraints
-    return _digest((sorted(job.node_selector.items()), job.tolerations, c.node_affinity, c.volumes, c.host_ports))
+    beside = (c.affinity, c.anti_affinity, c.spread, c.unmodelled, job.topology)
+    of_nodes = (job.tolerations, c.node_affinity, c.volumes, c.host_ports)
+    return _digest((sorted(job.node_selector.items()), *of_nodes, *beside))
 
 
 def _shape(offering: Offering | None) -> str:
-    """What is known of a new node of an offering: described, or as seen."""
+    """What is known of a new node of an offering: described, or as seen.
+
+    Its labels are left out: some of them tell the time of day, and others come a minute after the node.
+    """
     if offering is None:
         return ""
     o, room = offering, offering.new_node
     names = [name for name, _ in room.extended]
     # What a status keeps is rounded, and reads as other types of number.
     amounts = [f"{amount:.2f}" for amount in room.row(names)]
-    return _digest((amounts, names, sorted(o.labels.items()), o.taints, o.gpu_model))
+    return _digest((amounts, names, o.taints, o.gpu_model))
 
 
 def _digest(value: object) -> str:

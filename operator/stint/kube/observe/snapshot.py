@@ -58,6 +58,8 @@ from stint.model.measured import Measured, Speed
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
+_ADMITTED_LASTS = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spending:
@@ -419,7 +421,7 @@ def _see(
         avoid=blame.avoided(resource, now),
         pods=_their_pods(gang),
         around=around,
-        admitted=_as_admitted(resource),
+        admitted=_as_admitted(resource, gang, now),
     )
     try:
         job = to_job(resource, catalogue, known, created=created)
@@ -468,9 +470,15 @@ def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -
     return replace(seen, facts=facts)
 
 
-def _as_admitted(resource: TrainingJob) -> Admitted | None:
-    """What its pods were seen to ask for, as long as its spec is the same."""
+def _as_admitted(resource: TrainingJob, gang: Gang, now: datetime) -> Admitted | None:
+    """What its pods were seen to ask for, as long as its spec is the same.
+
+    While it waits that is forgotten after an hour: whatever changed its pods may have been mended, and none of them
+    is there to tell.
+    """
     told = resource.status.admitted
+    if told is not None and gang.plan is None and told.since is not None and told.since.tzinfo is not None:
+        told = told if now - told.since < _ADMITTED_LASTS else None
     if told is None or told.generation != resource.metadata.generation or resource.spec.steers is not None:
         return None
     gpus = resource.spec.gpu.per_worker
@@ -511,6 +519,7 @@ def _facts(
         disruption=gang.disrupted,
         gone=gang.gone,
         admitted=_admitted(gang, job),
+        admitted_before=status.admitted is not None and status.admitted.generation == resource.metadata.generation,
         unschedulable=tuple(p.gang.index for p in gang.stuck() if p.gang),
         refusal=next((p.gang.refusal for p in gang.stuck() if p.gang and p.gang.refusal), ""),
         rejections=gang.rejections,
