@@ -24,6 +24,7 @@ _EMBEDDED_ONLY = [
         "cluster",
         "faults",
         "feeds",
+        "fit",
         "kueue",
         "moves",
         "others_kinds",
