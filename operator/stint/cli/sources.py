@@ -138,7 +138,7 @@ async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:
 
 
 async def _if_allowed(api: Api, kind: Listed) -> list[Any] | None:
-    """None where whoever asks may not see it: then it counts as if there were none."""
+    """None where the user has no right to list it: then it counts as if there were none."""
     try:
         return await _reduced(api, kind.path, kind.wire, kind.reduce)
     except ApiError as error:

@@ -18,14 +18,8 @@ def otherwise(job: Job, requests: Resources, node_selector: Mapping[str, str]) -
         requests: of the pod as it is there.
         node_selector: likewise.
     """
-    planned = dict(job.per_worker.extended)
-    more = (
-        requests.cpu > job.per_worker.cpu + _HAIR
-        or requests.memory_gib > job.per_worker.memory_gib + _HAIR
-        or any(amount > planned.get(name, 0.0) + _HAIR for name, amount in requests.extended)
-        or any(job.node_selector.get(key) != value for key, value in node_selector.items())
-    )
-    return Admitted(requests=requests, node_selector=tuple(sorted(node_selector.items()))) if more else None
+    found = Admitted(requests=requests, node_selector=tuple(sorted(node_selector.items())))
+    return found if in_words(found, job) else None
 
 
 def in_words(admitted: Admitted, job: Job) -> str:

@@ -309,7 +309,7 @@ def _there(situation: Situation, nodes: Mapping[NodeName, Node]) -> Iterator[Bes
             anti_affinity=n.anti_affinity,
             host_ports=n.host_ports,
         )
-    matters = any(_looks_around(j.constraints) for j in situation.jobs)
+    matters = any(looks_around(j) for j in situation.jobs)
     for job in situation.jobs if matters else ():
         for name in job.assignment.nodes if job.assignment is not None else ():
             if name in nodes:
@@ -329,13 +329,10 @@ def _worker(job: Job, node: Node) -> Beside:
     )
 
 
-def _looks_around(c: PodConstraints) -> bool:
-    return bool(c.affinity or c.anti_affinity or c.spread or c.host_ports)
-
-
 def looks_around(job: Job) -> bool:
     """Whether a job's place depends on the pods beside it, or theirs on its."""
-    return _looks_around(job.constraints)
+    c = job.constraints
+    return bool(c.affinity or c.anti_affinity or c.spread or c.host_ports)
 
 
 def _meant(term: PodTerm, namespace: str, labels: Mapping[str, str]) -> bool:

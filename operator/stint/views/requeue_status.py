@@ -48,8 +48,7 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
             resources=dict(requests.extended[:MOST_ADMITTED]),
             node_selector=dict(requeue.admitted.node_selector[:MOST_ADMITTED]),
         )
-        waits = requeue.not_before if requeue.not_before is not None else status.not_before
-        return msgspec.structs.replace(status, admitted=found, not_before=waits)
+        return msgspec.structs.replace(status, admitted=found, not_before=requeue.not_before or status.not_before)
     if requeue.retries is not None:
         status = msgspec.structs.replace(status, retries=max(old.retries, requeue.retries))
     if requeue.failed_starts is not None:

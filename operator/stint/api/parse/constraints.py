@@ -1,4 +1,4 @@
-"""The constraints of a pod as core/v1 writes them, whoever wrote them: a template, or the API server.
+"""The constraints of a pod as core/v1 writes them, from a template or from the API server.
 
 Everything is bounded: what is more than `MOST` of something is named as not modelled, so that no pod makes the operator
 work for long.
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stint.model.constraints import HostPort, Labels, PodConstraints, PodTerm, Preference, Requirement, Spread, Terms
+from stint.model.constraints import HostPort, PodConstraints, PodTerm, Preference, Requirement, Spread, Terms
 
 MOST = 64  # terms, requirements, ports, constraints of one pod, of each
 _MOST_VALUES = 1_024
@@ -306,8 +306,3 @@ def _ip(text: str | None) -> str:
 def with_volumes(constraints: PodConstraints, volumes: Sequence[Terms]) -> PodConstraints:
     """The same, where its bound volumes can be mounted."""
     return replace(constraints, volumes=tuple(volumes))
-
-
-def labels_of(labels: Mapping[str, str]) -> Labels:
-    """As constraints keep them."""
-    return tuple(sorted(labels.items()))
