@@ -13,13 +13,12 @@ from stint.model.job import WhyNoNew
 from stint.model.offering import OfferingId
 from stint.model.plan import Candidate, Cost, Explanation, Reason, Rejection
 from stint.placement.columns import Columns
-from stint.placement.fit import workers_per_node
+from stint.placement.fit import HAIR, workers_per_node
 from stint.placement.greedy import cheapest, columns_of_jobs
 from stint.placement.problem import Problem
 from stint.placement.solver import Assignment, Choice
 from stint.placement.timeline import Timeline
 
-_EPSILON = 1e-9
 MOST_WEIGHED = 1_000  # jobs that wait for a place and are told what else there is
 _COST_FIELDS = tuple(f for f in Cost.__dataclass_fields__ if f != "usd")
 
@@ -197,7 +196,7 @@ class _Room:
         need = problem.need[job]
         free = np.array([capacity.free_at(int(n), 0.0) for n in nodes])
         asked = np.flatnonzero(need > 0)
-        fitting = np.floor((free[:, asked] + _EPSILON) / need[asked]).sum(axis=0)
+        fitting = np.floor((free[:, asked] + HAIR) / need[asked]).sum(axis=0)
         least = int(asked[fitting.argmin()])
         if least == 0 or fitting[asked == 0].min(initial=np.inf) <= fitting.min():
             return ""
