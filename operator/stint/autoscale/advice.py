@@ -37,7 +37,7 @@ def advise(job: Job, used: Utilisation | None, offerings: Mapping[OfferingId, Of
     here = offerings.get(place.offering) if place is not None else None
     if used is None or used.gpu_ratio is None or place is None or here is None or not place.running:
         return ()
-    if (used.gpus or 0) < job.per_worker.gpus * len(place.nodes):
+    if (used.gpus or 0) < job.gpus(len(place.nodes)):
         return ()  # the others may work
     if used.all_idle:
         rate = place.usd_per_hour
@@ -86,7 +86,7 @@ def _elsewhere(
             or offering.capacity_type != here.capacity_type
         ):
             continue
-        there = price.value / offering.per_node.gpus * job.per_worker.gpus * workers
+        there = price.value / offering.per_node.gpus * job.gpus(workers)
         saved = rate - there
         if offering.slices is not None:
             fits = offering.slices.memory_gib >= used.memory_gib * ROOM and offering.slices.fraction >= ratio * ROOM

@@ -11,7 +11,6 @@ the whole job. At most as many gangs an hour as may be moved for money.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -95,25 +94,23 @@ def _clear(
     problem: Problem, workers: int, nodes: np.ndarray, movers: Sequence[Displacement], names: Mapping[NodeName, int]
 ) -> _Room | None:
     """Worker after worker onto the node where one more costs least; gangs leave it by what their pause costs a GPU."""
-    need = problem.need[0]
     free = problem.node_free.copy()
     gone: list[Displacement] = []
     on: dict[int, list[tuple[Displacement, np.ndarray]]] = {}
     for mover in sorted(movers, key=lambda m: (m.pause_usd / max(m.job.per_worker.gpus, 1), m.job.id)):
-        for name, count in Counter(mover.place.nodes).items():
-            holds = count * np.array(mover.job.per_worker.row(problem.extended))
+        for name, held in mover.job.on_nodes(mover.place.nodes).items():
+            holds = np.array(held.row(problem.extended))
             on.setdefault(names.get(name, -1), []).append((mover, holds))
-    for _ in range(workers):
+    for need in problem.needs(0, workers):  # as if those of other roles might go wherever the workers may
         ways = [w for n in nodes if (w := _one_more(free[n], need, int(n), on.get(int(n), []), gone)) is not None]
         if not ways:
             return None
         _, n, going = min(ways, key=lambda w: (w[0], w[1]))
         for mover in going:
             gone.append(mover)
-            row = np.array(mover.job.per_worker.row(problem.extended))
-            for name in mover.place.nodes:
+            for name, held in mover.job.on_nodes(mover.place.nodes).items():
                 if name in names:
-                    free[names[name]] += row
+                    free[names[name]] += np.array(held.row(problem.extended))
         free[n] -= need
     return _Room(tuple(gone), sum(m.pause_usd for m in gone)) if gone else None
 

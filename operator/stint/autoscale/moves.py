@@ -108,8 +108,8 @@ def _wasteful(situation: Situation, movers: Sequence[Displacement]) -> list[tupl
     """Nodes that could be given back, if those who are on them all may be moved: how full, which, at what price."""
     ours: dict[NodeName, int] = {}
     for mover in movers:
-        for name in mover.place.nodes:
-            ours[name] = ours.get(name, 0) + mover.job.per_worker.gpus
+        for name, held in mover.job.on_nodes(mover.place.nodes).items():
+            ours[name] = ours.get(name, 0) + held.gpus
     offerings = {o.id: o for o in situation.offerings}
     pools = {p.name: p for p in situation.pools}
     count: dict[str, int] = {}

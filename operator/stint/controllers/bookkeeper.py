@@ -233,7 +233,7 @@ class Bookkeeper:
             return account.terms
         rates = observation.situation.rates
         licences = (rates.licence_usd_per_gpu_hour.get(name) for name in job.licences)
-        gpus = job.per_worker.gpus * len(plan.nodes)
+        gpus = job.gpus(len(plan.nodes))
         idle = usage.idle_gpus if usage is not None and usage.gpus == gpus else None  # of a part is not of the whole
         owed = account.ledger.rework_units > 0
         return Terms(

@@ -304,7 +304,7 @@ def _note(observation: Observation, placement: Placement, seen: Seen, now: datet
     chosen, spec = placement.chosen, seen.resource.spec
     offering = observation.inventory.offerings[chosen.offering]
     gpu_resource = offering.slices.resource if offering.slices else ""
-    gpus = chosen.workers * spec.gpu.per_worker
+    gpus = seen.job.gpus(chosen.workers) if seen.job else chosen.workers * spec.gpu.per_worker
     return PlanNote(
         offering=chosen.offering,
         gpu_model=offering.gpu_model,
@@ -316,6 +316,7 @@ def _note(observation: Observation, placement: Placement, seen: Seen, now: datet
         message=job_status.placed_message(placement, offering, gpus, fraction=spec.gpu.fraction),
         attempt=seen.resource.status.retries,
         per_worker=seen.job.per_worker if seen.job else None,
+        roles=seen.job.roles if seen.job else (),
         made_from=made_from(spec, gpu_resource),
         gpu_resource=gpu_resource,
     )

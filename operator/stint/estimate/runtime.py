@@ -12,7 +12,7 @@ SECONDS_PER_HOUR = 3600.0
 def units_per_hour(job: Job, gpu_model: str, workers: int) -> float:
     """Speed of `workers` workers on one GPU model, in the job's own units per hour; 0 where it is not known.
 
-    The stated speed holds at `job.workers`. Other sizes scale by a power law,
+    The stated speed holds at `job.workers`. Other sizes scale by a power law in the workers without other roles,
 
         speed(w) = speed(w_ref) * (w / w_ref) ** scaling_exponent
 
@@ -22,7 +22,8 @@ def units_per_hour(job: Job, gpu_model: str, workers: int) -> float:
     deep learning", MLSys 2020, between two sizes that lie close together.
     """
     reference = job.work.units_per_second.get(gpu_model, 0.0)
-    scale: float = (workers / job.workers) ** job.work.scaling_exponent
+    others = job.others  # pods of other roles are as many at every size
+    scale: float = (max(workers - others, 0) / max(job.workers - others, 1)) ** job.work.scaling_exponent
     return reference * scale * SECONDS_PER_HOUR
 
 

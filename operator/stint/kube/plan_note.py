@@ -10,6 +10,7 @@ import msgspec
 
 from stint.api.parse.template import worker_template
 from stint.api.trainingjob import Spec
+from stint.model.job import Role
 from stint.model.resources import Resources
 
 
@@ -26,8 +27,17 @@ class PlanNote(msgspec.Struct, frozen=True, rename="camel"):
     message: str = ""  # what people were told of the placement
     attempt: Annotated[int, msgspec.Meta(ge=0)] = 0
     per_worker: Resources | None = None  # what it was placed with: its spec may be edited while it runs
+    roles: tuple[Role, ...] = ()  # likewise, of its pods that are unlike the others
     made_from: str = ""  # see the function of that name
     gpu_resource: str = ""  # what pods ask for there, where it is not what the spec says
+
+    def by_rank(self) -> tuple[Resources, ...]:
+        """What each pod was placed with; empty: the note does not say."""
+        if self.per_worker is None:
+            return ()
+        others = [r.per_pod for r in self.roles for _ in range(r.replicas)]
+        workers = (self.per_worker,) * max(0, len(self.nodes) - len(others))
+        return (*workers, *others)[: len(self.nodes)]
 
 
 def note(plan: PlanNote) -> str:

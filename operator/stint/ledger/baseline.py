@@ -55,7 +55,7 @@ def _usd_per_gpu_hour(job: Job, offerings: Iterable[Offering]) -> dict[str, floa
 def _whole(job: Job, model: str, terms: CapacityType, usd_per_gpu_hour: float, hours: float) -> Baseline:
     if job.checkpoint.every is not None:
         hours *= 1 + job.checkpoint.takes / job.checkpoint.every
-    gpus = job.workers * job.per_worker.gpus
+    gpus = job.gpus(job.workers)
     usd_per_hour = gpus * usd_per_gpu_hour
     how = "on demand" if terms is CapacityType.ON_DEMAND else "of one's own"
     text = f"default scheduler, {gpus} {model} {how} at {usd_per_hour:.2f} USD/h for {hours:.1f} h"

@@ -265,7 +265,7 @@ class Metrics:
                 self.job_slack.labels(*labels).set(hours_between(finish, job.deadline) * 3600)
             if job.assignment is not None:
                 self.job_rate.labels(*labels).set(job.assignment.usd_per_hour)
-                gpus = job.per_worker.gpus * len(job.assignment.nodes)
+                gpus = job.gpus(len(job.assignment.nodes))
                 self._usd_per_gpu_hour[job.id] = job.assignment.usd_per_hour / gpus if gpus else 0.0
         offerings = {o.id: o for o in situation.offerings}
         rates: dict[tuple[str, ...], float] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -166,8 +166,26 @@ class NoNew:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """Pods of a gang that are unlike its workers: a head, a master, a launcher, an evaluator.
+
+    They get nodes of the same offering as the workers, at the same instant.
+    """
+
+    name: str
+    replicas: int
+    per_pod: Resources
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    constraints: PodConstraints = UNCONSTRAINED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One gang and everything a decision about it needs."""
+    """One gang and everything a decision about it needs.
+
+    Numbers of workers count all pods of the gang, those of `roles` too: these are the last ones in rank.
+    """
 
     id: JobId
     uid: str
@@ -176,6 +194,7 @@ class Job:
     min_workers: int
     max_workers: int
     per_worker: Resources
+    roles: tuple[Role, ...] = ()  # unlike the workers; only the number of workers may change
     gpu_models: tuple[str, ...] = ()  # canonical; empty: any that fits and whose speed is known
     gpu_memory_gib: float = 0.0  # the least a single GPU must have, or a worker's part of one
     gpu_fraction: float | None = None  # of one GPU, which is all that a worker needs; None: whole ones
@@ -210,11 +229,51 @@ class Job:
         """True when a decision is owed to it."""
         return self.assignment is None and not self.suspended
 
+    @property
+    def others(self) -> int:
+        """Pods of the gang that are no workers."""
+        return sum(r.replicas for r in self.roles)
+
+    def by_rank(self, pods: int) -> tuple[Resources, ...]:
+        """What each pod of a gang of so many asks for."""
+        workers = (self.per_worker,) * max(0, pods - self.others)
+        return (*workers, *(r.per_pod for r in self.roles for _ in range(r.replicas)))[:pods]
+
+    def of_role(self, role: Role) -> Job:
+        """A gang like this one whose workers are the pods of a role: what is asked of a node for one of them."""
+        return replace(
+            self,
+            per_worker=role.per_pod,
+            roles=(),
+            node_selector=dict(role.node_selector),
+            tolerations=role.tolerations,
+            constraints=role.constraints,
+        )
+
+    def seats(self, pods: int) -> tuple[Job, ...]:
+        """By rank, what to ask a node for: the job itself for its workers, `of_role` for the others."""
+        others = [(self.of_role(r), r.replicas) for r in self.roles]
+        workers = (self,) * max(0, pods - self.others)
+        return (*workers, *(seat for seat, count in others for _ in range(count)))[:pods]
+
+    def gpus(self, pods: int) -> int:
+        """GPUs (or parts of one) of a gang of so many pods."""
+        if not self.roles:
+            return pods * self.per_worker.gpus
+        return sum(each.gpus for each in self.by_rank(pods))
+
+    def on_nodes(self, nodes: Sequence[NodeName]) -> dict[NodeName, Resources]:
+        """What a gang with these nodes, by rank, holds of each."""
+        held: dict[NodeName, Resources] = {}
+        for name, needs in zip(nodes, self.by_rank(len(nodes)), strict=True):
+            held[name] = held.get(name, Resources()) + needs
+        return held
+
 
 def held_by_node(jobs: Iterable[Job]) -> dict[NodeName, Resources]:
     """What those of some jobs that have a place hold of each node."""
     held: dict[NodeName, Resources] = {}
     for job in jobs:
-        for name in job.assignment.nodes if job.assignment is not None else ():
-            held[name] = held.get(name, Resources()) + job.per_worker
+        for name, needs in job.on_nodes(job.assignment.nodes if job.assignment is not None else ()).items():
+            held[name] = held.get(name, Resources()) + needs
     return held

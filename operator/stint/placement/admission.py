@@ -7,7 +7,7 @@ not there yet.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -127,6 +127,25 @@ class Judge:
         if reason is Reason.WORKER_EXCEEDS_NODE:
             return reason, text.replace("a node has", f"{_named(names, len(own))} has")
         return reason, f"{_named(names, len(own))} {text}"
+
+
+def seats_of_roles(job: Job) -> tuple[Job, ...]:
+    """What is asked of a node for a pod of each role that is unlike the workers."""
+    return tuple(job.of_role(role) for role in job.roles)
+
+
+def with_roles(workers: Admission, job: Job, others: Sequence[Admission]) -> Admission:
+    """Where the whole gang may go: an offering is possible where each of its roles has a node or gets one."""
+    if not others:
+        return workers
+    why = dict(workers.why)
+    partly = dict(workers.partly)
+    for role, admission in zip(job.roles, others, strict=True):
+        for o, (reason, text) in admission.why.items():
+            why.setdefault(o, (reason, f"role {role.name}: {text}"))
+        for o, text in admission.partly.items():
+            partly.setdefault(o, f"role {role.name}: {text}")
+    return replace(workers, why=why, partly=partly)
 
 
 def _named(names: Iterable[str], of: int) -> str:

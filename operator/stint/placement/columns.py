@@ -52,7 +52,7 @@ class Columns:
     workers: Int[np.ndarray, " column"]
     buys: Bool[np.ndarray, " column"]
     per_node: Int[np.ndarray, " column"]  # workers on an empty node
-    share: Float[np.ndarray, " column"]  # of a node that one worker takes up
+    share: Float[np.ndarray, " column"]  # of a node that one worker takes up; of unlike pods, on average
     usd_per_node_hour: Float[np.ndarray, " column"]
     held_hours: Float[np.ndarray, " column"]  # from start until the nodes are free again
     objective_usd: Float[np.ndarray, " column"]  # J, started as early as possible
@@ -117,7 +117,7 @@ def kinds_of(jobs: Sequence[Job], around: Callable[[Job], bool] | None = None) -
         alone = job.id if around is not None and around(job) else ""
         alike = (
             *(job.gpu_models, frozenset(job.work.units_per_second), job.capacity_types),
-            *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.data, job.licences),
+            *(job.gpu_memory_gib, job.gpu_fraction, job.per_worker, job.roles, job.data, job.licences),
             *(frozenset(job.node_selector.items()), job.tolerations, job.avoid, job.refusals, job.no_new),
             *(job.constraints.node_affinity, job.constraints.volumes, alone),
         )
@@ -234,7 +234,10 @@ def price_columns(
     def by_pair(figure: Callable[[Job, Offering], float]) -> Float[np.ndarray, " row"]:
         return np.take([float(figure(j, o)) for j, o in pairs], pair)
 
-    share = by_pair(share_of_node)
+    others = by_job(lambda j: j.others)
+    beside = by_pair(_share_of_roles)
+    each = by_pair(_share_of_worker)
+    share = np.where(others > 0, (each * (workers - others) + beside) / np.maximum(workers, 1), each)
     per_new = by_pair(lambda j, o: _on_one_node(j, o.new_node))
     per_node = np.where(buys, per_new, by_pair(lambda j, o: _on_one_node(j, o.per_node))).astype(np.int64)
     fresh = by_offering(lambda o: value_of(o.price_of_new, math.inf))
@@ -265,7 +268,8 @@ def price_columns(
             usd_per_egress_gb=by_pair(lambda j, o: egress(j, o, rates) or 0.0),
             storage_gib=by_job(lambda j: j.data.scratch_gib),
             usd_per_storage_gb_month=by_offering(lambda o: value_of(o.usd_per_storage_gb_month, 0.0)),
-            licence_usd_per_hour=licence * (workers * by_job(lambda j: j.per_worker.gpus)),
+            licence_usd_per_hour=licence
+            * ((workers - others) * by_job(lambda j: j.per_worker.gpus) + by_job(lambda j: j.gpus(j.others))),
             labour_usd_per_hour=np.full(len(workers), value_of(rates.labour_usd_per_job_hour, 0.0)),
             hours_to_deadline=np.maximum(0.0, by_job(lambda j: deadline_hours(j, situation))),
             lateness_usd_per_hour=by_job(lambda j: j.objective.lateness_usd_per_hour),
@@ -302,14 +306,29 @@ def _work_hours(jobs: Sequence[Job], offerings: Sequence[Offering], rows: Rows) 
 
 
 def _on_one_node(job: Job, node: Resources) -> int:
-    """Workers on an empty node; one at the least, as a node may be larger than its offering says."""
-    fitting = max(1, fit.workers_per_node(job.per_worker, node))
+    """Pods on an empty node; one at the least, as a node may be larger than its offering says."""
+    each = (job.per_worker, *(r.per_pod for r in job.roles))
+    fitting = max(1, min(fit.workers_per_node(needs, node) for needs in each))
     return min(fitting, most_per_node(job) or fitting)
 
 
-def share_of_node(job: Job, offering: Offering) -> float:
-    """The largest part of any resource of a node that one worker takes: its fair part of the node's price."""
+def _share_of_worker(job: Job, offering: Offering) -> float:
     return job.per_worker.share_of(offering.per_node)
+
+
+def _share_of_roles(job: Job, offering: Offering) -> float:
+    """Of a node, what all pods of other roles take together."""
+    return sum(r.replicas * r.per_pod.share_of(offering.per_node) for r in job.roles)
+
+
+def share_of_node(job: Job, offering: Offering, pods: int) -> float:
+    """The largest part of any resource of a node that a pod takes: its fair part of the node's price.
+
+    Of a gang of so many unlike pods, as each takes on average.
+    """
+    if not job.roles:
+        return _share_of_worker(job, offering)
+    return ((pods - job.others) * _share_of_worker(job, offering) + _share_of_roles(job, offering)) / max(pods, 1)
 
 
 def _boot_hours(job: Job, situation: Situation) -> float:

@@ -124,9 +124,9 @@ def _greedily(problem: Problem, capacity: Timeline, candidates: np.ndarray) -> C
 def _solve_level(
     problem: Problem, capacity: Timeline, level: Sequence[int], candidates: Sequence[np.ndarray], *, most_nodes: int
 ) -> dict[int, Choice] | None:
-    """The choices of one priority level; None: too large, with topologies, or no answer within the budget."""
-    if any(problem.domain[j] is not None for j in level):
-        return None  # a variable for each domain and start would be needed
+    """The choices of one priority level; None: too large, with topologies or unlike pods, or no answer in time."""
+    if any(problem.domain[j] is not None or problem.parts[j] for j in level):
+        return None  # a variable for each domain (or role) and start would be needed
     programme = _Programme()
     options: list[_Option] = []
     for j in level:

@@ -136,7 +136,7 @@ class _Room:
         """How much an offering has, how much is needed, what would help."""
         wanted = self._problem.jobs[job]
         of_pods = (self._problem.topology[job], wanted.id if self._problem.together[job] is not None else "")
-        alike = (offering, wanted.per_worker, wanted.min_workers, *of_pods, id(self._problem.admits[job]))
+        alike = (offering, wanted.per_worker, wanted.roles, wanted.min_workers, *of_pods, id(self._problem.admits[job]))
         if alike not in self._known:
             self._known[alike] = self._lacks(job, offering)
         return self._barred(job, offering, self._known[alike])
@@ -154,6 +154,7 @@ class _Room:
         o, wanted = problem.offerings[offering], problem.jobs[job]
         on_nodes = capacity.room(job, offering, 0.0, 1e-6)
         room, gpus, within = int(on_nodes.sum()), wanted.per_worker.gpus, ""
+        workers = wanted.min_workers - wanted.others
         pool = problem.pools[problem.pool_of_offering[offering]]
         grows = pool.scaler is not None
         topology = problem.topology[job]
@@ -165,23 +166,34 @@ class _Room:
             room, within = int(capacity.of_domains(job, offering, on_nodes).max(initial=0)), f" within one {key}"
         what = f"parts ({o.slices.name}) of {o.gpu_model}" if o.slices else o.gpu_model
         where = f"the best of {o.id}" if within else o.id
-        text = self._short(job, offering, room) or (
-            f"needs {wanted.min_workers * gpus} {what}{within}, {room * gpus} free in {where}"
-        )
+        text = self._unlike(job, offering, what + within, where) if wanted.roles else self._short(job, offering, room)
+        text = text or f"needs {workers * gpus} {what}{within}, {room * gpus} free in {where}"
         if other := problem.partly[job].get(offering, ""):
             text += f"; besides, {other}"
-        if room >= wanted.min_workers and problem.together[job] is not None:
+        if room >= workers and problem.together[job] is not None:
             apart = "its podAntiAffinity, host ports or topology spread keep its workers apart"
             text = f"{apart}, and the nodes of {o.id} with room for them are too few"
             return Rejection(offering=o.id, reason=Reason.BESIDE_OTHERS, message=text)
         each = max(1, workers_per_node(wanted.per_worker, o.new_node))
-        lacking = -(-(wanted.min_workers - room) // each)
+        lacking = max(1, -(-(workers - room) // each))
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
         if grows and lacking > headroom:
             text += f"; {lacking} more nodes are needed, "
             text += f"and pool {pool.name} may grow by {headroom} to its {pool.max_nodes}"
             return Rejection(offering=o.id, reason=Reason.POOL_LIMIT, message=text)
         return Rejection(offering=o.id, reason=Reason.NOT_ENOUGH_GPUS, message=text)
+
+    def _unlike(self, job: int, offering: int, what: str, where: str) -> str:
+        """What a gang of unlike pods needs, and what is free where any of them may go."""
+        problem, wanted = self._problem, self._problem.jobs[job]
+        nodes = self.capacity.nodes_of(offering)
+        may = np.logical_or.reduce([problem.admits[job][nodes], *(p.admits[nodes] for p in problem.parts[job])])
+        nodes = nodes[may & ~problem.node_is_new[nodes]]
+        free = int(sum(self.capacity.free_at(int(n), 0.0)[0] for n in nodes))
+        each = [("workers", wanted.min_workers - wanted.others, wanted.per_worker.gpus)]
+        each += [(r.name, r.replicas, r.per_pod.gpus) for r in wanted.roles]
+        words = ", ".join(f"{name} {count} x {gpus}" for name, count, gpus in each)
+        return f"needs {wanted.gpus(wanted.min_workers)} {what} ({words}), {free} free in {where}"
 
     def _short(self, job: int, offering: int, room: int) -> str:
         """What a gang is short of, where that is not GPUs: the resource by which the fewest workers would fit."""
@@ -221,6 +233,7 @@ class _Room:
         sizes = [problem.nodes[n].allocatable if n < len(problem.nodes) else o.per_node for n in nodes]
         empty = np.array([workers_per_node(wanted.per_worker, size) for size in sizes], dtype=np.int64)
         most = int(capacity.of_domains(job, offering, empty).max(initial=0))
-        if most >= wanted.min_workers:
+        workers = wanted.min_workers - wanted.others
+        if most >= workers:
             return ""
-        return f"needs {wanted.min_workers} workers within one {key}, at most {most} fit in one, even when it is empty"
+        return f"needs {workers} workers within one {key}, at most {most} fit in one, even when it is empty"

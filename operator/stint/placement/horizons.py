@@ -86,7 +86,7 @@ class Market:
         """The same for an hour, or a start now, before each horizon."""
         columns = problem.columns
         job, offering = columns.job[self.column], columns.offering[self.column]
-        use = problem.need[job][:, :AXES] * columns.workers[self.column][:, None]
+        use = problem.use(job, columns.workers[self.column], AXES)
         hourly: Float[np.ndarray, "possible horizon"] = np.einsum("pr,ptr->pt", use, unit_usd[offering])
         return hourly
 

@@ -70,7 +70,7 @@ def _usd(problem: Problem, choices: Sequence[Choice | None], jobs: Iterable[int]
 def _can_be_packed(problem: Problem, job: int, choice: Choice) -> bool:
     """A gang on nothing but bought nodes, wherever they are."""
     buys = bool(problem.columns.buys[choice.column] and problem.node_is_new[list(choice.nodes)].all())
-    return buys and problem.domain[job] is None
+    return buys and problem.domain[job] is None and not problem.parts[job]
 
 
 def _held_hours(problem: Problem, answer: Assignment, job: int) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 
 from stint.estimate.runtime import hours_between
 from stint.model.cluster import Node
-from stint.model.job import Job, JobId, held_by_node
+from stint.model.job import Job, JobId, NodeName, held_by_node
 from stint.model.last_full_plan import LastFullPlan, Reserved, UnitPrice
 from stint.model.market import PoolName
 from stint.model.plan import Hold, Plan, Reason, Resize
@@ -98,14 +98,24 @@ def _beside_promises(situation: Situation, problem: Problem, before: LastFullPla
     capacity = Timeline(problem)
     passed = hours_between(before.decided_at, situation.now)
     index = {n.name: i for i, n in enumerate(problem.nodes)}
-    need = {j.id: np.array(j.per_worker.row(problem.extended)) for j in situation.jobs}
+    jobs = {j.id: j for j in situation.jobs}
     for r in before.reserved:
         start = max(0.0, r.from_hours - passed)
         end = start + r.until_hours - r.from_hours  # whoever was to go by now waits still, and will be as long there
-        for name, workers in sorted(Counter(r.nodes).items()):
+        for name, held in sorted(_promised(r, jobs[r.job]).items()):
             if name in index:
-                capacity.reserve(index[name], start, end, workers * need[r.job])
+                capacity.reserve(index[name], start, end, np.array(held.row(problem.extended)))
     return capacity
+
+
+def _promised(reserved: Reserved, job: Job) -> dict[NodeName, Resources]:
+    """What a gang was promised of nodes that are there.
+
+    Of unlike pods some of which go to nodes that are still to be bought, nobody can tell which: each is a worker then.
+    """
+    if len(reserved.nodes) < job.min_workers:
+        job = replace(job, roles=())
+    return job.on_nodes(reserved.nodes)
 
 
 def _regret(situation: Situation, problem: Problem, prices: Prices, answer: Assignment) -> float:

@@ -8,6 +8,7 @@ Nodes are the ones that exist or are under way, followed by those that could be 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,9 @@ from stint.model.cluster import HOSTNAME, ZONE, Node
 from stint.model.job import Job, Topology
 from stint.model.market import Offering, Pool
 from stint.model.plan import Reason, Rejection
-from stint.model.resources import AXES
+from stint.model.resources import AXES, Resources
 from stint.model.situation import Situation
-from stint.placement.admission import Judge
+from stint.placement.admission import Admission, Judge, seats_of_roles, with_roles
 from stint.placement.columns import Columns, deadline_hours, kinds_of, possible_offerings, price_columns, rows_of
 from stint.placement.neighbours import Neighbourhood, Together, looks_around, own_terms
 from stint.placement.neighbours import together as together_of
@@ -41,6 +42,15 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Pods of a gang of unlike ones that are alike."""
+
+    count: int  # of the gang's workers: as many as there are when the rest is taken off
+    need: Float[np.ndarray, " resource"]  # of one pod
+    admits: Bool[np.ndarray, " node"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One batch to be decided together."""
 
@@ -56,7 +66,8 @@ class Problem:
     releases: tuple[Release, ...]
     need: Float[np.ndarray, "job resource"]  # of one worker
     extended: tuple[str, ...]  # resources beyond `AXES` that some job asks for: the axis goes on with them
-    admits: tuple[Bool[np.ndarray, " node"], ...]  # by job
+    admits: tuple[Bool[np.ndarray, " node"], ...]  # by job, for its workers
+    parts: tuple[tuple[Part, ...], ...]  # by job: what else it consists of, by rank, after the workers; mostly nothing
     topology: tuple[Topology | None, ...]  # by job: what it asks for itself, and what its pods' affinity comes to
     # By job whose workers may not be put together in any way: the domain that they are to share, -1 where a node is in
     # none; all of one where it is only `together` that says how they share nodes.
@@ -113,6 +124,31 @@ class Problem:
         charge: Float[np.ndarray, " some"] = self.late_usd[job] * np.where(finish_hours > deadline, 1.0, risky)
         return charge
 
+    def needs(self, job: int, pods: int) -> list[Float[np.ndarray, " resource"]]:
+        """What each pod of a gang of so many asks for, by rank."""
+        others = [p.need for p in self.parts[job] for _ in range(p.count)]
+        return [self.need[job]] * (pods - len(others)) + others
+
+    def load(self, job: int, nodes: Sequence[int]) -> dict[int, Float[np.ndarray, " resource"]]:
+        """What a gang with these nodes, by rank, takes of each."""
+        if not self.parts[job]:
+            return {n: count * self.need[job] for n, count in sorted(Counter(nodes).items())}
+        load: dict[int, Float[np.ndarray, " resource"]] = {}
+        for node, need in zip(nodes, self.needs(job, len(nodes)), strict=True):
+            load[node] = load.get(node, 0.0) + need
+        return dict(sorted(load.items()))
+
+    def use(
+        self, job: Int[np.ndarray, " some"], pods: Int[np.ndarray, " some"], axes: int
+    ) -> Float[np.ndarray, "some resource"]:
+        """What whole gangs of so many pods take, of the first axes."""
+        use: Float[np.ndarray, "some resource"] = self.need[job][:, :axes] * pods[:, None]
+        if any(self.parts):
+            each = np.array([sum((p.count for p in parts), 0) for parts in self.parts])
+            rest = np.array([sum((p.count * p.need for p in s), np.zeros(self.need.shape[1])) for s in self.parts])
+            use += rest[job][:, :axes] - self.need[job][:, :axes] * each[job][:, None]
+        return use
+
     def is_late(self, columns: Columns, column: int, start_hours: float) -> bool:
         """Whether the gang would finish after its deadline."""
         finish = float(columns.cost.finish_hours[column]) + start_hours
@@ -135,7 +171,9 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     around = neighbourhood.matters_to
     kinds = kinds_of(jobs, around)
     judge = Judge(offerings, {p.name: p for p in pools}, nodes, existing_offering, neighbourhood)
-    admissions = [judge.of(job, looks_around=around(job)) for job in kinds.first]
+    alone = [judge.of(job, looks_around=around(job)) for job in kinds.first]
+    of_roles = [[judge.of(seat, looks_around=around(seat)) for seat in seats_of_roles(job)] for job in kinds.first]
+    admissions = [with_roles(mine, job, others) for mine, job, others in zip(alone, kinds.first, of_roles, strict=True)]
     impossible, possible = possible_offerings(kinds.first, offerings, situation.rates, admissions)
     rows, more = rows_of(jobs, pools, pool_of, kinds, possible, admissions)
     real = price_columns(situation, jobs, offerings, pools, pool_of, rows, kinds)
@@ -144,7 +182,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     buyable = _buyable(jobs, offerings, pool_of, headroom, (real, advice))
 
     new_offering = np.repeat(np.arange(len(offerings)), buyable)
-    names = sorted({name for j in kinds.first for name, _ in j.per_worker.extended})
+    names = sorted({n for j in kinds.first for needs in (j.per_worker, *_of_roles(j)) for n, _ in needs.extended})
     axes = len(AXES) + len(names)
     empty = np.array([o.new_node.row(names) for o in offerings], dtype=float).reshape(-1, axes)
     free = np.array([_free(n, names) for n in nodes], dtype=float).reshape(-1, axes)
@@ -152,7 +190,18 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     deadline = np.array([deadline_hours(j, situation) for j in jobs], dtype=float)
     worst, late = _worst(len(jobs), real), 1.0 + _worst(len(jobs), real, also=_idle_usd(real))
     releases = _releases(situation, nodes, names)
-    masks = [np.concatenate([a.nodes, np.array([o in a.new for o in new_offering], dtype=bool)]) for a in admissions]
+
+    def mask(admission: Admission) -> Bool[np.ndarray, " node"]:
+        return np.concatenate([admission.nodes, np.array([o in admission.new for o in new_offering], dtype=bool)])
+
+    masks = [mask(a) for a in admissions]
+    parts = [
+        tuple(
+            Part(count=r.replicas, need=np.array(r.per_pod.row(names)), admits=mask(a))
+            for r, a in zip(job.roles, others, strict=True)
+        )
+        for job, others in zip(kinds.first, of_roles, strict=True)
+    ]
     bought = [offerings[o] for o in new_offering]
     topologies = [_topology(j) for j in jobs]
     together = [_together(j, neighbourhood, nodes, bought) for j in jobs]
@@ -170,6 +219,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         need=np.array([j.per_worker.row(names) for j in jobs], dtype=float).reshape(-1, axes),
         extended=tuple(names),
         admits=tuple(masks[k] for k in kinds.of.tolist()),
+        parts=tuple(parts[k] for k in kinds.of.tolist()),
         topology=tuple(topologies),
         domain=_domains(topologies, together, nodes, bought),
         together=tuple(together),
@@ -185,6 +235,10 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
         partly=tuple(admissions[k].partly for k in kinds.of.tolist()),
         rejections=tuple((*impossible[k], *dear) for k, dear in zip(kinds.of.tolist(), too_dear, strict=True)),
     )
+
+
+def _of_roles(job: Job) -> list[Resources]:
+    return [r.per_pod for r in job.roles]
 
 
 def _over_budget(
@@ -288,9 +342,10 @@ def _releases(situation: Situation, nodes: Sequence[Node], names: Sequence[str])
         if job.assignment is None or job.assignment.finish is None:
             continue
         hours = max(0.0, hours_between(situation.now, job.assignment.finish))
-        row = np.array(job.per_worker.row(names))
         releases += [
-            Release(hours=max(hours, 1e-3), node=index[n], resources=row) for n in job.assignment.nodes if n in index
+            Release(hours=max(hours, 1e-3), node=index[n], resources=np.array(needs.row(names)))
+            for n, needs in zip(job.assignment.nodes, job.by_rank(len(job.assignment.nodes)), strict=True)
+            if n in index
         ]
     return tuple(releases)
 

@@ -97,4 +97,4 @@ def _rate(job: Job, usd_per_gpu_hour: Mapping[str, float]) -> float:
     models = job.gpu_models or tuple(job.work.units_per_second)
     usd = min((usd_per_gpu_hour[m] for m in models if m in usd_per_gpu_hour), default=0.0)
     part = 1.0 if job.gpu_fraction is None else job.gpu_fraction  # of each GPU
-    return usd * job.min_workers * job.per_worker.gpus * part
+    return usd * job.gpus(job.min_workers) * part

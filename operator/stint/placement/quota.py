@@ -182,7 +182,7 @@ def _held(situation: Situation, stays: Sequence[Stay]) -> dict[str, _Held]:
             mine.usd_per_hour += rates[job.id]
             offering = offerings.get(job.assignment.offering)
             if offering is not None:
-                gpus = offering.whole_gpus(len(job.assignment.nodes) * job.per_worker.gpus)
+                gpus = offering.whole_gpus(job.gpus(len(job.assignment.nodes)))
                 mine.gpus[offering.gpu_model] += gpus
     return held
 
@@ -194,7 +194,7 @@ def _asks(problem: Problem, j: int, column: int) -> _Ask:
     return _Ask(
         usd_per_hour=plain.usd_per_node_hour[column] * plain.share[column] * workers,
         model=offering.gpu_model,
-        gpus=offering.whole_gpus(workers * problem.jobs[j].per_worker.gpus),
+        gpus=offering.whole_gpus(problem.jobs[j].gpus(workers)),
     )
 
 

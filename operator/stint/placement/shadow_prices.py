@@ -57,6 +57,7 @@ def _classes(
         if not len(mine):
             continue
         key = table[mine].tobytes() + market.cost_usd[mine].tobytes() + problem.need[j].tobytes()
+        key += b"".join(np.append(p.need, p.count).tobytes() for p in problem.parts[j])
         c = known.setdefault(key, len(known))
         if c == len(count):
             count.append(0.0)
@@ -85,7 +86,8 @@ class _Rows:
     @classmethod
     def of(cls, problem: Problem, market: Market, *, first: int) -> _Rows:
         columns = problem.columns
-        need = problem.need[columns.job[market.column]][:, :AXES]
+        # Of unlike pods, as the whole gang.
+        need = problem.use(columns.job[market.column], columns.workers[market.column], AXES)
         per_gpu = need / np.where(need[:, :1] > 0, need[:, :1], 1e-300)
         most = np.zeros((len(problem.offerings), AXES))
         np.maximum.at(most, columns.offering[market.column], per_gpu)
@@ -186,7 +188,7 @@ def _entries(
 ) -> Entries:
     columns = problem.columns
     c = market.column[place]
-    use = problem.need[columns.job[c]][:, :AXES] * columns.workers[c][:, None]
+    use = problem.use(columns.job[c], columns.workers[c], AXES)
     amount = market.overlap_hours(bucket, place)[:, :, None] * use[:, None, :]
     row = rows.index[columns.offering[c]]
     row = np.concatenate([of_class[place][:, None], row.reshape(len(place), -1)], axis=1)

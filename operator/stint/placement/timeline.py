@@ -20,6 +20,7 @@ from stint.model.resources import AXES
 from stint.placement.columns import Columns
 from stint.placement.problem import Problem, Release
 from stint.placement.solver import Choice
+from stint.placement.unlike import pack
 
 _EPSILON = 1e-9
 _HAIR = 1e-9  # by which sums in another order may differ
@@ -142,9 +143,9 @@ class Timeline:
         self._usd_per_hour = [w.performance * w.usd_per_hour for w in wanted]  # of waiting, lateness aside
         self._place = np.zeros(len(problem.node_offering), dtype=np.int64)  # index of a node in its timeline
         self._taken: dict[int, tuple[Choice, Columns]] = {}
-        number: dict[tuple[bytes, int], int] = {}  # of each kind of worker: what it needs and where it may go
-        needs = zip(problem.need, problem.admits, strict=True)
-        self._kind = [number.setdefault((need.tobytes(), id(admits)), len(number)) for need, admits in needs]
+        number: dict[tuple[object, ...], int] = {}  # of each kind of worker: what it needs and where it may go
+        needs = zip(problem.need, problem.admits, problem.parts, strict=True)
+        self._kind = [number.setdefault((n.tobytes(), id(a), id(p)), len(number)) for n, a, p in needs]
         self._kept = {kind for kind, jobs in Counter(self._kind).most_common(_MOST_KINDS) if jobs > 1}
         releases: list[list[Release]] = [[] for _ in problem.offerings]
         for release in problem.releases:
@@ -282,7 +283,10 @@ class Timeline:
 
     def find(self, columns: Columns, column: int, below: float = math.inf) -> Start | None:
         """As `place`, but which nodes a gang gets is worked out by `choose`, for the one start that is taken."""
-        return self._buy(columns, column, below) if columns.plain.buys[column] else self._wait(columns, column, below)
+        buys = columns.plain.buys[column]
+        if self.problem.parts[columns.plain.job[column]]:
+            return self._buy_unlike(columns, column, below) if buys else self._wait_unlike(columns, column, below)
+        return self._buy(columns, column, below) if buys else self._wait(columns, column, below)
 
     def choose(self, start: Start) -> Choice:
         """The nodes of a start, as long as nothing has changed since it was found."""
@@ -368,6 +372,46 @@ class Timeline:
         nodes = self._pack(job, offering, room, workers)
         objective += self._idle_usd(columns, column, 0.0, nodes)
         return Start(column, 0.0, objective, job, offering, workers, room, nodes)
+
+    def _wait_unlike(self, columns: Columns, column: int, below: float) -> Start | None:
+        """As `_wait`, pod by pod."""
+        plain = columns.plain
+        job, offering, workers = plain.job[column], plain.offering[column], plain.workers[column]
+        line, held = self._at[offering], plain.held_hours[column]
+        there = line.is_there()
+        for start in list(line.hours):
+            objective = self.problem.objective_at(columns, column, start)
+            if objective + self._least_idle_usd(columns, column, new_nodes=0) >= below:
+                return None
+            free = line.free[line.window(start, start + held)].min(axis=0)
+            nodes = pack(self.problem, job, line.nodes, free, there, workers)
+            if nodes is not None:
+                objective += self._idle_usd(columns, column, start, nodes)
+                room = np.zeros(len(line.nodes), dtype=np.int64)
+                return Start(column, start, objective, job, offering, workers, room, nodes)
+        return None
+
+    def _buy_unlike(self, columns: Columns, column: int, below: float) -> Start | None:
+        """As `_buy`, pod by pod: with one more node after the other until all of them fit."""
+        plain, problem = columns.plain, self.problem
+        job, offering, workers = plain.job[column], plain.offering[column], plain.workers[column]
+        line, headroom = self._at[offering], self.headroom[problem.pool_of_offering[offering]]
+        closed = line.closed[: max(headroom, 0)]
+        if not len(closed) or problem.objective_at(columns, column, 0.0) >= below:
+            return None
+        ready = float(problem.node_from_hours[line.nodes[closed[0]]])
+        free = line.free[line.window(ready, plain.held_hours[column])].min(axis=0)
+        there = line.is_there()
+        if pack(problem, job, line.nodes, free, there, workers) is not None:
+            return None  # nothing needs to be bought: the column that only waits says it better
+        for i in closed[: min(len(closed), workers)].tolist():
+            there[i], free[i] = True, problem.node_free[line.nodes[i]]
+            nodes = pack(problem, job, line.nodes, free, there, workers)
+            if nodes is not None:
+                objective = problem.objective_at(columns, column, 0.0) + self._idle_usd(columns, column, 0.0, nodes)
+                room = np.zeros(len(line.nodes), dtype=np.int64)
+                return Start(column, 0.0, objective, job, offering, workers, room, nodes)
+        return None
 
     def _pack(self, job: int, offering: int, room: Int[np.ndarray, " own"], workers: int) -> tuple[int, ...]:
         """Ranks onto nodes: the roomiest first while they fill up, the rest where it leaves least over.
@@ -464,15 +508,14 @@ class Timeline:
 
     def _move(self, choice: Choice, columns: Columns, sign: float) -> None:
         job, offering = int(columns.job[choice.column]), int(columns.offering[choice.column])
-        line, need = self._at[offering], self.problem.need[job]
+        line, load = self._at[offering], self.problem.load(job, choice.nodes)
         bought = columns.buys[choice.column]
         start = float(self.problem.node_from_hours[list(choice.nodes)].max()) if bought else choice.start_hours
         end = (0.0 if bought else choice.start_hours) + float(columns.held_hours[choice.column])
         first, last = line.split(start), line.split(max(end, start + _EPSILON * 10))
-        count = Counter(choice.nodes)
-        places = self._place[sorted(count)]
-        for place, node in zip(places.tolist(), sorted(count), strict=True):
-            line.free[first:last, place] += sign * count[node] * need
+        places = self._place[list(load)]
+        for place, taken in zip(places.tolist(), load.values(), strict=True):
+            line.free[first:last, place] += sign * taken
         line.recount(slice(None), slice(first, last), places)
 
     def reserve(self, node: int, start: float, end: float, amount: Float[np.ndarray, " resource"]) -> None:

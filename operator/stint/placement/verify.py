@@ -48,7 +48,7 @@ def _own_rules(problem: Problem, j: int, choice: Choice) -> list[str]:
     for n in sorted(set(choice.nodes)):
         if not 0 <= n < len(problem.node_offering) or problem.node_offering[n] != columns.offering[c]:
             texts.append(f"node {n} is not of its offering")
-        elif not problem.admits[j][n]:
+        elif not all(admits[n] for admits in _admitting(problem, j, choice, n)):
             texts.append(f"node {n} does not admit it")
         elif (
             problem.node_is_new[n] and not columns.buys[c] and choice.start_hours < problem.node_from_hours[n] - _SLACK
@@ -63,9 +63,30 @@ def _own_rules(problem: Problem, j: int, choice: Choice) -> list[str]:
             texts.append(f"nodes {sorted(set(choice.nodes))} do not share one {topology.key}")
     if not texts and together is not None:
         own = np.flatnonzero((problem.node_offering == columns.offering[c]) & problem.admits[j])
-        if broken := together.broken(own, problem.node_is_new[own], choice.nodes):
+        workers = choice.nodes[: len(choice.nodes) - sum(p.count for p in problem.parts[j])]
+        if broken := together.broken(own, problem.node_is_new[own], workers):
             texts.append(broken)
     return texts
+
+
+def _roles(problem: Problem, j: int, choice: Choice) -> list[int]:
+    """By rank, the place of each pod's part in `Problem.parts`; -1: a worker."""
+    others = [i for i, part in enumerate(problem.parts[j]) for _ in range(part.count)]
+    return [-1] * (len(choice.nodes) - len(others)) + others
+
+
+def _admitting(problem: Problem, j: int, choice: Choice, node: int) -> list[np.ndarray]:
+    """The nodes that admit each kind of pod of the gang that is on this one."""
+    kinds = {i for i, n in zip(_roles(problem, j, choice), choice.nodes, strict=True) if n == node}
+    return [problem.admits[j] if i < 0 else problem.parts[j][i].admits for i in sorted(kinds)]
+
+
+def _taken(problem: Problem, j: int, choice: Choice) -> dict[int, np.ndarray]:
+    taken: dict[int, np.ndarray] = {}
+    for i, n in zip(_roles(problem, j, choice), choice.nodes, strict=True):
+        need = problem.need[j] if i < 0 else problem.parts[j][i].need
+        taken[n] = taken.get(n, np.zeros_like(need)) + need
+    return dict(sorted(taken.items()))
 
 
 def _span(problem: Problem, choice: Choice) -> tuple[float, float]:
@@ -86,8 +107,8 @@ def _shared_rules(problem: Problem, assignment: Assignment) -> list[str]:
         if choice is None:
             continue
         start, end = _span(problem, choice)
-        for n, workers in sorted(Counter(choice.nodes).items()):
-            on_node.setdefault(n, []).append((start, end, problem.need[j] * workers))
+        for n, need in _taken(problem, j, choice).items():
+            on_node.setdefault(n, []).append((start, end, need))
             if problem.node_is_new[n]:
                 bought.add(n)
                 if problem.columns.buys[choice.column]:

@@ -66,15 +66,15 @@ def _placements(situation: Situation, placements: tuple[Placement, ...]) -> list
             broken.append(f"job {p.job} may not use {offering.id}: {no[1]}")
         if not job.min_workers <= len(p.nodes) <= job.max_workers:
             broken.append(f"job {p.job} has {len(p.nodes)} workers, not {job.min_workers} to {job.max_workers}")
-        for name in p.nodes:
+        for name, seat in zip(p.nodes, job.seats(len(p.nodes)), strict=True):
             node = nodes.get(name)
             if node is None or not node.usable:
                 broken.append(f"job {p.job}: node {name} is {'not usable' if node else 'not there'}")
             elif node.offering != offering.id:
                 broken.append(f"job {p.job}: node {name} is not of {offering.id}")
-            elif not fit.node_admits(job, node):
+            elif not fit.node_admits(seat, node):
                 broken.append(f"job {p.job}: node {name} does not admit it")
-            taken[name] = taken.get(name, Resources()) + job.per_worker
+            taken[name] = taken.get(name, Resources()) + seat.per_worker
     for name, more in sorted(taken.items()):
         if (node := nodes.get(name)) is not None:
             pairs = zip((node.used + more).as_row(), node.allocatable.as_row(), strict=True)

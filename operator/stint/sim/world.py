@@ -197,13 +197,13 @@ class World(ClusterState):
             if job.id in machine.ordered_for:
                 machine.settle(self.books, self.gangs, self.now_s)
                 machine.ordered_for.discard(job.id)
-        share = share_of_node(job, offering)
-        for name, workers in sorted(Counter(nodes).items()):
+        share = share_of_node(job, offering, len(nodes))
+        count = Counter(nodes)
+        for name, held in sorted(job.on_nodes(nodes).items()):
             machine = self.machines[name]
             machine.settle(self.books, self.gangs, self.now_s)
-            machine.shares[job.id] = workers * share
-            for _ in range(workers):
-                machine.used += job.per_worker
+            machine.shares[job.id] = count[name] * share
+            machine.used += held
             machine.empty_since_s, machine.seen = None, None
         per_s = units_per_hour(job, offering.gpu_model, len(nodes)) / 3600.0
         tempo = Tempo.of(job.checkpoint, work_hours_left(job, offering.gpu_model, len(nodes)) * 3600.0)
@@ -285,13 +285,13 @@ class World(ClusterState):
         )
 
     def _leave(self, life: Life, gang: Gang) -> None:
-        for name, workers in sorted(Counter(gang.nodes).items()):
+        for name, held in sorted(life.job.on_nodes(gang.nodes).items()):
             machine = self.machines.get(name)
             if machine is None:
                 continue
             machine.settle(self.books, self.gangs, self.now_s)
             machine.shares.pop(gang.job, None)
-            machine.used, machine.seen = _less(machine.used, life.job.per_worker, workers), None
+            machine.used, machine.seen = machine.used.less(held), None
             if not machine.shares:
                 machine.used = Resources()
                 self.empty(machine)
@@ -306,12 +306,3 @@ class World(ClusterState):
         for gang in list(self.gangs.values()):
             self.lives[gang.job].spent_usd += gang.book(self.books, self.now_s, goes_on=True)
             gang.broken_s = self.now_s
-
-
-def _less(used: Resources, each: Resources, workers: int) -> Resources:
-    return Resources(
-        gpus=used.gpus - each.gpus * workers,
-        cpu=used.cpu - each.cpu * workers,
-        memory_gib=used.memory_gib - each.memory_gib * workers,
-        pods=used.pods - each.pods * workers,
-    )

@@ -165,7 +165,8 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         return change(status, reason="WorkerFailed", message=text[:4096], usd_per_hour=usd(0), nodes={})
     if isinstance(outcome, Placement):
         chosen = outcome.chosen
-        gpus = chosen.workers * seen.resource.spec.gpu.per_worker
+        per_worker = seen.resource.spec.gpu.per_worker
+        gpus = seen.job.gpus(chosen.workers) if seen.job else chosen.workers * per_worker
         fraction = seen.resource.spec.gpu.fraction
         text = placed_message(outcome, context.offerings[chosen.offering], gpus, fraction=fraction)
         placed = _where(status, chosen, seen, context, outcome.explanation)
@@ -220,7 +221,7 @@ def _as_planned(status: Status, plan: PlanNote, seen: Seen) -> Status:
         offering=plan.offering,
         gpu_model=plan.gpu_model,
         workers=len(plan.nodes),
-        gpus=len(plan.nodes) * (seen.job.per_worker.gpus if seen.job else 0),
+        gpus=seen.job.gpus(len(plan.nodes)) if seen.job else 0,
         next_best=None,
         saved_usd="",
         rejected=[],
@@ -237,7 +238,7 @@ def _where(status: Status, chosen: Candidate, seen: Seen, context: Context, why:
         offering=offering.id,
         gpu_model=offering.gpu_model,
         workers=chosen.workers,
-        gpus=chosen.workers * (seen.job.per_worker.gpus if seen.job else 0),
+        gpus=seen.job.gpus(chosen.workers) if seen.job else 0,
         usd_per_hour=usd(chosen.usd_per_hour),
         estimated_usd=usd(seen.spent_usd + chosen.cost.usd),
         energy_kwh=f"{chosen.cost.energy_kwh:.1f}",

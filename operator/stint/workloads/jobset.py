@@ -27,6 +27,7 @@ JOBSET = Kind(
     belonging=Belonging(
         label="jobset.sigs.k8s.io/jobset-name",
         order=("jobset.sigs.k8s.io/job-global-index", INDEX_ANNOTATION),
+        role="jobset.sigs.k8s.io/replicatedjob-name",
     ),
     hands_down=LabelTemplates(templates=("spec.replicatedJobs[].template",), while_suspended=True),
 )

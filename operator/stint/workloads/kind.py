@@ -43,6 +43,7 @@ class Belonging:
     makers: tuple[tuple[str, str], ...] = ()  # group and kind of what makes such pods; none: whatever made them
     part: str = ""  # a label that tells several groups of one object apart, each of which is a gang: NAME-PART
     size: str = ""  # an annotation with how many pods a group has, whether they ask for GPUs or not
+    role: str = ""  # a label that tells unlike pods of one gang apart
     suffix: str = ""  # a label whose value the name of the pod's maker ends with, behind that of the object
 
     def fits(self, labels: Mapping[str, str], maker: Maker | None) -> bool:

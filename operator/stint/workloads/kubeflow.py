@@ -41,6 +41,7 @@ def _kind(kind: str, field: str) -> Kind:
         belonging=Belonging(
             label=JOB_NAME,
             order=("training.kubeflow.org/replica-type", REPLICA_INDEX),
+            role="training.kubeflow.org/replica-type",
             of_a_family=True,
             makers=((_GROUP, kind),),
         ),

@@ -31,6 +31,7 @@ MPIJOB = Kind(
     belonging=Belonging(
         label=JOB_NAME,
         order=("training.kubeflow.org/job-role", REPLICA_INDEX),
+        role="training.kubeflow.org/job-role",
         of_a_family=True,
         makers=(("kubeflow.org", "MPIJob"), ("batch", "Job")),
     ),

@@ -39,7 +39,7 @@ RAYCLUSTER = Kind(
     version="v1",
     plural="rayclusters",
     pods=_pods,
-    belonging=Belonging(label="ray.io/cluster", order=("ray.io/group",)),
+    belonging=Belonging(label="ray.io/cluster", order=("ray.io/group",), role="ray.io/group"),
     hands_down=LabelTemplates(templates=("spec.headGroupSpec.template", "spec.workerGroupSpecs?[].template")),
 )
 

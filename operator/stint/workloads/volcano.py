@@ -48,6 +48,7 @@ VOLCANOJOB = Kind(
     belonging=Belonging(
         label="volcano.sh/job-name",
         order=("volcano.sh/task-spec", "volcano.sh/task-index"),
+        role="volcano.sh/task-spec",
     ),
     hands_down=LabelTemplates(templates=("spec.tasks?[].template",)),
     one_by_one=_one_by_one,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from stint.kube.observe.groups import Workloads, gather, look_group
@@ -152,15 +153,41 @@ def test_what_somebody_else_holds_waits_for_him():
     assert "kueue.x-k8s.io/admission" in gang.theirs.lacking
 
 
-def test_a_complete_group_lacks_nothing_and_counts_each_worker_as_its_largest():
+def test_a_complete_group_lacks_nothing_and_its_unlike_pods_are_roles_on_their_own_terms():
     small = pod("a", nodeSelector={"disk": "ssd"}, tolerations=[{"key": "x"}, {"key": "y", "operator": "Exists"}])
     large = pod("b", gpus=4, nodeSelector={"zone": "a"}, tolerations=[{"key": "y", "operator": "Exists"}])
     gang = look(group(small, large, workloads=JOB))
     assert gang.theirs is not None
     assert gang.theirs.lacking == ""
     assert gang.theirs.per_worker == Resources(gpus=4, pods=1)
-    assert gang.theirs.node_selector == (("disk", "ssd"), ("zone", "a"))
+    assert gang.theirs.node_selector == (("zone", "a"),)
     assert gang.theirs.tolerations == (Toleration(key="y", operator="Exists"),)
+    (role,) = gang.theirs.roles
+    assert (role.name, role.replicas, role.per_pod.gpus) == ("2-gpu", 1, 2)
+    assert role.node_selector == (("disk", "ssd"),)
+    assert role.tolerations == (Toleration(key="x"), Toleration(key="y", operator="Exists"))
+
+
+def test_pods_of_more_kinds_than_anybody_can_read_are_alike_by_their_gpus():
+    many = [pod(f"p{i}", gpus=1 + i % 2, nodeSelector={"host": f"h{i}"}) for i in range(12)]
+    gang = look(group(*many, workloads=JOB))
+    assert gang.theirs is not None
+    assert gang.theirs.per_worker is not None
+    assert gang.theirs.per_worker.gpus == 2
+    assert [(r.replicas, r.per_pod.gpus) for r in gang.theirs.roles] == [(6, 1)]
+
+
+def test_unlike_pods_get_the_ranks_that_were_planned_for_such_and_keep_them():
+    small, large = pod("a", gpus=1), pod("b", gpus=8)
+    theirs = look(group(small, large, workloads=JOB)).theirs
+    assert theirs is not None
+    plan = msgspec.structs.replace(a_plan(("big", "rest")), per_worker=theirs.per_worker, roles=theirs.roles)
+    gang = look(group(small, large, workloads=JOB), plan)
+    assert [(p.gang.name, p.gang.index) for p in gang.pods if p.gang] == [("b", 0), ("a", 1)]
+    again = pod("a2", gpus=1)  # what its controller puts in place of the small one, while the large one runs
+    runs = pod("b", gpus=8, gates=(), annotations={"stint.dev/rank": "0"}, node="big", phase="Running")
+    gang = look(group(again, runs, workloads=JOB), plan)
+    assert [(p.gang.name, p.gang.index) for p in gang.pods if p.gang] == [("b", 0), ("a2", 1)]
 
 
 def test_ranks_follow_the_order_of_the_controller_not_that_of_names():

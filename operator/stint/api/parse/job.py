@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from stint.api.parse.constraints import with_volumes
@@ -107,6 +107,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     there = known.around.claims
     claims = [there.get(name, _missing(name, meta.namespace)) for name in pods.claims] if there is not None else []
+    mounted = [c.where for c in claims if c.where is not None]  # each by some pod of the gang, and counted for all
     data = spec.data
     provider, _, region = (data.at if data else "").partition("/")
     job = Job(
@@ -119,6 +120,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         per_worker=known.admitted.requests
         if known.admitted
         else pods.per_worker or Resources(gpus=spec.gpu.per_worker, pods=1),
+        roles=tuple(replace(r, constraints=with_volumes(r.constraints, mounted)) for r in pods.roles),
         gpu_models=models,
         gpu_memory_gib=spec.gpu.memory_gi_b or 0.0,
         gpu_fraction=spec.gpu.fraction,
@@ -161,7 +163,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         licences=tuple(spec.licences),
         node_selector={**pods.node_selector, **dict(known.admitted.node_selector if known.admitted else ())},
         tolerations=pods.tolerations,
-        constraints=with_volumes(pods.constraints, [c.where for c in claims if c.where is not None]),
+        constraints=with_volumes(pods.constraints, mounted),
         topology=Topology(key=spec.topology.within, required=spec.topology.required) if spec.topology else None,
         suspended=spec.suspend,
         assignment=known.assignment,

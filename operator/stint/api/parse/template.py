@@ -14,7 +14,7 @@ from stint.api.quantity import amounts, as_resources
 from stint.api.trainingjob import Spec
 from stint.errors import Mistake
 from stint.model.constraints import UNCONSTRAINED, PodConstraints, Terms
-from stint.model.job import Toleration
+from stint.model.job import Role, Toleration
 from stint.model.resources import Resources
 
 JOB_LABEL = "stint.dev/trainingjob"
@@ -32,6 +32,7 @@ class Pods:
     constraints: PodConstraints = UNCONSTRAINED
     claims: tuple[str, ...] = ()  # PersistentVolumeClaims that they mount
     lacking: str = ""  # what keeps them from being placed
+    roles: tuple[Role, ...] = ()  # those that are unlike the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

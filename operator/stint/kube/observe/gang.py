@@ -12,7 +12,7 @@ from stint.kube.rejection import passes
 from stint.kube.workloads import WorkloadRecord
 from stint.model.constraints import UNCONSTRAINED, PodConstraints
 from stint.model.gang import GangState, NodeRejection
-from stint.model.job import Binding, NodeName, Toleration
+from stint.model.job import Binding, NodeName, Role, Toleration
 from stint.model.offering import OfferingId
 from stint.model.resources import Resources
 from stint.workloads.registry import KINDS
@@ -28,6 +28,7 @@ class Theirs:
     size: int  # pods that ask for GPUs; 0: nobody says how many there are to be
     lacking: str = ""  # what has to happen before it can be placed
     per_worker: Resources | None = None  # None: no pod is there
+    roles: tuple[Role, ...] = ()  # its pods that are unlike the others; these come after them in rank
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     constraints: PodConstraints = UNCONSTRAINED

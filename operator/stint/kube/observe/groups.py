@@ -14,14 +14,14 @@ from datetime import datetime
 import msgspec
 
 from stint.kube.observe.gang import Gang, Theirs, disrupted
+from stint.kube.observe.roles import parts_of
 from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
 from stint.kube.steered import GROUP_SIZE, MANAGED, Steered
 from stint.kube.workloads import RESUME, WorkloadRecord
-from stint.model.constraints import UNCONSTRAINED, PodConstraints
+from stint.model.constraints import UNCONSTRAINED
 from stint.model.gang import GangState
 from stint.model.job import JobId, job_id
-from stint.model.resources import Resources
 from stint.workloads.registry import KINDS, belonging_of
 
 _TERMINAL = ("Succeeded", "Failed")
@@ -159,7 +159,7 @@ def look_group(group: Group, plan: PlanNote | None, *, taken_back: datetime | No
         leaving = all(p.gang and p.gang.deleting for p in let_go)
         # Without a plan, too: somebody has deleted it, and nobody knows any more where this gang belongs.
         return replace(gang, state=GangState.LEAVING if leaving else GangState.TAKEN_BACK)
-    ranked = _ranked(staying, len(plan.nodes))
+    ranked = _ranked(staying, plan)
     gang = replace(gang, state=GangState.PLACED, pods=ranked)
     return replace(gang, disrupted=disrupted(gang.state, ranked))
 
@@ -169,8 +169,12 @@ def _order(pod: PodRecord) -> tuple[object, ...]:
     return (pod.gang.index < 0, pod.gang.index, pod.gang.steered.order if pod.gang.steered else (), pod.uid)
 
 
-def _ranked(pods: Sequence[PodRecord], ranks: int) -> tuple[PodRecord, ...]:
-    """Pods that were let go keep their ranks; the others get those that are left over, in their order."""
+def _ranked(pods: Sequence[PodRecord], plan: PlanNote) -> tuple[PodRecord, ...]:
+    """Pods that were let go keep their ranks; the others get those that are left over, in their order.
+
+    Of unlike pods each gets a rank that was planned for one like it.
+    """
+    ranks, needs = len(plan.nodes), plan.by_rank() if plan.roles else ()
     held: dict[int, PodRecord] = {}
     rest = []
     for pod in pods:
@@ -180,8 +184,13 @@ def _ranked(pods: Sequence[PodRecord], ranks: int) -> tuple[PodRecord, ...]:
         elif pod.gang.gated:
             rest.append(pod)
     free = [rank for rank in range(ranks) if rank not in held]
-    for rank, pod in zip(free, rest, strict=False):
-        assert pod.gang is not None
+    for pod in rest if needs else ():
+        rank = next((r for r in free if needs[r] == pod.requests), None)
+        if rank is not None:
+            free.remove(rank)
+            held[rank] = _with_rank(pod, rank)
+    given = {p.uid for p in held.values()}
+    for rank, pod in zip(free, [p for p in rest if p.uid not in given], strict=False):
         held[rank] = _with_rank(pod, rank)
     return tuple(held[rank] for rank in sorted(held))
 
@@ -201,49 +210,21 @@ def _failure(group: Group, there: Sequence[PodRecord]) -> str:
 
 
 def _theirs(group: Group, staying: Sequence[PodRecord]) -> Theirs:
-    steered = [p.gang.steered for p in staying if p.gang and p.gang.steered]
-    selector = {key: value for s in steered for key, value in s.node_selector}
-    shared = [t for t in (steered[0].tolerations if steered else ()) if all(t in s.tolerations for s in steered)]
+    found = parts_of(staying, belonging_of(group.kind).role if group.kind in KINDS else "")
+    first = found[0] if found else None
+    claims = [c for part in found for c in part.claims]
     return Theirs(
         what=group.what,
         size=group.size,
         lacking=_lacking(group, staying),
-        per_worker=_largest(staying),
-        node_selector=tuple(sorted(selector.items())),
-        tolerations=tuple(shared),
-        constraints=_demanded(steered),
-        claims=tuple(c for c in (steered[0].claims if steered else ()) if all(c in s.claims for s in steered)),
+        per_worker=first.role.per_pod if first else None,
+        roles=tuple(part.role for part in found[1:]),
+        node_selector=first.role.node_selector if first else (),
+        tolerations=first.role.tolerations if first else (),
+        constraints=first.role.constraints if first else UNCONSTRAINED,
+        claims=tuple(dict.fromkeys(claims)),
         chain=group.chain,
         progress=next((w.progress for w in group.chain if w.progress is not None), None),
-    )
-
-
-def _demanded(steered: Sequence[Steered]) -> PodConstraints:
-    """Pods of one group are made from one template, or count as if they were: they differ in labels that rank them."""
-    if not steered:
-        return UNCONSTRAINED
-    labels = set(steered[0].constraints.labels)
-    for other in steered[1:]:
-        labels &= set(other.constraints.labels)
-    own = sorted({c for s in steered for c in s.claims if not all(c in other.claims for other in steered)})
-    named = (f"volumes of single pods ({', '.join(own[:3])})",) if own else ()
-    first = steered[0].constraints
-    return replace(first, labels=tuple(sorted(labels)), unmodelled=(*first.unmodelled, *named))
-
-
-def _largest(pods: Sequence[PodRecord]) -> Resources | None:
-    """Workers count as alike: each as the largest of them."""
-    if not pods:
-        return None
-    return Resources(
-        gpus=max(p.requests.gpus for p in pods),
-        cpu=max(p.requests.cpu for p in pods),
-        memory_gib=max(p.requests.memory_gib for p in pods),
-        pods=max(p.requests.pods for p in pods),
-        extended=tuple(
-            (name, max(dict(p.requests.extended).get(name, 0.0) for p in pods))
-            for name in sorted({name for p in pods for name, _ in p.requests.extended})
-        ),
     )
 
 

@@ -84,7 +84,7 @@ def _as_planned(plan: PlanNote, record: NodeRecord, catalogue: Catalogue) -> Mac
     memory = facts.memory_gib if facts is not None else None
     per_node = record.allocatable
     if not per_node.gpus:
-        held = plan.per_worker.gpus * plan.nodes.count(record.name) if plan.per_worker is not None else 0
+        held = sum(r.gpus for n, r in zip(plan.nodes, plan.by_rank(), strict=False) if n == record.name)
         per_node = replace(per_node, gpus=int(known.gpu_count or 0) if known is not None else held)
     return Machine(
         pool=PoolName(pool),

@@ -73,8 +73,8 @@ def look_at_nodes(
             claimed.update(mine[1])  # the nodes that it was given and is not bound to yet
     for job, names in placed.values():
         busy.update(names)
-        for name in names:
-            used[name] += job.per_worker
+        for name, held in job.on_nodes(names).items():
+            used[name] += held
     selected = {key for job in jobs.values() for key in job.node_selector}
     selected |= {key for job in jobs.values() for key in node_keys(job.constraints)} | keys
     within = {job.topology.key for job in jobs.values() if job.topology}

@@ -428,7 +428,7 @@ def _see(
     except InvalidInputError as error:
         return replace(seen, phase=ended) if ended else replace(seen, invalid=error, phase=Phase.INVALID)
     if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
-        job = replace(job, per_worker=gang.plan.per_worker)
+        job = replace(job, per_worker=gang.plan.per_worker, roles=gang.plan.roles)
     seen = replace(seen, last=job, phase=ended)
     if ended:
         return seen
@@ -442,7 +442,7 @@ def _see(
         job = with_speeds(job, measured.speeds.get(job.id) or _last_used(status))
     told = tell(resource, gang, measured)
     done = progress(job, gang, status.progress, told, now)
-    used, holds = measured.usage.get(job.id), job.per_worker.gpus * len(gang.pods)
+    used, holds = measured.usage.get(job.id), _held_gpus(gang, job)
     idle = look_idle(gang, status, done, used, now, holds=holds)
     held = status.idle_held > 0 and status.idle_held == resource.metadata.generation
     if held and resource.spec.idle_policy.action is OnIdle.STOP and gang.state in (GangState.ABSENT, GangState.PARKED):
@@ -533,6 +533,14 @@ def _facts(
     )
 
 
+def _held_gpus(gang: Gang, job: Job) -> int:
+    """Of the pods that are there."""
+    if not job.roles:
+        return job.per_worker.gpus * len(gang.pods)
+    each = job.by_rank(len(gang.plan.nodes) if gang.plan is not None else job.workers)
+    return sum(each[p.gang.index].gpus for p in gang.pods if p.gang and 0 <= p.gang.index < len(each))
+
+
 def _matters(facts: GangFacts) -> bool:
     """Of a job that waits and never had a placement there is nothing to judge."""
     return facts.state is not GangState.ABSENT or facts.had_place
@@ -567,6 +575,7 @@ def _their_pods(gang: Gang) -> Pods | None:
         tolerations=theirs.tolerations,
         constraints=theirs.constraints,
         claims=theirs.claims,
+        roles=theirs.roles,
         lacking=theirs.lacking if gang.state is GangState.ABSENT else "",
     )
 
