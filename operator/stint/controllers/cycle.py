@@ -177,7 +177,7 @@ class Cycle:
         known_until = min(self.clock.of(self.known_until()), observation.situation.now)
         spending = self.books.book(observation, caches, self._measured.usage, known_until=known_until)
         self.days.book_nodes(known_until)
-        return with_spending(observation, spending)
+        return with_spending(observation, spending, self.books.bought)
 
     # 2. Release
 
