@@ -150,13 +150,13 @@ class Bookkeeper:
             account = self._close(self._credit(account, seen), seen)
             self.accounts[account.uid] = account
             told = seen.resource.status.spent_through
-            spans = self.worktimes.spans(account.uid)
+            ends = [s.end for s in (*self.worktimes.spans(account.uid), *self._held.get(account.uid, ()))]
             found[key] = Spending(
                 ledger=account.ledger,
                 through=account.through,
                 settled_usd=total_usd(account.ledger),
                 usd=pending,
-                pressing=any(s.end and (told is None or told < s.end) and s.end <= account.through for s in spans),
+                pressing=any(end and (told is None or told < end) and end <= account.through for end in ends),
             )
         for uid, account in self.accounts.items():
             if account.settled and account.open:
@@ -330,13 +330,12 @@ class Bookkeeper:
         """The account, booked until then; and what it comes to at this moment, in USD.
 
         Args:
-            over: the job has ended or is gone, so no node is held for it any more, but for the time that is known.
+            over: the job has ended or is gone: a node is held for it no longer than what is booked of it already.
         """
         spans, held = self.worktimes.spans(account.uid), self._held.get(account.uid, ())
         last = max((s.end for s in spans if s.end is not None), default=account.through)
         if over:
-            end = max(account.through, last)
-            held = [replace(h, end=end if h.end is None else min(h.end, end)) for h in held]
+            held = [replace(h, end=min(h.end or account.through, account.through)) for h in held]
         if not spans and not held:
             return account, total_usd(account.ledger)
         time = _Time(spans, held)
