@@ -87,6 +87,7 @@ class Scene:
         self.pools = {name: _pool(name) for name in pools}
         self.jobs: dict[str, float] = dict.fromkeys(jobs, float("inf"))  # until when each is there
         self.failed: set[str] = set()  # those that end by failing; the others are deleted
+        self.spec: dict[str, Any] = {}  # of all jobs, beside what they have anyway
         self.statuses: dict[str, dict[str, Any]] = {name: {} for name in jobs}
         self.machines: list[Machine] = []
         self.ledgers: dict[str, Ledger] = {}
@@ -202,6 +203,7 @@ class Scene:
             "gpu": {"perWorker": 8},
             "work": {"units": 1e9, "unitsPerSecond": {"A100-80GB": 1.0}},
             "template": {"spec": {"containers": [{"name": "train", "image": "x"}]}},
+            **self.spec,
         }
         meta = {"name": name, "namespace": "team", "uid": name, "generation": 1, "creationTimestamp": at(0).isoformat()}
         status = {k: v for k, v in self.statuses[name].items() if v is not None}

@@ -150,7 +150,8 @@ class Bookkeeper:
             account = self._close(self._credit(account, seen), seen)
             self.accounts[account.uid] = account
             told = seen.resource.status.spent_through
-            ends = [s.end for s in (*self.worktimes.spans(account.uid), *self._held.get(account.uid, ()))]
+            ends = [s.end for s in self.worktimes.spans(account.uid)]
+            ends += [h.end for h in self._held.get(account.uid, ())]
             found[key] = Spending(
                 ledger=account.ledger,
                 through=account.through,
@@ -264,6 +265,8 @@ class Bookkeeper:
             created=seen.created,
             ledger=ledger,
             through=through or seen.created,
+            # Where its plan is gone already, that of a gang which was never whole: it has not worked.
+            terms=Terms(size=max(1, status.workers or seen.resource.spec.workers)),
         )
 
     def _reopen(self, seen: Seen, now: datetime) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
-from stint.ledger.days import whole
+from stint.api.ledger import DaySpec
+from stint.cli.top import moment
+from stint.decide import decide
+from stint.ledger.days import rows_of, whole
+from stint.ledger.report import entries, report
+from stint.model.job import job_id
+from stint.model.plan import Reason
 from tests.bought import USD_PER_S, Pod, Scene
 
 
@@ -120,6 +128,39 @@ class TestANodeThatStandsUnused:
         scene.jobs["small"] = 130.0
         scene.look(222)
         assert scene.held_usd("large") == pytest.approx(150 * USD_PER_S), "the others' shares stay as they are"
+
+
+class TestWhatItMeans:
+    def test_a_budget_that_is_spent_on_unused_nodes_is_spent(self, scene):
+        scene.spec["budget"] = {"usd": 5.0}
+        job = job_id("team", "large")
+        (held,) = decide(scene.look(122).situation).holds
+        assert held.reason is Reason.OVER_BUDGET
+        assert "the budget has 3.98 USD left" in held.message, "1.02 USD of it went into the node"
+        seen = scene.look(1000)
+        assert seen.seen[job].spent_usd > 5.0
+        plan = decide(seen.situation)
+        assert (plan.placements, plan.resizes) == ((), ()), "no node is bought, and none is used"
+
+    def test_what_jobs_pay_for_is_not_free(self, scene):
+        (pool,) = moment(scene.look(122))["pools"]
+        assert (pool["usdPerHour"], pool["freeUsdPerHour"], pool["free"]) == (36.0, 0.0, 8)
+        scene.machines[0].pods = [Pod(job="large", gpus=4, bound=130.0)]
+        (pool,) = moment(scene.look(140))["pools"]
+        assert pool["freeUsdPerHour"] == 18.0, "the rest of a node that a gang is on is nobody's"
+
+    def test_a_report_has_it_once_as_held_and_not_as_nobodys(self, scene):
+        scene.look(122)
+        day = date.fromisoformat("2026-11-23")
+        account = scene.books.accounts["large"]
+        rows = rows_of(account.ledger, job="large", uid="large", team="", through=account.through)
+        jobs = DaySpec(day=day.isoformat(), rows=rows[day.isoformat()])
+        nodes = DaySpec(day=day.isoformat(), nodes=list(scene.nodes.values()))
+        found = entries([("team", jobs), ("stint-system", nodes)], first=day, last=day)
+        total = report(found, "pool", first=day, last=day).total
+        assert total.line is not None
+        assert total.line.usd.held == pytest.approx(100 * USD_PER_S)
+        assert (total.unallocated_usd, total.unallocated_gpu_hours) == (pytest.approx(0.0), pytest.approx(0.0))
 
 
 def test_days_are_utcs():
