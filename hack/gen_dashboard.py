@@ -13,10 +13,11 @@ TARGET = Path(__file__).resolve().parent.parent / "charts" / "stint" / "dashboar
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SCRAPED = ("Time", "__name__", "instance", "container", "endpoint", "service", "pod", "prometheus")
 
-# Prices a pool's free GPUs at the mean of what its offerings of that model cost.
+# Prices a pool's free GPUs at the mean of what its offerings of that model cost; less what jobs pay for unused nodes.
 FREE_DOLLARS = (
-    'sum by (pool) (stint_pool_gpus{state="free"} '
-    "* on (pool, gpu_model) group_left avg by (pool, gpu_model) (stint_pool_price_dollars_per_gpu_hour))"
+    'clamp_min(sum by (pool) (stint_pool_gpus{state="free"} '
+    "* on (pool, gpu_model) group_left avg by (pool, gpu_model) (stint_pool_price_dollars_per_gpu_hour)) "
+    "- on (pool) stint_unused_paid_dollars_per_hour, 0)"
 )
 JOB = "{{namespace}}/{{job}}"
 RANGE = "$__range"  # Grafana puts there the time that the whole dashboard shows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.e2e
 
 LIMIT_USD_PER_HOUR = 60.0
 DEAR = {"provider": "aws", "zone": "us-east-1b", "instanceType": "g6e.12xlarge", "capacityType": "on-demand"}
+SEEN_LATE_S = 4.0  # the test looks now and then, and the API server tells whole seconds
 _numbers = itertools.count()
 
 
@@ -72,6 +74,18 @@ def orders(world: World, pool: str) -> int:
     return sum(e.get("series", {}).get("count", 1) for e in mine)
 
 
+def held_usd(world: World, name: str) -> float:
+    """What a job has spent on nodes that it held without working on them."""
+    lines = world.status(name).get("ledger", {}).get("lines", [])
+    return float(sum(line["usd"]["held"] for line in lines))
+
+
+def all_booked(world: World, pool: str, pod: str) -> bool:
+    """Whether nothing is left to be booked of bought nodes. Time is booked once the API server has told of pods."""
+    world.kubectl("label", "pod", pod, f"seen={next(_numbers)}", "--overwrite")
+    return not told_of(world, pool).get("bought")
+
+
 def asking(world: World, name: str, cpu: str, **spec: Any) -> dict[str, Any]:
     made = world.job(name, workers=1, gpus=4, **spec)
     made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
@@ -90,9 +104,10 @@ def an_agent(world: World, node: str, cpu: str) -> dict[str, Any]:
 
 
 def test_a_node_that_turned_out_too_small_is_bought_once(here: World, operator: ProcessOperator):
-    pool = here.pool("small", most=4, coldStartSeconds=3, giveBackAfterSeconds=4)
+    pool = here.pool("small", most=4, coldStartSeconds=3, giveBackAfterSeconds=12)
     here.apply(asking(here, "large", "44"))
     node = the_node(here, pool)
+    created = datetime.fromisoformat(here.cluster.get("node", node)["metadata"]["creationTimestamp"])
     here.apply(an_agent(here, node, "10"))
     held = here.until("Queued", "large", reason="PurchaseDidNotHelp")
     assert "a worker asks for 44 CPU cores" in held["message"], held["message"]
@@ -101,11 +116,22 @@ def test_a_node_that_turned_out_too_small_is_bought_once(here: World, operator: 
     (refused,) = eventually(lambda: told_of(here, pool).get("refused"), what="the pool to tell it, a moment later")
     assert (refused["job"], refused["cpu"], refused["times"]) == (f"{here.name}/large", 44, 1)
 
+    paid = eventually(lambda: held_usd(here, "large"), what="the job to be told what the node costs that it cannot use")
+    (bought,) = told_of(here, pool)["bought"]
+    assert [(p["job"], p["share"]) for p in bought["payers"]] == [(f"{here.name}/large", 1.0)]
+
     operator.crash()  # what was learnt outlasts it
     here.apply(asking(here, "alike", "44"))
     assert f"job {here.name}/large" in here.until("Queued", "alike", reason="PurchaseDidNotHelp", timeout=60)["message"]
-    here.kubectl("delete", "pod", f"agent-{node}", "--wait=false", "--grace-period=0", "--force")
     eventually(lambda: not nodes(here), what="the node to be given back")
+    stood_s = (datetime.now(UTC) - created).total_seconds()
+    eventually(lambda: all_booked(here, pool, f"agent-{node}"), what="all of the node's time to be booked")
+    here.kubectl("delete", "pod", f"agent-{node}", "--wait=false", "--grace-period=0", "--force")
+    spent = here.status("large")["spentExactly"]
+    usd_per_s = 4 * float(told_of(here, pool)["usdPerGpuHour"]) / 3600
+    assert paid < spent == pytest.approx(held_usd(here, "large"))
+    assert usd_per_s * (stood_s - SEEN_LATE_S) < spent < usd_per_s * (stood_s + 1), "all of its time, once"
+    assert not here.status("alike").get("spentExactly"), "nothing was bought for this one"
     assert orders(here, pool) == 1
     for name in ("large", "alike"):
         assert here.status(name)["reason"] == "PurchaseDidNotHelp"

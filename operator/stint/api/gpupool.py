@@ -22,6 +22,7 @@ else:
 
 MOST_ORDERS, MOST_ORDER_JOBS, MOST_ORDER_NODES = 32, 128, 256  # that a status keeps
 MOST_REFUSED = 64
+MOST_BOUGHT = 2 * MOST_ORDERS  # orders, of which a status keeps the nodes that stand unused
 _NAME = Annotated[str, msgspec.Meta(max_length=128)]
 
 
@@ -170,6 +171,14 @@ class NewNode(Camel, kw_only=True):
     taints: Annotated[list[str], doc("Taints that all of them have, as key=value:effect.", max_length=64)] = []
 
 
+class Payer(Camel, kw_only=True):
+    """A job that pays for what was bought for it"""
+
+    job: Annotated[str, doc("As namespace/name.")]
+    uid: Annotated[str, doc("Of its TrainingJob.", max_length=64)]
+    share: Annotated[float, doc("Its part of each node, 0 to 1.", ge=0, le=1)] = 1.0
+
+
 class NodeOrder(Camel, kw_only=True):
     """An order of nodes that has not shown yet whether it helps the jobs that it was made for"""
 
@@ -177,8 +186,36 @@ class NodeOrder(Camel, kw_only=True):
     nodes: Annotated[int, doc("Nodes ordered.", ge=0)]
     at: Annotated[datetime, doc("Time of the order.")]
     jobs: Annotated[list[str], doc("Jobs that wait for it, as namespace/name.", max_length=MOST_ORDER_JOBS)] = []
+    payers: Annotated[
+        list[Payer],
+        doc(
+            "Jobs that pay for its nodes until a gang is on them; none where they cost nothing extra.",
+            max_length=MOST_ORDER_JOBS,
+        ),
+    ] = []
     came: Annotated[list[str], doc("Nodes that came of it.", max_length=MOST_ORDER_NODES)] = []
     why: Annotated[str, doc("What seems to keep its jobs off those nodes.", max_length=1024)] = ""
+
+
+class UnusedNode(Camel, kw_only=True):
+    """A node that was bought for a job and that no gang had been on"""
+
+    name: Annotated[str, doc("Its name.", max_length=253)]
+    uid: Annotated[str, doc("Which one of that name.", max_length=64)]
+    since: Annotated[datetime, doc("It exists since then.")]
+    until: Annotated[
+        datetime | None, doc("Since then a gang is on it, or it is gone; absent: it is there and unused.")
+    ] = None
+
+
+class Bought(Camel, kw_only=True):
+    """The nodes of one order, as long as they are not booked for good as held by the jobs that they were bought for"""
+
+    offering: Annotated[str, doc("pool/instance type/zone/capacity type.")]
+    at: Annotated[datetime, doc("Time of the order.")]
+    payers: Annotated[list[Payer], doc("Jobs that pay for them.", max_length=MOST_ORDER_JOBS)] = []
+    nodes: Annotated[list[UnusedNode], doc("Those that came.", max_length=MOST_ORDER_NODES)] = []
+    missing: Annotated[int, doc("Nodes that have not come; they may, for an hour after the order.", ge=0)] = 0
 
 
 class RefusedNode(Camel, kw_only=True):
@@ -230,6 +267,13 @@ class Status(Camel, kw_only=True):
     ordered_at: Annotated[datetime | None, doc("Time of the last request.")] = None
     orders: Annotated[
         list[NodeOrder], doc("Orders that have not shown yet whether they help.", max_length=MOST_ORDERS)
+    ] = []
+    bought: Annotated[
+        list[Bought],
+        doc(
+            "Bought nodes that no gang has been on: the jobs that they were bought for pay for them.",
+            max_length=MOST_BOUGHT,
+        ),
     ] = []
     refused: Annotated[
         list[RefusedNode], doc("Bought nodes on which the job could not start.", max_length=MOST_REFUSED)

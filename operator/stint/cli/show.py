@@ -117,6 +117,8 @@ def explanation(made: Plan, job: Job) -> None:
         return
     if isinstance(part, Hold):
         out.print(f"{job.id} is held: {part.reason.value}: {part.message}")
+        if job.spent_usd > 0:
+            out.print(f"{tables.usd(job.spent_usd)} USD spent so far")
     else:
         late = f", {part.late_by_hours:.1f} h late" if part.late_by_hours else ""
         out.print(f"{job.id} is placed on {part.chosen.offering}{late}; nodes by rank: {', '.join(part.nodes)}")

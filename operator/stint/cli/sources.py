@@ -124,7 +124,8 @@ async def look(
     catalogue = standing(bundled.load(), books, now)
     seen = observe(caches, catalogue, Settings(), now=now, created=created, empty_since={})
     keeper = Bookkeeper(of=lambda at: at, catalogue=catalogue)
-    return with_spending(seen, keeper.book(seen, caches, {}, known_until=now)), books
+    spending = keeper.book(seen, caches, {}, known_until=now)
+    return with_spending(seen, spending, keeper.bought), books
 
 
 async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:

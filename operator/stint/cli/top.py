@@ -64,7 +64,7 @@ def moment(observation: Observation, namespace: str | None = None) -> dict[str, 
     """Everything that is shown. What is not measured is null."""
     seen = [s for s in observation.seen.values() if namespace is None or s.resource.metadata.namespace == namespace]
     jobs = sorted((_job(s) for s in seen if s.job is not None), key=lambda j: (-j["usdPerHour"], j["job"]))
-    offerings = observation.inventory.offerings
+    offerings, paid = observation.inventory.offerings, observation.paid_shares
     pools: dict[tuple[str, str, str], dict[str, Any]] = {}
     for node in observation.situation.nodes:
         o = offerings[node.offering]
@@ -80,7 +80,8 @@ def moment(observation: Observation, namespace: str | None = None) -> dict[str, 
         pool["gpus"] += o.whole_gpus(node.allocatable.gpus)
         pool["free"] += o.whole_gpus(free)
         pool["usdPerHour"] += price
-        pool["freeUsdPerHour"] += price * free / node.allocatable.gpus if node.allocatable.gpus else 0.0
+        nobodys = free / node.allocatable.gpus if node.allocatable.gpus else 0.0
+        pool["freeUsdPerHour"] += price * max(0.0, nobodys - paid.get(node.name, 0.0))
         pool["priced"] &= o.billed_price is not None
     listed = [{"pool": k[0], "model": k[1], "capacityType": k[2], **p} for k, p in sorted(pools.items())]
     return {"at": observation.situation.now.isoformat(), "jobs": jobs, "pools": listed}

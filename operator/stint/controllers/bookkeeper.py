@@ -22,12 +22,13 @@ from stint.api.trainingjob_status import Status
 from stint.catalogue.catalogue import Catalogue
 from stint.cost.transfer import GB_PER_GIB
 from stint.estimate.runtime import SECONDS_PER_HOUR, units_per_hour
+from stint.kube.observe.bought import BoughtNodes, ended, held_by, without_what_is_booked
 from stint.kube.observe.inventory import Inventory
 from stint.kube.observe.pod_spans import NodeTimes, Worktimes
 from stint.kube.observe.snapshot import Caches, Observation, Seen, Spending
 from stint.kube.records import GangPod, NodeRecord, PodRecord
 from stint.ledger.baseline import baseline
-from stint.ledger.book import Span, Terms, book, book_baseline, book_transfer, day_of, total_usd
+from stint.ledger.book import Held, Span, Terms, book, book_baseline, book_held, book_transfer, day_of, total_usd
 from stint.ledger.days import less, resume, whole
 from stint.ledger.rates import Rates, Timeline, rates_of
 from stint.model.cluster import Utilisation
@@ -64,6 +65,14 @@ class Account:
     open: bool = True  # there is, or may be, something to book
 
 
+@dataclass(frozen=True, slots=True)
+class _Time:
+    """What a job pays for."""
+
+    spans: Sequence[Span]  # its workers' time
+    held: Sequence[Held]  # and nodes that stand unused
+
+
 @dataclass(kw_only=True)
 class Bookkeeper:
     """All accounts. Only a leader keeps them."""
@@ -78,9 +87,12 @@ class Bookkeeper:
     new_prices: bool = False  # which nobody would know any more after a kill
     worktimes: Worktimes = field(init=False)
     nodetimes: NodeTimes = field(init=False)
+    bought: BoughtNodes = field(default_factory=dict)  # for jobs that pay for them until a gang is on them
     counted_until: datetime = EPOCH  # whoever led before has counted what was until then
     _gone_pods: deque[tuple[PodRecord, datetime]] = field(default_factory=deque)
     _gone_nodes: deque[tuple[NodeRecord, datetime]] = field(default_factory=deque)
+    _unused_until: dict[str, datetime] = field(default_factory=dict)  # bought nodes that stand unused no more, by uid
+    _held: Mapping[str, Sequence[Held]] = field(default_factory=dict)  # by uid of the job
     _offerings: dict[OfferingId, Offering] = field(default_factory=dict)  # also those that are no more
 
     def __post_init__(self) -> None:
@@ -91,6 +103,7 @@ class Bookkeeper:
         """Forget what was booked in an earlier reign: statuses tell where to go on."""
         self.accounts.clear()
         self._done.clear()
+        self._unused_until.clear()
         self.counted_until = counted_until
 
     def gone(self, record: PodRecord | NodeRecord, at: datetime) -> None:
@@ -133,23 +146,25 @@ class Bookkeeper:
             account = self._account(seen)
             account = replace(account, terms=self._terms(account, seen, observation, usage.get(key)))
             account = self._about(account, seen, observation)
-            account, pending = self._advance(account, known_until, now)
+            account, pending = self._advance(account, known_until, now, over=_ended(seen))
             account = self._close(self._credit(account, seen), seen)
             self.accounts[account.uid] = account
             told = seen.resource.status.spent_through
-            spans = self.worktimes.spans(account.uid)
+            ends = [s.end for s in self.worktimes.spans(account.uid)]
+            ends += [h.end for h in self._held.get(account.uid, ())]
             found[key] = Spending(
                 ledger=account.ledger,
                 through=account.through,
                 settled_usd=total_usd(account.ledger),
                 usd=pending,
-                pressing=any(s.end and (told is None or told < s.end) and s.end <= account.through for s in spans),
+                pressing=any(end and (told is None or told < end) and end <= account.through for end in ends),
             )
         for uid, account in self.accounts.items():
             if account.settled and account.open:
-                account, _ = self._advance(account, known_until, now)
+                account, _ = self._advance(account, known_until, now, over=True)
                 still = any(s.end is None or s.end > account.through for s in self.worktimes.spans(uid))
                 self.accounts[uid] = replace(account, open=still)
+        self.bought = self._still_bought(observation, resources)
         self.worktimes.settle(self._told(resources))
         return found
 
@@ -197,6 +212,42 @@ class Bookkeeper:
 
         self.worktimes.look(caches.pods, pods, owner=owner, offering=of_pod, now=now)
         self.nodetimes.look(caches.nodes, nodes, of_node, now=now)
+        self._look_at_bought(observation, caches, pods, nodes)
+
+    def _look_at_bought(
+        self,
+        observation: Observation,
+        caches: Caches,
+        gone_pods: Iterable[tuple[PodRecord, datetime]],
+        gone_nodes: Iterable[tuple[NodeRecord, datetime]],
+    ) -> None:
+        """Which of the nodes that were bought stand unused, and what jobs hold of them."""
+        kept = {pool: p.bought for pool, p in observation.purchases.items()}
+        names = {n.name for groups in kept.values() for b in groups for n in b.nodes}
+        begun = self.worktimes.begun(names)
+        for pod in [*caches.pods, *(p for p, _ in gone_pods)] if names else ():
+            start = (pod.gang.times.bound or pod.gang.created) if pod.gang is not None and pod.node in names else None
+            if start is not None:  # also where nobody's books have it
+                begun.setdefault(pod.node, []).append(self.of(start))
+        there = {n.name: n.uid for n in caches.nodes if n.name in names}
+        # What was found out earlier holds, whether the pool could be told of it or not.
+        gone = {n.uid: self.of(at) for n, at in gone_nodes if n.name in names} | self._unused_until
+        self.bought = {
+            pool: tuple(ended(b, begun=begun, gone=gone, there=there) for b in groups) for pool, groups in kept.items()
+        }
+        nodes = [n for groups in self.bought.values() for b in groups for n in b.nodes]
+        self._unused_until = {n.uid: n.until for n in nodes if n.until is not None}
+        self._held = held_by(self.bought, lambda name: self._offerings.get(OfferingId(name)))
+
+    def _still_bought(self, observation: Observation, resources: Mapping[str, Seen]) -> BoughtNodes:
+        """Without what all who pay have in their statuses."""
+        told = {
+            uid: seen.resource.status.spent_through for uid, seen in resources.items() if not _closed(seen.resource)
+        }
+        return {
+            pool: without_what_is_booked(groups, observation.purchases[pool].orders, told)
+            for pool, groups in self.bought.items()
+        }
 
     def _account(self, seen: Seen) -> Account:
         """As it is in memory, or as the status tells where that knows more."""
@@ -214,6 +265,8 @@ class Bookkeeper:
             created=seen.created,
             ledger=ledger,
             through=through or seen.created,
+            # Where its plan is gone already, that of a gang which was never whole: it has not worked.
+            terms=Terms(size=max(1, status.workers or seen.resource.spec.workers)),
         )
 
     def _reopen(self, seen: Seen, now: datetime) -> None:
@@ -276,28 +329,35 @@ class Bookkeeper:
             self._count(account, account.ledger, ledger)
         return replace(account, ledger=ledger)
 
-    def _advance(self, account: Account, known_until: datetime, now: datetime) -> tuple[Account, float]:
-        """The account, booked until then; and what it comes to at this moment, in USD."""
-        spans = self.worktimes.spans(account.uid)
-        if not spans:
-            return account, total_usd(account.ledger)
+    def _advance(self, account: Account, known_until: datetime, now: datetime, *, over: bool) -> tuple[Account, float]:
+        """The account, booked until then; and what it comes to at this moment, in USD.
+
+        Args:
+            over: the job has ended or is gone: a node is held for it no longer than what is booked of it already.
+        """
+        spans, held = self.worktimes.spans(account.uid), self._held.get(account.uid, ())
         last = max((s.end for s in spans if s.end is not None), default=account.through)
-        until = known_until if any(s.end is None for s in spans) else max(known_until, last)
+        if over:
+            held = [replace(h, end=min(h.end or account.through, account.through)) for h in held]
+        if not spans and not held:
+            return account, total_usd(account.ledger)
+        time = _Time(spans, held)
+        goes_on = any(s.end is None for s in spans) or any(h.end is None or h.end > known_until for h in held)
+        until = known_until if goes_on else max(known_until, last)
         ledger, through = account.ledger, account.through
         if until > through:
             # What whoever led before has counted is booked here, and not counted again.
             between = min(max(self.counted_until, through), until)
-            ledger = self._book(account, ledger, spans, through, between)
-            counted, ledger = ledger, self._book(account, ledger, spans, between, until)
+            ledger = self._book(account, ledger, time, through, between)
+            counted, ledger = ledger, self._book(account, ledger, time, between, until)
             self._count(account, counted, ledger)
             through = until
-        shown = ledger if now <= through else self._book(account, ledger, spans, through, now)
+        shown = ledger if now <= through else self._book(account, ledger, time, through, now)
         return replace(account, ledger=ledger, through=through), total_usd(shown)
 
-    def _book(
-        self, account: Account, ledger: Ledger, spans: Sequence[Span], start: datetime, until: datetime
-    ) -> Ledger:
-        return book(ledger, spans, account.terms, self.timeline, start=start, until=until)
+    def _book(self, account: Account, ledger: Ledger, time: _Time, start: datetime, until: datetime) -> Ledger:
+        ledger = book(ledger, time.spans, account.terms, self.timeline, start=start, until=until)
+        return book_held(ledger, time.held, self.timeline, start=start, until=until)
 
     def _count(self, account: Account, before: Ledger, after: Ledger) -> None:
         for line in less(after, before):
@@ -305,7 +365,7 @@ class Bookkeeper:
 
     def _close(self, account: Account, seen: Seen) -> Account:
         """After the end of a job, and of all that its workers did, nothing more will come."""
-        if seen.resource.status.phase not in ENDED and (seen.phase is None or seen.phase not in ENDED):
+        if not _ended(seen):
             return account
         if any(s.end is None or s.end > account.through for s in self.worktimes.spans(account.uid)):
             return account
@@ -331,6 +391,10 @@ def _forget_old(gone: deque[tuple[RecordT, datetime]], now: datetime) -> None:
     """A standby hears of everything and books nothing; whoever leads has booked what is older."""
     while gone and gone[0][1] < now - _KEEP_GONE:
         gone.popleft()
+
+
+def _ended(seen: Seen) -> bool:
+    return seen.resource.status.phase in ENDED or seen.phase in ENDED
 
 
 def _closed(resource: TrainingJob) -> bool:

@@ -136,7 +136,13 @@ class Cycle:
         hurried = self.statuses.waits or any(g.refused_since is not None for g in observation.situation.gangs)
         self._tick_s = STARTS_AT_ONCE_S if hurried else unhurried
         self.last_finished = time.monotonic()
-        self.metrics.after_cycle(observation.situation, plan, decide_s=decide_s, cycle_s=self.last_finished - started)
+        self.metrics.after_cycle(
+            observation.situation,
+            plan,
+            decide_s=decide_s,
+            cycle_s=self.last_finished - started,
+            paid_shares=observation.paid_shares,
+        )
 
     # 1. Look
 
@@ -177,7 +183,7 @@ class Cycle:
         known_until = min(self.clock.of(self.known_until()), observation.situation.now)
         spending = self.books.book(observation, caches, self._measured.usage, known_until=known_until)
         self.days.book_nodes(known_until)
-        return with_spending(observation, spending)
+        return with_spending(observation, spending, self.books.bought)
 
     # 2. Release
 

@@ -15,6 +15,7 @@ from stint.api.gpupool import (
     GPUPool,
     LateOrder,
     NodeOrder,
+    Payer,
     RefusedNode,
     Scaler,
     target_of,
@@ -32,6 +33,7 @@ from stint.lifecycle.retries import next_order
 from stint.model.job import JobId
 from stint.model.market import PoolName
 from stint.model.plan import Plan, Resize
+from stint.placement.columns import share_of_node
 from stint.views.pool_status import book_status, late_told, members_of, pool_status, refusals_told
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class PoolWriter:
     ) -> None:
         """All changes of one pool at once. The order is noted first: a restart must not order again."""
         order = order_of(pool, scaler, observation, resizes, now=now, pace=self._pace)
-        made = [_noted(r, now) for r in resizes if r.to_nodes > r.from_nodes]
+        made = [_noted(r, observation, now) for r in resizes if r.to_nodes > r.from_nodes]
         orders = [*pool.status.orders, *made][-MOST_ORDERS:]
         status = msgspec.structs.replace(pool.status, wanted_nodes=order.to_nodes, ordered_at=now, orders=orders)
         await self._apply("GPUPool", "gpupools", pool.metadata.name, status)
@@ -200,14 +202,32 @@ def _carried_out(scaler: Scaler, resizes: Sequence[Resize], observation: Observa
     return grows if grows or resizes[0].pool in given else resizes
 
 
-def _noted(resize: Resize, now: datetime) -> NodeOrder:
-    """What is kept of an order until it has shown whether it helps."""
+def _noted(resize: Resize, observation: Observation, now: datetime) -> NodeOrder:
+    """What is kept of an order until it has shown whether it helps, and who pays for what it brings."""
+    jobs = resize.for_jobs[:MOST_ORDER_JOBS]
     return NodeOrder(
         offering=resize.offering,
         nodes=resize.to_nodes - resize.from_nodes,
         at=now,
-        jobs=[str(j) for j in resize.for_jobs[:MOST_ORDER_JOBS]],
+        jobs=[str(j) for j in jobs],
+        payers=_payers(resize, observation) if resize.usd_per_hour > 0 else [],
     )
+
+
+def _payers(resize: Resize, observation: Observation) -> list[Payer]:
+    """The jobs of an order, each with its share by what its gang takes of such nodes."""
+    offering = observation.inventory.offerings[resize.offering]
+    takes = {
+        j: seen.job.workers * share_of_node(seen.job, offering)
+        for j in resize.for_jobs
+        if (seen := observation.seen.get(j)) is not None and seen.job is not None
+    }
+    total = sum(takes.values())
+    return [
+        Payer(job=str(j), uid=observation.seen[j].resource.metadata.uid, share=takes[j] / total)
+        for j in list(takes)[:MOST_ORDER_JOBS]
+        if total > 0
+    ]
 
 
 def _refused(made: NodeOrder, before: LateOrder | None, why: str, now: datetime, pace: float) -> LateOrder:

@@ -9,6 +9,7 @@ Every second of a worker is of one use:
 
     startup  bound to a node, and not running yet
     held     running while the gang is not whole, or finished before it, or asked to leave
+             and without any worker: a node that was bought for the job and that no gang has been on yet
     rework   the gang works, on what an interruption had lost
     idle     the gang works, but so many of its GPUs were measured to do nothing
     useful   the gang works
@@ -17,7 +18,7 @@ Every second of a worker is of one use:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -49,6 +50,17 @@ class Span:
     leaving: datetime | None = None  # when it was asked to go
     end: datetime | None = None  # None: it is there still
     finished: bool = False  # it ended because it had done its part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A job's part of a node that was bought for it, for the time in which no gang is on that node."""
+
+    offering: OfferingId
+    share: float  # of the node
+    gpus: float  # whole ones, of its share
+    start: datetime  # the node exists
+    end: datetime | None = None  # a gang is on it, or it is gone; None: it stands there unused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +123,31 @@ def book(
         for (offering, share, gpus, use), count in alike.items():
             group = _Group(offering, share * count, gpus * count, count / len(there), use, again)
             _add(sums, group, a, b, terms=terms, timeline=timeline)
+    return msgspec.structs.replace(_with(ledger, sums), rework_units=owed)
+
+
+def book_held(ledger: Ledger, held: Sequence[Held], timeline: Timeline, *, start: datetime, until: datetime) -> Ledger:
+    """Book nodes that stand unused from `start`, the watermark, to `until`: what they cost, and their energy.
+
+    There is no worker, so there is neither licence, labour nor scratch volume.
+
+    Raises:
+        KeyError: nothing is known of an offering.
+    """
+    sums: dict[Place, _Sum] = {}
+    for each in held:
+        first, last = max(each.start, start), until if each.end is None else min(each.end, until)
+        group = _Group(each.offering, each.share, each.gpus, part=0.0, use=_HELD, again=0.0)
+        for a, b in cuts_at_midnight(first, last):
+            _add(sums, group, a, b, terms=Terms(), timeline=timeline)
+    return _with(ledger, sums) if sums else ledger
+
+
+def _with(ledger: Ledger, sums: Mapping[Place, _Sum]) -> Ledger:
     lines = {line.place: line for line in ledger.lines}
     for place, total in sums.items():
         lines[place] = _plus(lines.get(place), place, total)
-    return msgspec.structs.replace(ledger, lines=[lines[p] for p in sorted(lines)], rework_units=owed)
+    return msgspec.structs.replace(ledger, lines=[lines[p] for p in sorted(lines)])
 
 
 def _cuts(spans: Iterable[Span], start: datetime, until: datetime) -> list[datetime]:

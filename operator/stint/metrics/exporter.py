@@ -15,8 +15,8 @@ from stint.autoscale.breaker import unused_usd_per_hour
 from stint.estimate.runtime import hours_between
 from stint.lifecycle import phases
 from stint.model.cluster import Node, Utilisation
-from stint.model.figure import Confidence
-from stint.model.job import ENDED, Job, JobId, Phase, split_job_id
+from stint.model.figure import Confidence, value_of
+from stint.model.job import ENDED, Job, JobId, NodeName, Phase, split_job_id
 from stint.model.plan import Hold, Placement, Plan, Requeue, Resize
 from stint.model.situation import Situation
 
@@ -112,6 +112,12 @@ class Metrics:
         self.unused = Gauge(
             "stint_unused_usd_per_hour", "Price of nodes that Stint bought and that are empty or on order", registry=r
         )
+        self.unused_paid = Gauge(
+            "stint_unused_paid_dollars_per_hour",
+            "Price of bought nodes that no gang has been on, which the jobs that they were bought for pay",
+            ["pool"],
+            registry=r,
+        )
         self.stopped = Gauge(
             "stint_scale_up_stopped",
             "1 while no node is ordered as scaleUp.maxUnusedUsdPerHour would be exceeded",
@@ -197,8 +203,20 @@ class Metrics:
         self._usage: tuple[Utilisation, ...] = ()
         self._usd_per_gpu_hour: dict[JobId, float] = {}  # of the jobs that are shown and placed
 
-    def after_cycle(self, situation: Situation, plan: Plan, *, decide_s: float, cycle_s: float) -> None:
-        """Everything that a cycle shows, set afresh: what is no more does not linger."""
+    def after_cycle(
+        self,
+        situation: Situation,
+        plan: Plan,
+        *,
+        decide_s: float,
+        cycle_s: float,
+        paid_shares: Mapping[NodeName, float] | None = None,
+    ) -> None:
+        """Everything that a cycle shows, set afresh: what is no more does not linger.
+
+        Args:
+            paid_shares: which part of each unused node is paid for by the jobs that it was bought for.
+        """
         self.decide_s.observe(decide_s)
         self.cycle_s.observe(cycle_s)
         self.plans.labels("newcomers" if plan.is_about_newcomers else "everybody").inc()
@@ -213,6 +231,7 @@ class Metrics:
         self._show_jobs(situation, plan)
         self._show_usage()
         self._show_pools(situation)
+        self._show_unused(situation, paid_shares or {})
         self.unused.set(unused_usd_per_hour(situation))
         self.stopped.set(bool(plan.scale_up_stopped))
         self._expect_spending(situation, plan)
@@ -306,6 +325,15 @@ class Metrics:
             age = 0.0 if by_definition else math.inf if days is None else days * 86_400
             ages[o.pool,] = max(ages.get((o.pool,), 0.0), age)
         _set(self.price_age, ages)
+
+    def _show_unused(self, situation: Situation, paid_shares: Mapping[NodeName, float]) -> None:
+        offerings = {o.id: o for o in situation.offerings}
+        usd: dict[tuple[str, ...], float] = dict.fromkeys(((o.pool,) for o in situation.offerings), 0.0)
+        for node in situation.nodes:
+            offering = offerings[node.offering]
+            price = value_of(offering.billed_price, 0.0)
+            usd[offering.pool,] += price * paid_shares.get(node.name, 0.0)
+        _set(self.unused_paid, usd)
 
     def feeds(self, found: Mapping[str, tuple[bool, float | None, int, int]]) -> None:
         """By source: whether it can be read, the age of its last good reading, its figures, those not believed."""

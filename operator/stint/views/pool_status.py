@@ -58,6 +58,7 @@ def pool_status(pool: GPUPool, observation: Observation, plan: Plan) -> gpupool.
         recommendation=_recommendation(advice) if spec.scaler and spec.scaler.mode is Mode.ADVISE else None,
         new_nodes=list(inventory.new_nodes.get(name, ())),
         orders=_orders(pool, observation),
+        bought=list(_purchases(pool, observation).bought),
         refused=list(_purchases(pool, observation).refused),
         late=_late(pool, observation),
         conditions=_pool_conditions(pool, offerings, observation, plan.scale_up_stopped),

@@ -158,6 +158,47 @@ class TestUses:
         assert by_meter.carbon_g == pytest.approx(by_table.carbon_g * by_meter.energy_kwh / by_table.energy_kwh)
 
 
+class TestAGangThatStartedInPart:
+    """Of two workers one runs after ten minutes, the other never does, and an hour after both were bound it is over."""
+
+    ENDS = ("leaves", "fails", "is lost", "is gone")
+
+    def over(self, how: str) -> tuple[list[PodRecord], list[JobRecord]]:
+        """Its pods and its Job after the end."""
+        end = NOW + HOUR
+        if how == "fails":
+            ends = [{"works": NOW + 10 * MINUTE, "end": end}, {"end": end}]
+            return [worker(i, phase="Failed", bound=NOW, **t) for i, t in enumerate(ends)], [
+                a_batch_job(failed_message="a worker failed")
+            ]
+        return [], [a_batch_job(suspended=how == "leaves")] if how != "is gone" else []
+
+    @pytest.mark.parametrize("how", ENDS)
+    @pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+    def test_costs_startup_and_held_and_is_never_useful(self, how, killed):
+        books = Books()
+        starts = [worker(0, bound=NOW, works=NOW + 10 * MINUTE), worker(1, bound=NOW, phase="Pending")]
+        books.write(books.look(NOW + 5 * MINUTE, starts)[UNET])
+        if killed:
+            books.restart()
+        going = starts
+        if how == "leaves":
+            asked = NOW + 50 * MINUTE
+            going = [
+                worker(0, bound=NOW, works=NOW + 10 * MINUTE, leaving=asked),
+                worker(1, bound=NOW, phase="Pending", leaving=asked),
+            ]
+        books.look(NOW + 59 * MINUTE, going, jobs=[] if killed else [a_batch_job()])  # its plan may be gone first
+        pods, jobs = self.over(how)
+        if how != "fails":
+            for pod in going:
+                books.books.gone(pod, NOW + HOUR)
+        spent = books.look(NOW + 2 * HOUR, pods, jobs=jobs)[UNET]
+        late = 10 / 60 if how == "leaves" else 0.0
+        assert uses(spent) == pytest.approx({"startup": 4 * (1 / 6 + 1 - late), "held": 4 * (5 / 6 + late)})
+        assert spent.usd == pytest.approx(10.0)
+
+
 class TestOnce:
     def test_however_often_it_is_looked_at_an_hour_costs_an_hour(self):
         books, pods = Books(), two(NOW, NOW)

@@ -83,6 +83,26 @@ async def test_an_order_is_noted_with_its_jobs_before_it_is_made():
     shop.api.create.assert_not_called()
 
 
+async def test_an_order_tells_who_pays_for_what_it_brings_by_what_each_gang_takes():
+    shop = Shop(purchases.a_pool())
+    small = {"gpu": {"perWorker": 2}, "template": {"spec": {"containers": [purchases.CONTAINER | {"resources": {}}]}}}
+    await shop.cycle(purchases.a_job(), purchases.a_job("small", **small), purchases.a_job("tiny", **small))
+    (order,) = shop.pool.status.orders
+    assert {p.job: (p.uid, p.share) for p in order.payers} == {
+        "team/large": ("large", pytest.approx(8 / 12)),
+        "team/small": ("small", pytest.approx(2 / 12)),
+        "team/tiny": ("tiny", pytest.approx(2 / 12)),
+    }
+
+
+async def test_nobody_pays_for_nodes_that_are_paid_for_anyway():
+    reserved = {"provider": "aws", "zone": "us-east-1a", "instanceType": "p4de.24xlarge", "capacityType": "reserved"}
+    shop = Shop(purchases.a_pool(offerings=[reserved]))
+    await shop.cycle(purchases.a_job(capacityTypes=["reserved"]))
+    (order,) = shop.pool.status.orders
+    assert (order.jobs, order.payers) == (["team/large"], [])
+
+
 async def test_an_order_that_the_adapter_refuses_backs_off():
     shop = Shop(purchases.a_pool(), refuses=True)
     await shop.cycle(purchases.a_job())

@@ -13,7 +13,7 @@ from stint.api.ledger import USES, Components, Line, Uses
 from stint.metrics.exporter import MOST_JOBS, Failure, Fallback, Metrics
 from stint.model.cluster import Utilisation
 from stint.model.figure import Confidence
-from stint.model.job import job_id
+from stint.model.job import NodeName, job_id
 from stint.model.market import Slices
 from stint.model.offering import OfferingId
 from stint.model.plan import (
@@ -95,6 +95,14 @@ def test_what_is_bought_and_unused_is_shown_and_whether_it_stops_orders():
     after(metrics, scale_up_stopped="too much")
     assert value(metrics, "stint_unused_usd_per_hour") == 0.0
     assert value(metrics, "stint_scale_up_stopped") == 1
+
+
+def test_what_jobs_pay_for_unused_nodes_is_shown_for_every_pool():
+    nodes = [a_node("n", A100, bought=True), a_node("m", A100)]
+    situation, metrics = a_situation(nodes=nodes, offerings=[A100]), Metrics()
+    for shares, usd in (({NodeName("n"): 0.75}, 12.0), ({}, 0.0)):
+        metrics.after_cycle(situation, a_plan(), decide_s=0.02, cycle_s=0.3, paid_shares=shares)
+        assert value(metrics, "stint_unused_paid_dollars_per_hour", pool=A100.pool) == usd
 
 
 class TestJobs:

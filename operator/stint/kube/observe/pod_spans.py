@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -101,6 +101,14 @@ class Worktimes:
     def spans(self, owner: str) -> tuple[Span, ...]:
         """Of one job."""
         return tuple(self._spans.get(owner, {}).values())
+
+    def begun(self, nodes: Container[str]) -> dict[str, list[datetime]]:
+        """Since when workers are, or were, on some nodes."""
+        found: dict[str, list[datetime]] = {}
+        for entry in self._entries.values():
+            if entry.record.node in nodes:
+                found.setdefault(entry.record.node, []).append(entry.span.start)
+        return found
 
     def settle(self, through: Mapping[str, datetime]) -> None:
         """Forget pods that are gone and booked for good: by owner, until when. Of other owners all that are gone."""

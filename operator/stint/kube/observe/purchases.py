@@ -1,8 +1,9 @@
 """What became of the nodes that Stint ordered, and what is not ordered again because of it. Pure.
 
 What is known is kept in the status of each GPUPool, so that an operator that is killed at any instant goes by it after
-its restart: `orders` that have not shown yet whether they help, nodes that were `refused` by the job they were bought
-for, and offerings whose orders were `late`. All times are on the deciding clock.
+its restart: `orders` that have not shown yet whether they help, nodes that were `bought` and stand unused, nodes that
+were `refused` by the job they were bought for, and offerings whose orders were `late`. All times are on the deciding
+clock.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from stint.api.gpupool import MOST_REFUSED, GPUPool, LateOrder, NodeOrder, RefusedNode
+from stint.api.gpupool import MOST_REFUSED, Bought, GPUPool, LateOrder, NodeOrder, RefusedNode
 from stint.api.trainingjob import TrainingJob
 from stint.capacity.adapter import ORDERED_AT
 from stint.capacity.registry import traits_of
+from stint.kube.observe.bought import Orders, with_those_that_came
 from stint.kube.observe.inventory import Inventory
 from stint.kube.observe.nodes import GIVEN_UP_AFTER
 from stint.kube.records import NodeRecord
@@ -45,6 +47,7 @@ class Purchases:
     """Of one pool."""
 
     orders: tuple[NodeOrder, ...] = ()
+    bought: tuple[Bought, ...] = ()
     refused: tuple[RefusedNode, ...] = ()
     late: tuple[LateOrder, ...] = ()
 
@@ -114,7 +117,7 @@ def _until(message: str, until: datetime) -> str:
 
 def _of_pool(pool: GPUPool, look: Look) -> Purchases:
     status, name = pool.status, PoolName(pool.metadata.name)
-    if not (status.orders or status.refused or status.late):
+    if not any_known(pool):
         return Purchases()
     memory = look.wall(MOST_ORDER_BACKOFF_S)  # for so long after a back-off the next one is longer
     known = _Known(
@@ -133,9 +136,24 @@ def _of_pool(pool: GPUPool, look: Look) -> Purchases:
         after = _judged(pool, each, known, strays, look)
         if after is not None:
             orders.append(after)
+    found = Orders(
+        seen=left,
+        open=orders,
+        strays=strays,
+        records=look.records,
+        created=look.created,
+        offering_of=look.inventory.offering_of,
+    )
+    bought = with_those_that_came(status.bought, found, now=look.now, memory=memory)
     last = sorted(known.refused, key=lambda r: r.until)[-MOST_REFUSED:]
     late = sorted(known.late.values(), key=lambda o: o.until)[-16:]
-    return Purchases(orders=tuple(orders), refused=tuple(last), late=tuple(late))
+    return Purchases(orders=tuple(orders), bought=bought, refused=tuple(last), late=tuple(late))
+
+
+def any_known(pool: GPUPool) -> bool:
+    """Whether anything of a pool's purchases is remembered."""
+    status = pool.status
+    return bool(status.orders or status.bought or status.refused or status.late)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from stint.catalogue.catalogue import Catalogue
 from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
 from stint.kube.observe import blame, identity
+from stint.kube.observe.bought import BoughtNodes, paid_shares
 from stint.kube.observe.gang import Gang, look
 from stint.kube.observe.groups import Group, Workloads, gather, look_group
 from stint.kube.observe.idleness import Idleness, look_idle
@@ -30,7 +31,7 @@ from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.own_models import with_own_models
 from stint.kube.observe.progress import Told, progress, tell
-from stint.kube.observe.purchases import Look, Purchases, look_at_purchases, with_no_new
+from stint.kube.observe.purchases import Look, Purchases, any_known, look_at_purchases, with_no_new
 from stint.kube.observe.volumes import claims_of
 from stint.kube.plan_note import read_note
 from stint.kube.records import (
@@ -108,6 +109,13 @@ class Observation:
     nodes: Mapping[NodeName, Node] = field(default_factory=dict)  # those of the situation, by name
     purchases: Mapping[PoolName, Purchases] = field(default_factory=dict)  # what became of what was ordered
     suspects: tuple[NodeIssue, ...] = ()  # nodes on which nothing is placed, as several jobs could not start there
+
+    @property
+    def paid_shares(self) -> Mapping[NodeName, float]:
+        """Which part of each unused node is paid for by the jobs that it was bought for."""
+        bought = {pool: p.bought for pool, p in self.purchases.items()}
+        alive = (s.resource.metadata.uid for s in self.seen.values() if s.phase not in ENDED)
+        return paid_shares(bought, alive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +238,7 @@ def _with_purchases(
     now: datetime,
 ) -> Mapping[PoolName, Purchases]:
     """What became of what was ordered; jobs in `seen` are told what is not ordered for them."""
-    if not any(p.status.orders or p.status.refused or p.status.late for p in caches.gpu_pools):
+    if not any(map(any_known, caches.gpu_pools)):
         return {}
     jobs = {key: s.job for key, s in seen.items() if s.job is not None}
     look = Look(
@@ -258,15 +266,25 @@ def since_empty(caches: Caches, before: Mapping[str, datetime], *, now: datetime
     return {name: before.get(name, now) for name in empty}
 
 
-def with_spending(observation: Observation, spending: Mapping[JobId, Spending]) -> Observation:
-    """The same observation with what jobs have spent until now, instead of what their statuses say."""
+def with_spending(
+    observation: Observation, spending: Mapping[JobId, Spending], bought: BoughtNodes | None = None
+) -> Observation:
+    """The same observation with what jobs have spent until now, instead of what their statuses say.
+
+    Args:
+        bought: the nodes that were bought for jobs, with the ends of those that gangs are on or that are gone.
+    """
+    purchases = dict(observation.purchases)
+    for pool, groups in (bought or {}).items():
+        purchases[pool] = replace(purchases[pool], bought=groups)
     seen = dict(observation.seen)
     for key, spent in spending.items():
         old = seen[key]
         job = None if old.job is None else replace(old.job, spent_usd=spent.usd)
         seen[key] = replace(old, spending=spent, job=job)
     jobs = tuple(s.job for _, s in sorted(seen.items()) if s.job is not None)
-    return replace(observation, situation=replace(observation.situation, jobs=jobs), seen=seen)
+    situation = replace(observation.situation, jobs=jobs)
+    return replace(observation, situation=situation, seen=seen, purchases=purchases)
 
 
 def with_what_was_seen(memory: Memory, observation: Observation, caches: Caches) -> Memory:
