@@ -77,7 +77,7 @@ class Cycle:
     known_until: Callable[[], datetime]  # on the wall's clock: what happened until then has been told
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
-    steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
+    steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads, and to what cannot be read
     recorder: DecisionRecorder | None = None
     trigger: Trigger = field(default_factory=Trigger)
     measured: Callable[[], Measured] = Measured

@@ -74,6 +74,7 @@ ALWAYS: Sequence[Right] = (
 
 # With `steering.enabled`: what others make is read, and suspended and resumed to have its pods made anew.
 WITH_STEERING: Sequence[Right] = (
+    *rights("list watch", "", "namespaces", "pods are placed only in namespaces that are labelled for it"),
     *rights("create delete", "stint.dev", "trainingjobs", "a TrainingJob stands for each of other people's workloads"),
     *rights("patch", "stint.dev", "trainingjobs", "it follows what they write, and notes where its pods go"),
     *(

@@ -113,6 +113,12 @@ class GangPod(msgspec.Struct, frozen=True):
 OVER = ("Succeeded", "Failed")
 
 
+class NamespaceRecord(msgspec.Struct, frozen=True):
+    """A namespace that is labelled for Stint: that it is there is all there is to know."""
+
+    name: str
+
+
 class ServiceRecord(msgspec.Struct, frozen=True):
     """The Service of a namespace's workers: that it is there is all there is to know."""
 

@@ -233,6 +233,12 @@ class WireStorageClass(msgspec.Struct, rename="camel"):
     allowed_topologies: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class WireNamespace(msgspec.Struct):
+    """core/v1 Namespace"""
+
+    metadata: WireMeta
+
+
 class WireService(msgspec.Struct):
     """core/v1 Service"""
 

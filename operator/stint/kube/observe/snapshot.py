@@ -161,7 +161,9 @@ def observe(
         today=now.date(),
         limits=books.freshness,
         now=now,
-        last_known=identity.last_known(gangs.values(), caches.nodes, memory.machines, catalogue),
+        last_known=identity.last_known(
+            (g for g in gangs.values() if isinstance(g, Gang)), caches.nodes, memory.machines, catalogue
+        ),
     )
     inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
     surroundings = _surroundings(caches)
@@ -303,7 +305,19 @@ def _gone(caches: Caches) -> frozenset[str]:
     return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
 
 
-def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, now: datetime) -> dict[JobId, Gang]:
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A gang that cannot be read: its job is told, and no other one is."""
+
+    error: Exception
+
+
+_NO_GANG = Gang(state=GangState.ABSENT)
+
+
+def _gangs(
+    caches: Caches, unready: Mapping[str, datetime], settings: Settings, now: datetime
+) -> dict[JobId, Gang | _Unread]:
     gone = _gone(caches)
     pods: dict[JobId, list[PodRecord]] = defaultdict(list)
     for pod in caches.pods:
@@ -312,7 +326,7 @@ def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, 
     jobs = {job_id(j.namespace, j.job): j for j in caches.jobs if j.job}
     workloads = Workloads(caches.workloads)
     groups = gather(caches.pods, workloads)
-    gangs = {}
+    gangs: dict[JobId, Gang | _Unread] = {}
     for resource in caches.trainingjobs:
         key = job_id(resource.metadata.namespace, resource.metadata.name)
 
@@ -321,10 +335,13 @@ def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, 
                 return look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
             return _look_theirs(resource, groups.get(key), workloads, lost)
 
-        gang = look_at(gone | _past_grace(resource, unready, settings, now))
-        if unready and not (gang.running or resource.status.progress.running_since is not None):
-            gang = look_at(gone.union(unready))  # it does not run yet, so it has nothing to lose
-        gangs[key] = gang
+        try:
+            gang = look_at(gone | _past_grace(resource, unready, settings, now))
+            if unready and not (gang.running or resource.status.progress.running_since is not None):
+                gang = look_at(gone.union(unready))  # it does not run yet, so it has nothing to lose
+            gangs[key] = gang
+        except Exception as error:
+            gangs[key] = _Unread(error)
     return gangs
 
 
@@ -360,7 +377,7 @@ def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workload
 
 def _see_alone(
     resource: TrainingJob,
-    gang: Gang,
+    gang: Gang | _Unread,
     catalogue: Catalogue,
     created: datetime,
     now: datetime,
@@ -369,6 +386,8 @@ def _see_alone(
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
+        if isinstance(gang, _Unread):
+            raise gang.error
         return _see(resource, gang, catalogue, created, now, measured, around)
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
@@ -377,7 +396,7 @@ def _see_alone(
         return Seen(
             resource=resource,
             created=created,
-            gang=gang,
+            gang=_NO_GANG if isinstance(gang, _Unread) else gang,
             job=None,
             invalid=unread,
             phase=Phase.INVALID,
