@@ -100,10 +100,11 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the others have: a node for which their next job waits already to be submitted."""
+    """What the others have: a node for their next job, and where an attack needs it a cheaper one beside it."""
 
     node: str
-    labels: Mapping[str, str]  # of it
+    labels: Mapping[str, str]  # of them
+    cheaper: str = ""
 
 
 Attack = Callable[[Tenant, Target], Check]
@@ -201,8 +202,92 @@ def endless_grace(tenant: Tenant, target: Target) -> Check:
     return lambda: None
 
 
+# -- Jobs and plans in Stint's name
+
+
+def _plan(*nodes: str, gpus: int = 8, since: str = "9999-12-31T23:59:59Z") -> str:
+    asked = {"gpus": gpus, "cpu": gpus, "memory_gib": gpus, "pods": 1}
+    note = {
+        "offering": "p4de.24xlarge-us-east-1a-on-demand/p4de.24xlarge/us-east-1a/on-demand",
+        "gpuModel": "A100-80GB",
+        "nodes": list(nodes),
+        "since": since,
+        "finish": since,
+        "usdPerHour": 1.0,
+        "perWorker": asked,
+    }
+    return json.dumps(note)
+
+
+def _job(name: str, plan: str, **meta: Any) -> Body:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": IMAGE}]}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": {"stint.dev/trainingjob": name},
+            "annotations": {"stint.dev/plan": plan, "stint.dev/plan-signature": "0" * 64},
+            **meta,
+        },
+        "spec": {"parallelism": 0, "completions": 1, "completionMode": "Indexed", "template": template},
+    }
+
+
+def plan_of(gpus: int, since: str, *, owned: bool) -> Attack:
+    """A Job that carries a plan for the target's node, beside a TrainingJob of that name, or as if that had made it."""
+
+    def attack(tenant: Tenant, target: Target) -> Check:
+        tenant.apply(training_job("mine", target, suspend=True))
+        uid = tenant.get("tj", "mine")["metadata"]["uid"]
+        own = {
+            "apiVersion": "stint.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "name": "mine",
+            "uid": uid,
+            "controller": True,
+        }
+        owners = {"ownerReferences": [own]} if owned else {}
+        tenant.apply(_job("mine", _plan(target.node, gpus=gpus, since=since), **owners))
+
+        def check() -> None:
+            phase = tenant.status("mine").get("phase")
+            assert phase == "Suspended", phase
+
+        return check
+
+    return attack
+
+
+def workers(tenant: Tenant, target: Target) -> Check:
+    """Pods that look like workers of his TrainingJob, on a node that they fill."""
+    tenant.apply(training_job("mine", target, suspend=True))
+    for i in range(2):
+        pod = gated_pod(
+            f"mine-{i}", target, labels={}, annotations={"batch.kubernetes.io/job-completion-index": str(i)}
+        )
+        pod["metadata"]["labels"] = {"stint.dev/trainingjob": "mine", "batch.kubernetes.io/job-name": "mine"}
+        pod["spec"] |= {"schedulingGates": [], "nodeName": target.cheaper}
+        pod["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "4"}}
+        tenant.apply(pod)
+
+    def check() -> None:
+        running = [p["status"].get("phase") for p in tenant.get("pods")["items"]]
+        assert running == ["Running", "Running"], running
+
+    eventually(lambda: [check()], what="the pods to run")
+    return check
+
+
+NEED_A_CHEAPER_NODE = frozenset({"pods that look like workers"})
 ATTACKS: Mapping[str, Attack] = {
     "pod outside: a number as a key": pod_says(SAID["a number as a key"][0]),
     **{f"pod: {name}": opted_in_pod_says(*said) for name, said in SAID.items()},
     "pod: an endless grace period": endless_grace,
+    "a plan without an owner, in 9999": plan_of(8, "9999-12-31T23:59:59Z", owned=False),
+    "a plan in our name, in 9999": plan_of(8, "9999-12-31T23:59:59Z", owned=True),
+    "a plan in our name, in 1": plan_of(8, "0001-01-01T00:00:00+14:00", owned=True),
+    "a plan in our name, today": plan_of(8, "2026-12-01T00:00:00Z", owned=True),
+    "a plan in our name, of -8 GPUs": plan_of(-8, "2026-12-01T00:00:00Z", owned=True),
+    "pods that look like workers": workers,
 }

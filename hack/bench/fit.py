@@ -324,6 +324,7 @@ def pinned_pod(job: TrainingJob, node: str) -> Body:
         gpus_per_worker=gpu.per_worker,
         gpu_resource=gpu.resource,
         plan=plan,
+        key=b"",
     )
     template: Body = made["spec"]["template"]
     spec = template["spec"]

@@ -122,6 +122,7 @@ async def look(
         pods=pods,
         jobs=batch,
         workloads=[w for some in workloads for w in some],
+        plan_key=None,  # the operator's alone
         **{name: found for name, found in zip(SURROUNDINGS, around, strict=True) if found is not None},
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}

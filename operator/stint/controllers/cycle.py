@@ -33,6 +33,7 @@ from stint.kube.observe.snapshot import (
     Observation,
     Seen,
     Spending,
+    leaves,
     observe,
     since_empty,
     with_spending,
@@ -223,7 +224,8 @@ class Cycle:
         """One gang. Killed after the first of these writes, the next cycle finds the gang `TAKEN_BACK` and goes on."""
         ended = self.clock.of(seen.gang.ended) if seen.gang.ended else None
         status = requeued(seen, requeue, observation.situation.now, ended=ended)
-        outcome: Outcome = None if seen.resource.spec.suspend else requeue
+        suspended = seen.resource.spec.suspend or leaves(seen.resource, seen.gang)
+        outcome: Outcome = None if suspended else requeue
         after = replace(
             seen,
             resource=msgspec.structs.replace(seen.resource, status=status),

@@ -32,6 +32,7 @@ from stint.controllers.daily_spend import EVERY_S, KEEP_DAYS, DailySpends
 from stint.controllers.feeds import Feeds
 from stint.controllers.gc_tuning import collect_rarely
 from stint.controllers.own_resources import OwnResources
+from stint.controllers.plan_key import PlanKey
 from stint.controllers.planner_client import TIMEOUT_S, Planner
 from stint.controllers.pool_writer import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
@@ -177,6 +178,9 @@ class Operator:
             on_gain=self._leads,
         )
         api.may_write = self.leadership.certain
+        self.plan_key = PlanKey(
+            api, namespace=options.namespace, leads=self.leadership.certain, on_known=self.trigger.fire
+        )
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
         self.usage = UsageWatch(
@@ -207,6 +211,7 @@ class Operator:
             self.services,
             self.pod_groups,
             self.own.trainingjobs.put,
+            key=lambda: self.plan_key.value,
             keep=options.disruption_protection,
         )
         steering = Steering(
@@ -276,7 +281,7 @@ class Operator:
             books=self.books,
             days=self.days,
             known_until=self._known_until,
-            may_act=lambda: self.leadership.certain() and self._synced() is None,
+            may_act=lambda: self.leadership.certain() and self.plan_key.known and self._synced() is None,
             notes=self._notes,
             measured=self._measured,
             learn=lambda observation: self.calibrator.learn(observation, self.usage.usage),
@@ -347,6 +352,7 @@ class Operator:
             pods=self._pods(),
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
+            plan_key=self.plan_key.value,
             **{name: tuple(of) for name, of in self.surroundings.items() if not of.refused},
         )
 
@@ -467,6 +473,7 @@ async def run(options: Options) -> None:
             "feeds": operator.feeds.run(),
             "days": operator.keep_days(),
             "calibration": operator.calibrator.run(),
+            "plan key": operator.plan_key.run(),
             "stop": stop.wait(),
             "kopf": operator.own.kopf.run(),
         }

@@ -70,6 +70,15 @@ ALWAYS: Sequence[Right] = (
         own_namespace=True,
         name="stint-calibration",
     ),
+    *rights("create", "", "secrets", "plans are signed, so that nobody else can write one", own_namespace=True),
+    *rights(
+        "get",
+        "",
+        "secrets",
+        "plans are known again when the operator restarts",
+        own_namespace=True,
+        name="stint-plan-key",
+    ),
 )
 
 # With `steering.enabled`: what others make is read, and suspended and resumed to have its pods made anew.

@@ -15,11 +15,11 @@ from stint.accelerators import registry
 from stint.api.parse.constraints import Written, constraints_from
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
+from stint.kube.plan_note import PLAN_ANNOTATION, SIGNATURE_ANNOTATION
 from stint.kube.records import (
     GROUP_INFIX,
     JOB_LABEL,
     OVER,
-    PLAN_ANNOTATION,
     UNITS_DONE,
     DaemonSetRecord,
     GangPod,
@@ -523,6 +523,8 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
         uid=meta.uid,
         job=meta.labels.get(JOB_LABEL, ""),
         plan=meta.annotations.get(PLAN_ANNOTATION, ""),
+        plan_signature=meta.annotations.get(SIGNATURE_ANNOTATION, ""),
+        owner=meta.maker.uid if meta.maker else "",
         suspended=job.spec.suspend,
         completions=job.spec.completions,
         active=status.active,

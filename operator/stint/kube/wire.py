@@ -275,7 +275,7 @@ class _JobStatus(msgspec.Struct, rename="camel"):
 class WireJob(msgspec.Struct):
     """batch/v1 Job"""
 
-    metadata: WireMeta
+    metadata: OwnedMeta
     spec: _JobSpec = msgspec.field(default_factory=_JobSpec)
     status: _JobStatus = msgspec.field(default_factory=_JobStatus)
 

@@ -14,7 +14,7 @@ from stint.controllers.store import Store
 from stint.feeds import bundled
 from stint.kube import reduce
 from stint.kube.client.events import About, Recorder
-from stint.kube.observe import snapshot
+from stint.kube.observe import gangs
 from stint.kube.observe.snapshot import Caches, observe
 from stint.kube.reduce import reduce_pod
 from stint.kube.steered import GATE
@@ -94,14 +94,14 @@ def test_a_gang_that_cannot_be_read_is_told_and_hides_no_other(monkeypatch):
     bad, good = a_resource(), a_resource()
     meta = msgspec.structs.replace(good.metadata, name="other", uid="o")
     good = msgspec.structs.replace(good, metadata=meta)
-    real = snapshot.look
+    real = gangs.look_at
 
-    def look(job: Any, *more: Any, **named: Any) -> Any:
+    def look_at(job: Any, *more: Any, **named: Any) -> Any:
         if job is not None:
             raise OverflowError("too big")
         return real(job, *more, **named)
 
-    monkeypatch.setattr(snapshot, "look", look)
+    monkeypatch.setattr(gangs, "look_at", look_at)
     caches = Caches(
         trainingjobs=[bad, good], gpu_pools=[], price_books=[], nodes=[a_record()], pods=[], jobs=[a_batch_job()]
     )
