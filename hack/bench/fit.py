@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -324,6 +324,7 @@ def pinned_pod(job: TrainingJob, node: str) -> Body:
         gpus_per_worker=gpu.per_worker,
         gpu_resource=gpu.resource,
         plan=plan,
+        key=b"",
     )
     template: Body = made["spec"]["template"]
     spec = template["spec"]
@@ -381,8 +382,8 @@ class Arena:
             nodes=tuple(self.nodes),
             pods=[p for p in self.pods if not any(k == "job-name" for k, _ in p.labels)],
             jobs=[],
-            **{name: tuple(informer) for name, informer in self.others.items()},
         )
+        caches = replace(caches, **{name: tuple(informer) for name, informer in self.others.items()})
         uid = job.metadata.uid
         seen = observe(caches, bundled.load(), Settings(), now=now, created={uid: now}, empty_since={})
         names = [str(n.name) for n in self.nodes]

@@ -31,8 +31,8 @@ from hack.faults.gateway import Answer, Asked, CutError, Forward, Gateway
 from hack.faults.nursery import Nursery, alive
 from hack.fleet import a100
 from stint.kube.client.api import MERGE, Api, connect
-from stint.kube.plan_note import PlanNote, read_note
-from stint.kube.records import JOB_LABEL, PLAN_ANNOTATION
+from stint.kube.plan_note import PLAN_ANNOTATION, PlanNote, read_note
+from stint.kube.records import JOB_LABEL
 from stint.kube.steered import MANAGED, SPEC_ANNOTATION, steered_name
 
 NODES, GPUS = 8, 8

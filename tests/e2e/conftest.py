@@ -25,6 +25,7 @@ _EMBEDDED_ONLY = [
         "faults",
         "feeds",
         "fit",
+        "hostile",
         "kueue",
         "moves",
         "others_kinds",

@@ -245,7 +245,7 @@ def test_nobody_but_stint_removes_its_gate(steered: World):
         ("workers: 3", "may not say workers"),
         ("work: {units: 5}", "unitsPerSecond: Required value"),
         ("work: {units: 5, unitsPerSecond: {A100-80GB: 0}}", "should be greater than 0"),
-        ("- " * 8000, "must be a mapping"),
+        ("- " * 8000, "nested more than 16 levels deep"),
         ("gpu: fast\n" + others.SPEC, "gpu must be a mapping"),
     ],
 )

@@ -166,6 +166,7 @@ class Shell:
             Informer(api, "/api/v1/services", WireService, reduce_service),
             PodGroups(api, wanted=False, on_known=lambda: None),
             lambda _: None,
+            key=lambda: b"",
         )
         statuses = StatusWriter(
             api=self.server.api,

@@ -27,6 +27,7 @@ class Meta(Camel, kw_only=True):
     resource_version: str = ""
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    finalizers: list[str] = []
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
 

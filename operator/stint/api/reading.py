@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jsonschema
 import msgspec
 
+from stint.api import yaml_text
 from stint.errors import InvalidInputError, Mistake
 
 _T = TypeVar("_T")
@@ -21,9 +22,17 @@ def decode(text: bytes | str, *, name: str) -> Any:
         InvalidInputError: it is neither.
     """
     try:
-        return msgspec.yaml.decode(text) if text.strip()[:1] not in (b"{", "{") else msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        return yaml_text.read(text) if text.strip()[:1] not in (b"{", "{") else _json_or_flow(text)
+    except (yaml_text.YamlTextError, RecursionError) as error:
         raise InvalidInputError(name, [Mistake("the file", str(error), "must be JSON or YAML")]) from error
+
+
+def _json_or_flow(text: bytes | str) -> Any:
+    """YAML, too, may begin with a brace."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return yaml_text.read(text)
 
 
 def convert(data: object, kind: type[_T], *, name: str) -> _T:

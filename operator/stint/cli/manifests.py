@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import yaml
 
-from stint.api import reading
+from stint.api import reading, yaml_text
 from stint.api.trainingjob import TrainingJob
 from stint.errors import InvalidInputError, Mistake
 
@@ -21,8 +20,8 @@ def documents(text: str, *, name: str) -> list[Any]:
         InvalidInputError: it is not YAML.
     """
     try:
-        return [d for d in yaml.safe_load_all(text) if d is not None]
-    except (yaml.YAMLError, RecursionError) as error:
+        return [d for d in yaml_text.read_all(text) if d is not None]
+    except yaml_text.YamlTextError as error:
         raise InvalidInputError(name, [Mistake("the file", str(error)[:300], "must be YAML or JSON")]) from error
 
 

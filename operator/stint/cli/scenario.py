@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import yaml
 
-from stint.api import reading
+from stint.api import reading, yaml_text
 from stint.api.gpupool import GPUPool, Limits, Mode, Scaler
 from stint.api.gpupool import Spec as PoolSpec
 from stint.api.meta import Meta
@@ -196,8 +195,8 @@ def text_of(path: Path, about: str) -> str:
 
 def _decode(path: Path) -> Scenario:
     try:
-        data: Any = yaml.safe_load(text_of(path, "the file"))
-    except yaml.YAMLError as error:
+        data: Any = yaml_text.read(text_of(path, "the file"), number_keys=True)
+    except yaml_text.YamlTextError as error:
         raise InvalidInputError(str(path), [Mistake("the file", str(error), "must be YAML")]) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__

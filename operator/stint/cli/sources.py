@@ -22,11 +22,12 @@ from stint.errors import StintError
 from stint.feeds import bundled
 from stint.feeds.sources import standing
 from stint.kube.client.api import Api, ApiError, connect
+from stint.kube.observe.opted_in import only_opted_in
 from stint.kube.observe.snapshot import Caches, Observation, observe, with_spending
 from stint.kube.records import JOB_LABEL
 from stint.kube.reduce import reduce_job, reduce_node, reduce_pod
 from stint.kube.steered import MANAGED
-from stint.kube.surroundings import SURROUNDINGS, Listed
+from stint.kube.surroundings import NAMESPACES, SURROUNDINGS, Listed
 from stint.kube.wire import WireJob, WireNode, WirePod
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.model.situation import Settings, Situation
@@ -104,7 +105,10 @@ async def look(
             _reduced(api, "/apis/batch/v1/jobs", WireJob, reduce_job, {"labelSelector": JOB_LABEL}),
         )
         workloads = await asyncio.gather(*(_workloads(api, kind) for kind in KINDS.values()))
+        opted_in = await _if_allowed(api, NAMESPACES)
         around = await asyncio.gather(*(_if_allowed(api, kind) for kind in SURROUNDINGS.values()))
+    if opted_in is not None:
+        pods = list(only_opted_in(pods, {n.name for n in opted_in}))
     now = datetime.now(UTC)
     if as_if_new:
         pods, batch = [], []
@@ -118,6 +122,7 @@ async def look(
         pods=pods,
         jobs=batch,
         workloads=[w for some in workloads for w in some],
+        plan_key=None,  # the operator's alone
         **{name: found for name, found in zip(SURROUNDINGS, around, strict=True) if found is not None},
     )
     created = {j.metadata.uid: now if as_if_new else j.metadata.creation_timestamp or now for j in jobs}
@@ -141,7 +146,7 @@ async def _workloads(api: Api, kind: Kind) -> list[WorkloadRecord]:
 async def _if_allowed(api: Api, kind: Listed) -> list[Any] | None:
     """None where the user has no right to list it: then it counts as if there were none."""
     try:
-        return await _reduced(api, kind.path, kind.wire, kind.reduce)
+        return await _reduced(api, kind.path, kind.wire, kind.reduce, kind.params)
     except ApiError as error:
         if error.status not in (403, 404):
             raise

@@ -26,11 +26,13 @@ from stint.kube.observe.snapshot import Observation, Seen
 from stint.model.cluster import Utilisation
 from stint.model.job import ENDED, JobId, job_id
 from stint.model.measured import Speed
+from stint.workloads.kind import at
 
 log = logging.getLogger(__name__)
 
 NAME = "stint-calibration"
 FAMILY = "stint.dev/family"
+LONGEST_IMAGE = 1024
 LONG_ENOUGH = timedelta(minutes=10)
 LOOK_EVERY_S, WRITE_EVERY_S = 1.0, 60.0
 _FIELD = "calibration.json"
@@ -192,10 +194,12 @@ def encode(book: Book) -> str:
 def family(resource: TrainingJob) -> str:
     """Of a TrainingJob."""
     spec, meta = resource.spec, resource.metadata
-    containers = (worker_template(spec).get("spec") or {}).get("containers") or [{}] if spec.steers is None else [{}]
+    # A raw template may have any shape.
+    containers = at(worker_template(spec), "spec", "containers") if spec.steers is None else None
+    first = containers[0] if isinstance(containers, list) and containers else None
     return family_of(
         meta.labels.get(FAMILY, ""),
-        image=str(containers[0].get("image") or ""),
+        image=str(at(first, "image") or "")[:LONGEST_IMAGE],
         queue=spec.queue,
         owner=f"{spec.steers.kind}/{spec.steers.name}" if spec.steers is not None else meta.name,
     )

@@ -33,6 +33,7 @@ from stint.kube.observe.snapshot import (
     Observation,
     Seen,
     Spending,
+    leaves,
     observe,
     since_empty,
     with_spending,
@@ -77,7 +78,7 @@ class Cycle:
     known_until: Callable[[], datetime]  # on the wall's clock: what happened until then has been told
     may_act: Callable[[], bool]
     notes: Callable[[], tuple[str, ...]]
-    steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads beforehand
+    steer: Callable[[], Awaitable[object]] | None = None  # sees to other people's workloads, and to what cannot be read
     recorder: DecisionRecorder | None = None
     trigger: Trigger = field(default_factory=Trigger)
     measured: Callable[[], Measured] = Measured
@@ -229,7 +230,8 @@ class Cycle:
         """One gang. Killed after the first of these writes, the next cycle finds the gang `TAKEN_BACK` and goes on."""
         ended = self.clock.of(seen.gang.ended) if seen.gang.ended else None
         status = requeued(seen, requeue, observation.situation.now, ended=ended)
-        outcome: Outcome = None if seen.resource.spec.suspend else requeue
+        suspended = seen.resource.spec.suspend or leaves(seen.resource, seen.gang)
+        outcome: Outcome = None if suspended else requeue
         after = replace(
             seen,
             resource=msgspec.structs.replace(seen.resource, status=status),

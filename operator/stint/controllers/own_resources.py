@@ -16,6 +16,7 @@ from stint.api.trainingjob import TrainingJob
 from stint.controllers.kopf_watch import KopfWatch
 from stint.controllers.store import Store
 from stint.kube.client.api import Api, ApiError
+from stint.kube.client.events import About, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class OwnResources:
             "pricebooks": self.price_books,
         }
         self.listed = False
+        self._told_unread: dict[str, str] = {}  # by uid
         self._api = api
         self._on_change = on_change
         self._relist_now = asyncio.Event()
@@ -76,6 +78,19 @@ class OwnResources:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._relist_now.wait(), pause)
                 await asyncio.sleep(AFTER_A_GAP_S)  # several watches notice the same gap
+
+    async def tell_unread(self, events: Recorder) -> None:
+        """An object that cannot be read is told so itself: it may have been written before the CRD was as it is now."""
+        for store in self.stores.values():
+            for uid, (meta, why) in list(store.unread.items()):
+                if self._told_unread.get(uid) == why:
+                    continue
+                self._told_unread[uid] = why
+                about = About(f"{GROUP}/{VERSION}", store.kind.__name__, meta.namespace, meta.name, uid)
+                text = f"Stint cannot read it: {why}; correct that field"
+                await events.tell(about, "CannotBeRead", text, action="Read", warning=True)
+        there = {uid for store in self.stores.values() for uid in store.unread}
+        self._told_unread = {uid: why for uid, why in self._told_unread.items() if uid in there}
 
     async def _list(self, plural: str, store: Store[Any]) -> None:
         there: set[str] = set()

@@ -3,7 +3,9 @@
     the solver that is configured -> greedy -> greedy without the jobs that it fails for -> everything stays as it is
 
 Each step down is counted, logged and told. The process is kept from plan to plan; it is killed when it overruns, and
-started anew when it has ended. Where none can be started, the operator decides in a thread of its own, without a limit.
+started anew when it has ended. Where none can be started, the operator decides in a thread of its own within the same
+limit; one that overruns is waited for, and until it has ended everything stays as it is. A job that cannot be handed
+over to the process is left out and told so.
 """
 
 from __future__ import annotations
@@ -63,6 +65,10 @@ class _NoWorkerError(Exception):
     pass
 
 
+class _UnsendableError(Exception):
+    pass
+
+
 class Planner:
     """One process to decide, and what to do without it.
 
@@ -86,6 +92,7 @@ class Planner:
         self._command = tuple(command)
         self._worker: asyncio.Task[Process] | None = None
         self._last: Plan | None = None
+        self._thread: asyncio.Task[Answer] | None = None  # that decides where no process can
 
     def warm_up(self) -> None:
         """Have the process started, so that the first plan need not wait for it."""
@@ -103,6 +110,14 @@ class Planner:
 
     async def plan(self, situation: Situation) -> Verdict:
         """A plan, always."""
+        situation, unsent = _sendable(situation)
+        verdict = await self._plan(situation)
+        if not unsent:
+            return verdict
+        log.error("left out, as they cannot be handed over: %s", "; ".join(h.message for h in unsent))
+        return replace(verdict, plan=replace(verdict.plan, holds=(*verdict.plan.holds, *unsent)))
+
+    async def _plan(self, situation: Situation) -> Verdict:
         solver, sparing = situation.settings.solver, False
         notes, last = situation.notes, self._last
         self._last = None
@@ -142,13 +157,12 @@ class Planner:
         try:
             message = _encoded(request)
             worker = await self._running()
+        except _UnsendableError as error:
+            raise _NoPlanError(Failure.RAISED, str(error)) from error
         except _NoWorkerError as error:
-            text = f"no process can decide this ({error}); the operator decides itself, with no time limit"
+            text = f"no process can decide this ({error}); the operator decides itself, within {self._timeout_s:g} s"
             await self._step_down(Fallback.THREAD, Failure.NOT_STARTED, text)
-            try:
-                found = await asyncio.to_thread(answer, request)
-            except RuntimeError:  # no thread can be started either
-                found = answer(request)
+            found = await self._in_a_thread(request)
         else:
             found = await self._exchange(worker, message)
         if found.plan is not None:
@@ -156,6 +170,22 @@ class Planner:
         if found.trace:
             raise _NoPlanError(Failure.RAISED, f"failed with {found.error}", found.trace)
         raise _NoPlanError(Failure.UNSOUND, f"was not believed: {found.error}")
+
+    async def _in_a_thread(self, request: Request) -> Answer:
+        """Nothing can end a thread: while one that overran goes on, no other one is started.
+
+        Raises:
+            _NoPlanError: it has no answer in time.
+        """
+        if self._thread is not None and not self._thread.done():
+            raise _NoPlanError(Failure.OVERRAN, "is still not done with what it was asked before")
+        self._thread = asyncio.create_task(asyncio.to_thread(answer, request))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._thread), self._timeout_s)
+        except TimeoutError as error:
+            raise _NoPlanError(Failure.OVERRAN, f"had no answer within {self._timeout_s:g} s") from error
+        except RuntimeError as error:  # no thread can be started either
+            raise _NoPlanError(Failure.NOT_STARTED, f"cannot be started in a thread: {error}") from error
 
     async def _exchange(self, worker: Process, message: bytes) -> Answer:
         assert worker.stdin is not None
@@ -253,7 +283,35 @@ def _encoded(request: Request) -> bytes:
     try:
         return msgspec.msgpack.encode(request)
     except Exception as error:
-        raise _NoWorkerError(f"it cannot be handed over: {error!r:.200}") from error
+        raise _UnsendableError(f"cannot be asked: {error!r:.200}") from error
+
+
+def _sendable(situation: Situation) -> tuple[Situation, tuple[Hold, ...]]:
+    """What can be handed over of it; and each job that cannot, told so where it waits."""
+    try:
+        msgspec.msgpack.encode(situation)
+    except Exception:
+        wrong = {j.id: text for j in situation.jobs if (text := _unsendable(j))}
+        wrong |= {g.job: text for g in situation.gangs if (text := _unsendable(g))}
+        rest = replace(
+            situation,
+            jobs=tuple(j for j in situation.jobs if j.id not in wrong),
+            gangs=tuple(g for g in situation.gangs if g.job not in wrong),
+        )
+        waits = {j.id for j in situation.jobs if j.assignment is None}
+        said = {
+            job: f"it has a figure or date that cannot be used: {wrong[job]}" for job in sorted(waits & wrong.keys())
+        }
+        return rest, tuple(Hold(job=job, reason=Reason.INTERNAL_ERROR, message=text) for job, text in said.items())
+    return situation, ()
+
+
+def _unsendable(thing: object) -> str:
+    try:
+        msgspec.msgpack.encode(thing)
+    except Exception as error:
+        return repr(error)[:200]
+    return ""
 
 
 async def _receive(pipe: asyncio.StreamReader) -> bytes:

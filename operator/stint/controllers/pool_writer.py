@@ -218,7 +218,7 @@ def _payers(resize: Resize, observation: Observation) -> list[Payer]:
     """The jobs of an order, each with its share by what its gang takes of such nodes."""
     offering = observation.inventory.offerings[resize.offering]
     takes = {
-        j: seen.job.workers * share_of_node(seen.job, offering)
+        j: seen.job.workers * share_of_node(seen.job, offering, seen.job.workers)
         for j in resize.for_jobs
         if (seen := observation.seen.get(j)) is not None and seen.job is not None
     }

@@ -64,12 +64,22 @@ class Steering:
             at_once = [p for p in group.pods if p.gang and p.gang.steered and p.gang.steered.at_once]
             if at_once:
                 work[key] = self._let_go(group, at_once, known.get(key))
-            elif (made := self._wanted(key, group, known.get(key))) is not None:
+            elif (made := self._wanted_of_one(key, group, known.get(key))) is not None:
                 work[key] = self._write(group, made, known.get(key))
         work |= self._resumed(groups, workloads)
         work |= self._strays(pods)
         work |= self._left_over(groups, workloads, known)
         await together("steering", work)
+
+    def _wanted_of_one(self, key: JobId, group: Group, there: TrainingJob | None) -> dict[str, Any] | Refusal | None:
+        """What is written on one group is no other group's affair."""
+        try:
+            return self._wanted(key, group, there)
+        except Exception as error:
+            log.exception("%s/%s cannot be read", group.namespace, group.what)
+            text = f"Stint cannot read it ({error!r:.200}), which is a mistake of Stint's; please report it"
+            what, since = self._told.get(key, ("", 0.0))
+            return None if what == text and time.monotonic() - since < _AGAIN_S else Refusal(text)
 
     def _wanted(self, key: JobId, group: Group, there: TrainingJob | None) -> dict[str, Any] | Refusal | None:
         """The TrainingJob that stands for a group, where it is to be written; None: it is as it should be."""

@@ -27,6 +27,7 @@ class Store(Generic[ResourceT]):
     def __init__(self, kind: type[ResourceT]) -> None:
         self.kind = kind
         self.items: dict[str, ResourceT] = {}
+        self.unread: dict[str, tuple[Meta, str]] = {}  # by uid: what cannot be read, and why
         self._versions = Versions()
         self._heads = msgspec.json.Decoder(_Head)
         self._whole = msgspec.json.Decoder(kind)
@@ -43,9 +44,11 @@ class Store(Generic[ResourceT]):
             return False
         try:
             item = read(body)
-        except msgspec.ValidationError as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             log.warning("%s %s/%s cannot be read: %s", self.kind.__name__, head.namespace, head.name, error)
+            self.unread[head.uid] = (head, str(error)[:300])
             return False
+        self.unread.pop(head.uid, None)
         old = self.items.get(head.uid)
         self.items[head.uid] = item
         self._versions.learn(head.uid, head.resource_version)
@@ -54,6 +57,7 @@ class Store(Generic[ResourceT]):
     def drop(self, uid: str, version: str) -> bool:
         """True if it was there. `version`: of the news that it is no more; older news of it are not believed."""
         self._versions.end(uid, version)
+        self.unread.pop(uid, None)
         return self.items.pop(uid, None) is not None
 
     def put_page(self, page: Iterable[msgspec.Raw]) -> tuple[set[str], bool]:
@@ -70,6 +74,7 @@ class Store(Generic[ResourceT]):
 
     def keep_only(self, uids: Collection[str], version: str) -> bool:
         """Drop what a list made at `version` has not; True if there was any such."""
+        self.unread = {uid: what for uid, what in self.unread.items() if uid in uids}
         gone = [self.drop(uid, version) for uid in self._versions.vanished(uids, version)]
         return any(gone)
 

@@ -63,7 +63,11 @@ class UsageWatch:
         """Until cancelled."""
         while self.prometheus is not None:
             before = self._gist()
-            await self._read(self.prometheus)
+            try:
+                await self._read(self.prometheus)
+            except Exception as error:  # what a job names as its metric, or a pod says, ends no operator
+                log.exception("utilisation")
+                self.wrong = f"utilisation is unknown: {error!r:.200}"
             if before != self._gist():
                 self.on_change()  # where all is quiet the next tick is a minute away
             server = self.prometheus.server

@@ -32,6 +32,7 @@ from stint.controllers.daily_spend import EVERY_S, KEEP_DAYS, DailySpends
 from stint.controllers.feeds import Feeds
 from stint.controllers.gc_tuning import collect_rarely
 from stint.controllers.own_resources import OwnResources
+from stint.controllers.plan_key import PlanKey
 from stint.controllers.planner_client import TIMEOUT_S, Planner
 from stint.controllers.pool_writer import PoolWriter
 from stint.controllers.recorder import DecisionRecorder
@@ -52,12 +53,13 @@ from stint.kube.client.api import Api, ApiError, FencedError, connect
 from stint.kube.client.events import Recorder
 from stint.kube.client.informer import Informer
 from stint.kube.client.lease import Leadership
+from stint.kube.observe.opted_in import only_opted_in
 from stint.kube.observe.snapshot import Caches
-from stint.kube.records import JOB_LABEL, JobRecord, NodeRecord, PodRecord, ServiceRecord
-from stint.kube.reduce import reduce_job, reduce_node, reduce_pod, reduce_service
+from stint.kube.records import JOB_LABEL, JobRecord, NamespaceRecord, NodeRecord, PodRecord, ServiceRecord
+from stint.kube.reduce import reduce_job, reduce_namespace, reduce_node, reduce_pod, reduce_service
 from stint.kube.steered import MANAGED
 from stint.kube.surroundings import SURROUNDINGS
-from stint.kube.wire import WireJob, WireNode, WirePod, WireService
+from stint.kube.wire import WireJob, WireNamespace, WireNode, WirePod, WireService
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
@@ -150,6 +152,14 @@ class Operator:
             for kind in KINDS.values()
             if options.steering
         }
+        self.namespaces: Informer[WireNamespace, NamespaceRecord] = Informer(
+            api,
+            "/api/v1/namespaces",
+            WireNamespace,
+            reduce_namespace,
+            params={"labelSelector": f"{MANAGED}=true"},
+            on_change=self._fact_changed,
+        )
         self.informers: Mapping[str, Informer[Any, Any]] = {
             "nodes": self.nodes,
             "pods": self.pods,
@@ -157,6 +167,7 @@ class Operator:
             "services": self.services,
             **{name.replace("_", " "): informer for name, informer in self.surroundings.items()},
             **self.workloads,
+            **({"namespaces": self.namespaces} if options.steering else {}),
         }
         self.pod_groups = PodGroups(api, wanted=options.pod_groups, on_known=self.trigger.fire)
         self.leadership = Leadership(
@@ -167,6 +178,9 @@ class Operator:
             on_gain=self._leads,
         )
         api.may_write = self.leadership.certain
+        self.plan_key = PlanKey(
+            api, namespace=options.namespace, leads=self.leadership.certain, on_known=self.trigger.fire
+        )
         events = Recorder(api, options.identity)
         self.clock = Clock(start=datetime.now(UTC), pace=options.pace)
         self.usage = UsageWatch(
@@ -197,17 +211,23 @@ class Operator:
             self.services,
             self.pod_groups,
             self.own.trainingjobs.put,
+            key=lambda: self.plan_key.value,
             keep=options.disruption_protection,
         )
         steering = Steering(
             api=api,
             actuator=actuator,
             events=events,
-            pods=lambda: tuple(self.pods),
+            pods=self._pods,
             workloads=self._workloads,
             trainingjobs=self._trainingjobs,
             absorb=self.own.trainingjobs.put,
         )
+
+        async def beforehand() -> None:
+            await self.own.tell_unread(events)
+            if options.steering:
+                await steering.tend()
 
         async def fell_back(text: str) -> None:
             await events.tell(self.leadership.about(), "FellBack", text, action="Decide", warning=True)
@@ -242,7 +262,7 @@ class Operator:
         self.cycle = Cycle(
             actuator=actuator,
             planner=self.planner,
-            steer=steering.tend if options.steering else None,
+            steer=beforehand,
             pools=PoolWriter(
                 api,
                 events,
@@ -261,7 +281,7 @@ class Operator:
             books=self.books,
             days=self.days,
             known_until=self._known_until,
-            may_act=lambda: self.leadership.certain() and self._synced() is None,
+            may_act=lambda: self.leadership.certain() and self.plan_key.known and self._synced() is None,
             notes=self._notes,
             measured=self._measured,
             learn=lambda observation: self.calibrator.learn(observation, self.usage.usage),
@@ -329,11 +349,15 @@ class Operator:
             gpu_pools=tuple(self.own.gpu_pools.items.values()),
             price_books=tuple(self.own.price_books.items.values()),
             nodes=tuple(self.nodes),
-            pods=tuple(self.pods),
+            pods=self._pods(),
             jobs=tuple(self.jobs),
             workloads=self._workloads(),
+            plan_key=self.plan_key.value,
             **{name: tuple(of) for name, of in self.surroundings.items() if not of.refused},
         )
+
+    def _pods(self) -> tuple[PodRecord, ...]:
+        return only_opted_in(self.pods, {n.name for n in self.namespaces})
 
     def _workloads(self) -> tuple[WorkloadRecord, ...]:
         return tuple(record for informer in self.workloads.values() for record in informer)
@@ -449,6 +473,7 @@ async def run(options: Options) -> None:
             "feeds": operator.feeds.run(),
             "days": operator.keep_days(),
             "calibration": operator.calibrator.run(),
+            "plan key": operator.plan_key.run(),
             "stop": stop.wait(),
             "kopf": operator.own.kopf.run(),
         }

@@ -25,14 +25,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import yaml
 
+from stint.api import yaml_text
 from stint.api.pricebook import Row
 from stint.catalogue.layer import ANY, Concern, Place, PriceKey, SpotKey
 from stint.feeds.feed import USD, Fact, FeedError, Key, Reading
 
 MOST_ROWS = 50_000
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a ConfigMap may be a megabyte, which takes the other one long
 _COLUMNS = frozenset(field.encode_name for field in msgspec.structs.fields(Row))
 _TIMES = ("from", "until", "asOf")
 
@@ -63,9 +62,9 @@ def read_yaml(text: str, name: str, now: datetime) -> Reading:
         FeedError: it is neither.
     """
     try:
-        return _document(yaml.load(text, Loader=_LOADER), name, now)
-    except yaml.YAMLError as error:
-        raise FeedError(f"no YAML: {' '.join(str(error).split())[:200]}") from error
+        return _document(yaml_text.read(text), name, now)
+    except yaml_text.YamlTextError as error:
+        raise FeedError(f"no YAML that can be used: {str(error)[:200]}") from error
 
 
 def read_json(text: bytes, name: str, now: datetime) -> Reading:

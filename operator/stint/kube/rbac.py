@@ -70,10 +70,20 @@ ALWAYS: Sequence[Right] = (
         own_namespace=True,
         name="stint-calibration",
     ),
+    *rights("create", "", "secrets", "plans are signed, so that nobody else can write one", own_namespace=True),
+    *rights(
+        "get",
+        "",
+        "secrets",
+        "plans are known again when the operator restarts",
+        own_namespace=True,
+        name="stint-plan-key",
+    ),
 )
 
 # With `steering.enabled`: what others make is read, and suspended and resumed to have its pods made anew.
 WITH_STEERING: Sequence[Right] = (
+    *rights("list watch", "", "namespaces", "pods are placed only in namespaces that are labelled for it"),
     *rights("create delete", "stint.dev", "trainingjobs", "a TrainingJob stands for each of other people's workloads"),
     *rights("patch", "stint.dev", "trainingjobs", "it follows what they write, and notes where its pods go"),
     *(

@@ -14,7 +14,6 @@ from stint.model.market import Taint
 from stint.model.resources import Resources
 
 # What our own objects carry.
-PLAN_ANNOTATION = "stint.dev/plan"
 UNITS_DONE = "stint.dev/units-done"  # how far a job is, as it says itself
 GROUP_INFIX = "-gang-"  # between a Job's name and what tells its PodGroup from those of earlier Jobs of this name
 
@@ -113,6 +112,12 @@ class GangPod(msgspec.Struct, frozen=True):
 OVER = ("Succeeded", "Failed")
 
 
+class NamespaceRecord(msgspec.Struct, frozen=True):
+    """A namespace that is labelled for Stint: that it is there is all there is to know."""
+
+    name: str
+
+
 class ServiceRecord(msgspec.Struct, frozen=True):
     """The Service of a namespace's workers: that it is there is all there is to know."""
 
@@ -135,6 +140,8 @@ class JobRecord(msgspec.Struct, frozen=True):
     complete: bool
     deleting: bool
     ended: datetime | None
+    owner: str = ""  # uid of the TrainingJob that made it, or of whatever else did; empty: a person
+    plan_signature: str = ""  # the annotation beside it
     pod_group: str = ""  # ours, which its pods name; empty: none, or one that somebody named himself
 
 

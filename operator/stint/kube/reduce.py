@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,16 +15,17 @@ from stint.accelerators import registry
 from stint.api.parse.constraints import Written, constraints_from
 from stint.api.pod_requests import pod_requests
 from stint.api.quantity import amounts, as_resources, as_slices, resources, slices
+from stint.kube.plan_note import PLAN_ANNOTATION, SIGNATURE_ANNOTATION
 from stint.kube.records import (
     GROUP_INFIX,
     JOB_LABEL,
     OVER,
-    PLAN_ANNOTATION,
     UNITS_DONE,
     DaemonSetRecord,
     GangPod,
     JobRecord,
     LimitRangeRecord,
+    NamespaceRecord,
     NodeRecord,
     PodGroupRecord,
     PodRecord,
@@ -48,6 +50,7 @@ from stint.kube.steered import (
     find_unplaced,
     steered_name,
     tolerations_in,
+    unreadable,
 )
 from stint.kube.wire import (
     OwnedMeta,
@@ -57,6 +60,7 @@ from stint.kube.wire import (
     WireDaemonSet,
     WireJob,
     WireLimitRange,
+    WireNamespace,
     WireNode,
     WirePod,
     WirePodGroup,
@@ -73,7 +77,10 @@ from stint.model.resources import Resources
 from stint.workloads.kind import Maker
 from stint.workloads.registry import KINDS
 
+log = logging.getLogger(__name__)
+
 _ATTEMPT = "jobset.sigs.k8s.io/restart-attempt"
+_LONGEST_GRACE_S = 366 * 86_400
 _SHORT_OF_THE_GROUP = "minCount ("  # kube-scheduler 1.37: "minCount (4) cannot be satisfied: 1 scheduled, 2 remaining"
 
 
@@ -119,6 +126,7 @@ def _counted(
         pod_level=amounts(dict(pod_level)),
         overhead=amounts(dict(overhead)),
     )
+    found = {name: max(amount, 0.0) for name, amount in found.items()}  # what is negative would make others look free
     return replace(as_resources(found), pods=1), sum(as_slices(found).values())
 
 
@@ -208,79 +216,19 @@ def _keeps_away(spec: PodSpec, labels: Labels, namespace: str) -> tuple[PodTerm,
 
 
 def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
-    """For `Informer`."""
+    """For `Informer`. Whatever else is written on a pod, what it takes of its node counts."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
     requests, parts = _requests(spec)
-    job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
     labels, ports = _shared(tuple(sorted(meta.labels.items()))), _host_ports(spec)
-    steered: Steered | None = None
-    unplaced: Unplaced | None = None
     gates = [g.name for g in spec.scheduling_gates]
-    # Anybody can give a pod our label; only the Job controller makes workers.
-    if job is None or job != meta.labels.get(JOB_NAME_LABEL) or not (index.isascii() and index.isdigit()):
-        maker = _maker(meta)
-        if MANAGED in meta.labels and requests.gpus:
-            steered = find(
-                meta.labels,
-                meta.annotations,
-                name=meta.name,
-                maker=maker,
-                gates=gates,
-                node_selector=spec.node_selector,
-                tolerations=spec.tolerations,
-                written=_written(
-                    bytes(spec.affinity),
-                    bytes(spec.topology_spread_constraints),
-                    bytes(spec.volumes),
-                    ports,
-                    labels,
-                    meta.namespace,
-                ),
-            )
-        if steered is None and (MANAGED in meta.labels or GATE in gates):
-            unplaced = find_unplaced(
-                meta.labels,
-                meta.annotations,
-                namespace=meta.namespace,
-                name=meta.name,
-                maker=maker,
-                gates=gates,
-                asks_for_gpus=bool(requests.gpus),
-            )
-        job = steered_name(steered.kind, steered.group) if steered else None
-        index = meta.annotations.get(RANK, "") if steered else ""
-    gang = None
-    if job is not None:
-        conditions = {c.type: c for c in status.conditions}
-        scheduled = conditions.get("PodScheduled")
-        ready = conditions.get("Ready")
-        disruption = conditions.get("DisruptionTarget")
-        gang = GangPod(
-            namespace=meta.namespace,
-            name=meta.name,
-            job=job,
-            index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
-            gated=GATE in gates,
-            scheduled=bool(spec.node_name),
-            ready=ready is not None and ready.status == "True",
-            unschedulable=scheduled is not None
-            and scheduled.status == "False"
-            and scheduled.reason != "SchedulingGated",
-            deleting=meta.deletion_timestamp is not None,
-            disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
-            created=meta.creation_timestamp,
-            affinity=bytes(spec.affinity),
-            steered=steered,
-            priority_class=sys.intern(spec.priority_class_name),
-            for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
-            run=_run(meta, steered),
-            times=_times(meta, status, scheduled),
-            units_done=meta.annotations.get(UNITS_DONE, ""),
-            refusal=_refusal(scheduled),
-            **_rejection(status),
-            node_selector=_selector(spec.node_selector) if spec.scheduling_gates else (),
-            at_once=meta.annotations.get(RELEASE) == "now",
-        )
+    gang: GangPod | None = None
+    unplaced: Unplaced | None = None
+    try:
+        gang, unplaced = _membership(pod, gates, requests, labels, ports)
+    except Exception as error:
+        log.exception("pod %s/%s cannot be read", meta.namespace, meta.name)
+        if GATE in gates or MANAGED in meta.labels:
+            unplaced = unreadable(meta.namespace, meta.name, _maker(meta), gated=GATE in gates, error=error)
     record = PodRecord(
         uid=meta.uid,
         node=spec.node_name,
@@ -298,6 +246,83 @@ def reduce_pod(pod: WirePod) -> tuple[str, str, PodRecord]:
         unplaced=unplaced,
     )
     return meta.uid, meta.resource_version, record
+
+
+def _membership(
+    pod: WirePod, gates: Sequence[str], requests: Resources, labels: Labels, ports: tuple[HostPort, ...]
+) -> tuple[GangPod | None, Unplaced | None]:
+    """What a pod is for Stint: a member of a gang, or one that is told why it is none; neither: any pod."""
+    meta, spec = pod.metadata, pod.spec
+    job, index = meta.labels.get(JOB_LABEL), meta.annotations.get(INDEX_ANNOTATION, "")
+    # Anybody can give a pod our label; only the Job controller makes workers.
+    if job is not None and job == meta.labels.get(JOB_NAME_LABEL) and index.isascii() and index.isdigit():
+        return _member(pod, job, index, gates, None), None
+    steered: Steered | None = None
+    maker = _maker(meta)
+    if MANAGED in meta.labels and requests.gpus:
+        steered = find(
+            meta.labels,
+            meta.annotations,
+            name=meta.name,
+            maker=maker,
+            gates=gates,
+            node_selector=spec.node_selector,
+            tolerations=spec.tolerations,
+            written=_written(
+                bytes(spec.affinity),
+                bytes(spec.topology_spread_constraints),
+                bytes(spec.volumes),
+                ports,
+                labels,
+                meta.namespace,
+            ),
+        )
+    if steered is not None:
+        name = steered_name(steered.kind, steered.group)
+        return _member(pod, name, meta.annotations.get(RANK, ""), gates, steered), None
+    if MANAGED not in meta.labels and GATE not in gates:
+        return None, None
+    return None, find_unplaced(
+        meta.labels,
+        meta.annotations,
+        namespace=meta.namespace,
+        name=meta.name,
+        maker=maker,
+        gates=gates,
+        asks_for_gpus=bool(requests.gpus),
+    )
+
+
+def _member(pod: WirePod, job: str, index: str, gates: Sequence[str], steered: Steered | None) -> GangPod:
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    conditions = {c.type: c for c in status.conditions}
+    scheduled = conditions.get("PodScheduled")
+    ready = conditions.get("Ready")
+    disruption = conditions.get("DisruptionTarget")
+    return GangPod(
+        namespace=meta.namespace,
+        name=meta.name,
+        job=job,
+        index=int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1,
+        gated=GATE in gates,
+        scheduled=bool(spec.node_name),
+        ready=ready is not None and ready.status == "True",
+        unschedulable=scheduled is not None and scheduled.status == "False" and scheduled.reason != "SchedulingGated",
+        deleting=meta.deletion_timestamp is not None,
+        disrupted=disruption.reason if disruption is not None and disruption.status == "True" else "",
+        created=meta.creation_timestamp,
+        affinity=bytes(spec.affinity),
+        steered=steered,
+        priority_class=sys.intern(spec.priority_class_name),
+        for_its_group=scheduled is not None and _SHORT_OF_THE_GROUP in scheduled.message,
+        run=_run(meta, steered),
+        times=_times(meta, status, scheduled),
+        units_done=meta.annotations.get(UNITS_DONE, ""),
+        refusal=_refusal(scheduled),
+        **_rejection(status),
+        node_selector=_selector(spec.node_selector) if spec.scheduling_gates else (),
+        at_once=meta.annotations.get(RELEASE) == "now",
+    )
 
 
 def _maker(meta: OwnedMeta) -> Maker | None:
@@ -347,7 +372,8 @@ def _times(meta: OwnedMeta, status: PodStatus, scheduled: WireCondition | None) 
     ends = [s.terminated.finished_at for s in states if s.terminated is not None]
     leaving = meta.deletion_timestamp
     if leaving is not None and meta.deletion_grace_period_seconds:
-        leaving -= timedelta(seconds=meta.deletion_grace_period_seconds)
+        # A pod's own grace period may be longer than there are dates.
+        leaving -= timedelta(seconds=min(meta.deletion_grace_period_seconds, _LONGEST_GRACE_S))
     return Times(
         bound=scheduled.last_transition_time if scheduled is not None and scheduled.status == "True" else None,
         works=max((t for t in starts if t), default=None) if starts and all(starts) else None,
@@ -472,6 +498,12 @@ def reduce_storage_class(storage: WireStorageClass) -> tuple[str, str, StorageCl
     return meta.uid, meta.resource_version, record
 
 
+def reduce_namespace(namespace: WireNamespace) -> tuple[str, str, NamespaceRecord]:
+    """For `Informer`."""
+    meta = namespace.metadata
+    return meta.uid, meta.resource_version, NamespaceRecord(name=meta.name)
+
+
 def reduce_service(service: WireService) -> tuple[str, str, ServiceRecord]:
     """For `Informer`."""
     meta = service.metadata
@@ -491,6 +523,8 @@ def reduce_job(job: WireJob) -> tuple[str, str, JobRecord]:
         uid=meta.uid,
         job=meta.labels.get(JOB_LABEL, ""),
         plan=meta.annotations.get(PLAN_ANNOTATION, ""),
+        plan_signature=meta.annotations.get(SIGNATURE_ANNOTATION, ""),
+        owner=meta.maker.uid if meta.maker else "",
         suspended=job.spec.suspend,
         completions=job.spec.completions,
         active=status.active,

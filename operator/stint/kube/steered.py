@@ -172,6 +172,21 @@ def find_unplaced(
     return Unplaced(namespace, name, gated, at_once, kind, group, maker, why)
 
 
+def unreadable(namespace: str, name: str, maker: Maker | None, *, gated: bool, error: Exception) -> Unplaced:
+    """A pod that cannot be read: that is told on it, and is no other pod's affair."""
+    why = f"Stint cannot read it ({error!r:.200}), which is a mistake of Stint's; please report it; {_OPEN}"
+    return Unplaced(namespace, name, gated, False, "", "", maker, why)
+
+
+def outside(namespace: str, name: str, *, at_once: bool) -> Unplaced:
+    """A pod that has brought our gate into a namespace in which Stint places nothing."""
+    why = (
+        f"namespace {namespace} is not labelled {MANAGED}=true, so Stint places nothing in it: have an administrator "
+        f"label it, or remove the scheduling gate {GATE}; {_OPEN}"
+    )
+    return Unplaced(namespace, name, True, at_once, "", "", None, why)
+
+
 def _wrong_size(annotations: Mapping[str, str]) -> str:
     size = annotations.get(GROUP_SIZE)
     if size is None or _number(size):

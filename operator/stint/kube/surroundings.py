@@ -9,14 +9,17 @@ from typing import Any
 from stint.kube.reduce import (
     reduce_daemon_set,
     reduce_limit_range,
+    reduce_namespace,
     reduce_runtime_class,
     reduce_storage_class,
     reduce_volume,
     reduce_volume_claim,
 )
+from stint.kube.steered import MANAGED
 from stint.kube.wire import (
     WireDaemonSet,
     WireLimitRange,
+    WireNamespace,
     WireRuntimeClass,
     WireStorageClass,
     WireVolume,
@@ -31,6 +34,7 @@ class Listed:
     path: str
     wire: type[Any]
     reduce: Callable[[Any], tuple[str, str, Any]]
+    params: Mapping[str, str] | None = None
 
 
 # By the name of the field of `Caches`.
@@ -42,3 +46,5 @@ SURROUNDINGS: Mapping[str, Listed] = {
     "volumes": Listed("/api/v1/persistentvolumes", WireVolume, reduce_volume),
     "storage_classes": Listed("/apis/storage.k8s.io/v1/storageclasses", WireStorageClass, reduce_storage_class),
 }
+# In which other people's pods are placed.
+NAMESPACES = Listed("/api/v1/namespaces", WireNamespace, reduce_namespace, {"labelSelector": f"{MANAGED}=true"})

@@ -233,6 +233,12 @@ class WireStorageClass(msgspec.Struct, rename="camel"):
     allowed_topologies: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class WireNamespace(msgspec.Struct):
+    """core/v1 Namespace"""
+
+    metadata: WireMeta
+
+
 class WireService(msgspec.Struct):
     """core/v1 Service"""
 
@@ -269,7 +275,7 @@ class _JobStatus(msgspec.Struct, rename="camel"):
 class WireJob(msgspec.Struct):
     """batch/v1 Job"""
 
-    metadata: WireMeta
+    metadata: OwnedMeta
     spec: _JobSpec = msgspec.field(default_factory=_JobSpec)
     status: _JobStatus = msgspec.field(default_factory=_JobStatus)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from stint.kube.wire import OwnedMeta
 from stint.workloads.kind import Kind, Object, at
 from stint.workloads.label import MANAGED
 
+log = logging.getLogger(__name__)
+
+MOST_PODS = 2**31 - 1  # of a workload, as its fields are 32 bits wide where the API server checks them
 RESUME = "stint.dev/resume"  # Stint has suspended it, to take its gang back, and resumes it
 QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -59,33 +63,66 @@ def reducer(kind: Kind) -> Callable[[WireWorkload], tuple[str, str, WorkloadReco
     """For `Informer`."""
 
     def reduce(workload: WireWorkload) -> tuple[str, str, WorkloadRecord]:
-        meta, status = workload.metadata, workload.status
-        ended = kind.ended(status)
-        owner = meta.maker
-        record = WorkloadRecord(
-            kind=kind.kind,
-            namespace=meta.namespace,
-            name=meta.name,
-            uid=meta.uid,
-            api_version=f"{kind.group}/{kind.version}",
-            managed=meta.labels.get(MANAGED) == "true" and not kind.refused,
-            queued=QUEUE in meta.labels,
-            annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
-            owner=owner.uid if owner else "",
-            pods=sum(count for count, pod in kind.pods(workload.spec) if asks_for_gpus(pod)),
-            suspended=kind.is_suspended(workload.spec),
-            complete=ended.complete,
-            failure=ended.failure,
-            progress=_progress(status),
-            deleting=meta.deletion_timestamp is not None,
-            groups=kind.groups(workload.spec),
-            called=kind.called,
-            one_by_one=kind.one_by_one(workload.spec, asks_for_gpus),
-            wrong=_wrong(kind, meta.labels.get(MANAGED, "")),
-        )
+        meta = workload.metadata
+        try:
+            record = _read(kind, workload)
+        except Exception as error:  # a CRD of others need not say what its fields look like
+            log.exception("%s %s/%s cannot be read", kind.kind, meta.namespace, meta.name)
+            wrong = f"Stint cannot read its spec or status ({error!r:.200}); write it as its API has it"
+            record = _unread(kind, meta, wrong)
         return meta.uid, meta.resource_version, record
 
     return reduce
+
+
+def _read(kind: Kind, workload: WireWorkload) -> WorkloadRecord:
+    meta, status = workload.metadata, workload.status
+    ended = kind.ended(status)
+    owner = meta.maker
+    return WorkloadRecord(
+        kind=kind.kind,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        api_version=f"{kind.group}/{kind.version}",
+        managed=meta.labels.get(MANAGED) == "true" and not kind.refused,
+        queued=QUEUE in meta.labels,
+        annotations={k: v for k, v in meta.annotations.items() if k.startswith("stint.dev/")},
+        owner=owner.uid if owner else "",
+        pods=min(max(sum(count for count, pod in kind.pods(workload.spec) if asks_for_gpus(pod)), 0), MOST_PODS),
+        suspended=kind.is_suspended(workload.spec),
+        complete=ended.complete,
+        failure=ended.failure,
+        progress=_progress(status),
+        deleting=meta.deletion_timestamp is not None,
+        groups=kind.groups(workload.spec),
+        called=kind.called,
+        one_by_one=kind.one_by_one(workload.spec, asks_for_gpus),
+        wrong=_wrong(kind, meta.labels.get(MANAGED, "")),
+    )
+
+
+def _unread(kind: Kind, meta: OwnedMeta, wrong: str) -> WorkloadRecord:
+    """One that nothing is known of but where it is: its owner is told."""
+    return WorkloadRecord(
+        kind=kind.kind,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        api_version=f"{kind.group}/{kind.version}",
+        managed=False,
+        queued=QUEUE in meta.labels,
+        annotations={},
+        owner="",
+        pods=0,
+        suspended=False,
+        complete=False,
+        failure="",
+        progress=None,
+        deleting=meta.deletion_timestamp is not None,
+        called=kind.called,
+        wrong=wrong,
+    )
 
 
 def _wrong(kind: Kind, label: str) -> str:

@@ -116,7 +116,8 @@ def _suspended(case: Case) -> Requeue | None:
     facts = case.facts
     if facts is None or not _placed(facts) or not case.job.suspended:
         return None
-    return Requeue(job=case.job.id, reason=Reason.SUSPENDED, message="spec.suspend is true")
+    text = "its TrainingJob is being deleted" if facts.deleting else "spec.suspend is true"
+    return Requeue(job=case.job.id, reason=Reason.SUSPENDED, message=text)
 
 
 def _node_lost(case: Case) -> Requeue | None:
@@ -264,7 +265,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.DISRUPTED: "a worker was preempted, evicted or deleted, or something else deleted or suspended the Job",
     Reason.WORKER_FAILED: "a worker failed; uses one of `spec.retries`",
     Reason.IDLE: "all of its GPUs were idle for as long as `spec.idlePolicy` allows",
-    Reason.SUSPENDED: "`spec.suspend` is true",
+    Reason.SUSPENDED: "`spec.suspend` is true, or the TrainingJob is being deleted",
     Reason.NODE_LOST: "a node is gone, or is not ready for longer than `spec.nodeGraceSeconds`; before the gang runs, "
     "also one that is cordoned or not ready",
     Reason.NODE_INTERRUPTED: "the provider announced that it takes a node",

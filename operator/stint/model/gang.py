@@ -84,6 +84,7 @@ class GangFacts:
     ignored: int = 0  # released pods that no scheduler has looked at
     placement_timeout: timedelta = timedelta(seconds=120)  # from placement until every worker runs
     node_grace: timedelta = timedelta(seconds=60)  # on the wall: how long a node may be not ready while the gang runs
+    deleting: bool = False  # its TrainingJob is being deleted
     suspend: bool = False  # spec.suspend
     idle: Idle | None = None  # None: its GPUs work, or that is not known
     on_idle: OnIdle = OnIdle.ADVISE

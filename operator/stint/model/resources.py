@@ -44,6 +44,17 @@ class Resources:
             extended=_sum(self.extended, other.extended),
         )
 
+    def at_least(self, other: Resources) -> Resources:
+        """The larger amount of each resource."""
+        theirs, mine = dict(other.extended), dict(self.extended)
+        return Resources(
+            gpus=max(self.gpus, other.gpus),
+            cpu=max(self.cpu, other.cpu),
+            memory_gib=max(self.memory_gib, other.memory_gib),
+            pods=max(self.pods, other.pods),
+            extended=tuple((n, max(mine.get(n, 0.0), theirs.get(n, 0.0))) for n in sorted(mine.keys() | theirs.keys())),
+        )
+
     def less(self, taken: Resources) -> Resources:
         """What is left of it; nothing of what was taken whole, or more than whole."""
         gone = dict(taken.extended)

@@ -175,7 +175,7 @@ class _Room:
             text = f"{apart}, and the nodes of {o.id} with room for them are too few"
             return Rejection(offering=o.id, reason=Reason.BESIDE_OTHERS, message=text)
         each = max(1, workers_per_node(wanted.per_worker, o.new_node))
-        lacking = max(1, -(-(workers - room) // each))
+        lacking = max(-(-(workers - room) // each), 1 if wanted.roles else 0)
         headroom = int(capacity.headroom[problem.pool_of_offering[offering]])
         if grows and lacking > headroom:
             text += f"; {lacking} more nodes are needed, "

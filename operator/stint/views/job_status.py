@@ -14,7 +14,7 @@ from stint.api.parse.job import deadline_of
 from stint.api.trainingjob import TrainingJob
 from stint.api.trainingjob_status import NextBest, Rejected, Status
 from stint.estimate.runtime import SECONDS_PER_HOUR
-from stint.kube.observe.snapshot import Seen
+from stint.kube.observe.snapshot import Seen, leaves
 from stint.kube.plan_note import PlanNote, made_from
 from stint.kube.records import JOB_LABEL
 from stint.kube.steered import selector
@@ -83,7 +83,7 @@ def phase_of(seen: Seen, outcome: Outcome) -> Phase:
         return seen.phase
     return phases.phase(
         outcome,
-        suspended=seen.resource.spec.suspend or seen.idle_held,
+        suspended=seen.resource.spec.suspend or seen.idle_held or leaves(seen.resource, seen.gang),
         placed=seen.gang.state is GangState.PLACED,
         runs=seen.progress.running_since is not None,
     )
@@ -206,6 +206,10 @@ def _told(status: Status, seen: Seen, outcome: Outcome, context: Context, phase:
         if outcome.reason is Reason.BACKING_OFF and status.reason in _WHY_BACK:
             return change(status, nodes={}, usd_per_hour="")  # why it backs off says more than that it does
         return change(status, reason=outcome.reason.value, message=outcome.message, nodes={}, usd_per_hour="")
+    if phase is Phase.SUSPENDED and leaves(seen.resource, seen.gang):
+        held = ", ".join(seen.resource.metadata.finalizers)
+        text = f"it is being deleted, and its nodes are given back; it goes once its finalizers are removed: {held}"
+        return change(status, reason="Deleting", message=text[:4096], nodes={}, usd_per_hour="", finish=None)
     if phase is Phase.SUSPENDED and not seen.resource.spec.suspend:
         return change(status, reason=Reason.IDLE.value, nodes={}, usd_per_hour="", finish=None)  # its message stands
     if phase is Phase.SUSPENDED:

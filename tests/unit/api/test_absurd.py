@@ -129,6 +129,7 @@ def test_a_job_that_is_only_odd_gets_its_place_and_its_pods_are_made(name):
         gpus_per_worker=1,
         gpu_resource=odd.spec.gpu.resource,
         plan=a_plan(tuple(outcome.nodes)),
+        key=b"",
     )
     pod = made["spec"]["template"]
     assert pod["spec"]["restartPolicy"] == "Never"

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 
 from hack.processes import Processes, children, eventually, started_at
 from stint.api.snapshot import encode_plan
+from stint.controllers import planner_client
 from stint.controllers.planner_client import Planner, Verdict
+from stint.controllers.planner_worker import answer
 from stint.decide import decide
 from stint.metrics.exporter import Metrics
 from stint.model.job import Checkpoint
@@ -222,8 +225,41 @@ async def test_where_no_process_can_be_started_the_operator_decides_itself_and_s
     verdict = await bench.planner(command=command).plan(situation())
     assert verdict.plan == decide(situation())
     assert bench.steps() == {("thread", "not-started"): 1}
-    assert "the operator decides itself, with no time limit" in bench.told[0]
+    assert "the operator decides itself, within " in bench.told[0]
     assert says in bench.told[0]
+
+
+async def test_a_thread_that_overruns_is_waited_for_and_nothing_moves_meanwhile(bench, monkeypatch):
+    release, asked = threading.Event(), []
+
+    def slow(request):
+        asked.append(request)
+        release.wait(30)
+        return answer(request)
+
+    monkeypatch.setattr(planner_client, "answer", slow)
+    planner = bench.planner(command=("/nowhere/python",), timeout_s=0.05)
+    try:
+        for _ in range(2):
+            verdict = await planner.plan(situation())
+            assert {h.reason for h in verdict.plan.holds} == {Reason.NO_PLAN}
+        assert len(asked) == 1
+    finally:
+        release.set()
+    assert planner._thread is not None
+    await planner._thread
+    planner._timeout_s = LONG_S
+    assert (await planner.plan(situation())).plan == decide(situation())
+
+
+async def test_a_job_that_cannot_be_handed_over_is_left_out_and_told_so(bench):
+    given = situation()
+    odd = a_job("odd", deadline=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))))
+    plan = (await bench.planner().plan(replace(given, jobs=(*given.jobs, odd)))).plan
+    (hold,) = [h for h in plan.holds if h.job == odd.id]
+    assert "has a figure or date that cannot be used" in hold.message
+    assert plan.placements == decide(given).placements
+    assert bench.steps() == {}
 
 
 async def test_the_process_ends_when_the_planner_is_closed_while_it_decides(bench):

@@ -52,6 +52,7 @@ def a_gang_pod(
     deleting: bool = False,
     disrupted: str = "",
     for_its_group: bool = False,
+    run: str = "j",
     **more: Any,
 ) -> PodRecord:
     gang = GangPod(
@@ -68,6 +69,7 @@ def a_gang_pod(
         created=NOW,
         affinity=b"null",
         for_its_group=for_its_group,
+        run=run,
         **more,
     )
     # As the template has it; what runs has more than that here, so that it can be told from what was planned.
@@ -103,6 +105,7 @@ def a_batch_job(plan: PlanNote | None = None, **changes: Any) -> JobRecord:
         "complete": False,
         "deleting": False,
         "ended": None,
+        "owner": "u",
     }
     return JobRecord(**{**fields, **changes})
 

@@ -63,7 +63,8 @@ def test_the_assignment_is_what_the_annotation_says():
     [
         (None, GATED, GangState.LEAVING),
         (None, [a_gang_pod(0, node="n1", phase="Failed", gated=False)], GangState.ABSENT),
-        (msgspec.structs.replace(a_batch_job(), plan="somebody else's"), [], GangState.PARKED),
+        (msgspec.structs.replace(a_batch_job(), plan="somebody else's"), [], GangState.TAKEN_BACK),
+        (msgspec.structs.replace(a_batch_job(suspended=True), plan="somebody else's"), [], GangState.PARKED),
         (a_batch_job(), [], GangState.PLACED),
         (a_batch_job(deleting=True, complete=True), [], GangState.SUCCEEDED),
         (a_batch_job(suspended=True, failed_message="no"), [], GangState.FAILED),

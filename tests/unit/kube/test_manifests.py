@@ -18,7 +18,9 @@ PLAN = PlanNote(
 
 def a_job(**spec: object) -> dict:
     template = {"spec": {"containers": [{"name": "train", "image": "x", **spec}]}}
-    return indexed_job("unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN)
+    return indexed_job(
+        "unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN, key=b""
+    )
 
 
 def env(job: dict) -> dict[str, object]:
@@ -57,7 +59,7 @@ def test_what_the_user_has_set_stays():
 
 def annotations(own: dict[str, str] | None = None, **more: bool) -> dict[str, str]:
     template = {"metadata": {"annotations": own}, "spec": {"containers": [{"name": "train", "image": "x"}]}}
-    job = indexed_job("unet", "u", template, workers=1, gpus_per_worker=1, gpu_resource=GPU, plan=PLAN, **more)
+    job = indexed_job("unet", "u", template, workers=1, gpus_per_worker=1, gpu_resource=GPU, plan=PLAN, key=b"", **more)
     return job["spec"]["template"]["metadata"].get("annotations")
 
 
@@ -76,7 +78,7 @@ def test_what_the_template_says_of_that_stays():
 def test_the_template_is_not_changed_in_place():
     template = {"spec": {"containers": [{"name": "train", "image": "x"}]}}
     before = json.dumps(template)
-    indexed_job("a", "u", template, workers=1, gpus_per_worker=1, gpu_resource="nvidia.com/gpu", plan=PLAN)
+    indexed_job("a", "u", template, workers=1, gpus_per_worker=1, gpu_resource="nvidia.com/gpu", plan=PLAN, key=b"")
     assert json.dumps(template) == before
 
 
@@ -147,7 +149,9 @@ def test_what_a_template_says_of_itself_stays_beside_what_a_gang_needs():
             "restartPolicy": "Always",
         },
     }
-    job = indexed_job("unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN)
+    job = indexed_job(
+        "unet", "uid", template, workers=3, gpus_per_worker=2, gpu_resource="nvidia.com/gpu", plan=PLAN, key=b""
+    )
     made = job["spec"]["template"]
     assert made["metadata"]["labels"]["team"] == "vision"
     assert made["metadata"]["labels"]["stint.dev/trainingjob"] == "unet"
@@ -193,7 +197,7 @@ def test_other_kinds_of_affinity_are_left_alone_by_a_patch_that_does_not_name_th
 def test_pods_ask_for_the_resource_that_parts_of_a_gpu_have_there():
     template = {"spec": {"containers": [{"name": "train", "image": "x", "resources": {"limits": {GPU: "1"}}}]}}
     plan = msgspec.structs.replace(PLAN, gpu_resource="nvidia.com/mig-1g.10gb")
-    job = indexed_job("unet", "uid", template, workers=3, gpus_per_worker=1, gpu_resource=GPU, plan=plan)
+    job = indexed_job("unet", "uid", template, workers=3, gpus_per_worker=1, gpu_resource=GPU, plan=plan, key=b"")
     spec = job["spec"]["template"]["spec"]
     assert spec["containers"][0]["resources"] == {
         kind: {"nvidia.com/mig-1g.10gb": "1"} for kind in ("limits", "requests")

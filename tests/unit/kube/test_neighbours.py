@@ -82,5 +82,7 @@ def test_the_same_pods_are_found_as_by_looking_at_every_pair(some, wanted):
         if near or guards or (ports and p.host_ports):
             kept = p.host_ports if ports else ()
             expected.append((p.where, p.namespace, p.labels if near else (), guards, kept))
-    found = [(n.node, n.namespace, n.labels, n.anti_affinity, n.host_ports) for n in neighbours_of(some, nodes, jobs)]
+    found = [
+        (n.node, n.namespace, n.labels, n.anti_affinity, n.host_ports) for n in neighbours_of(some, nodes, jobs, {})
+    ]
     assert sorted(map(repr, found)) == sorted(map(repr, expected))

@@ -208,7 +208,7 @@ def test_two_gangs_on_one_node_are_both_counted():
     other = msgspec.structs.replace(a_resource(workers=1), metadata=Meta(name="bert", namespace="team", uid="b"))
     jobs = [
         a_batch_job(plan, completions=1),
-        a_batch_job(plan, completions=1, name="bert", job="bert", uid="b2"),
+        a_batch_job(plan, completions=1, name="bert", job="bert", uid="b2", owner="b"),
     ]
     found = observe(
         Caches(

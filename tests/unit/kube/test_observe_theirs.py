@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from stint.decide import decide
-from stint.kube.plan_note import note
-from stint.kube.records import PLAN_ANNOTATION
+from stint.kube.plan_note import PLAN_ANNOTATION, note
 from stint.model.gang import GangState
 from stint.model.job import Phase, job_id
 from stint.model.plan import Reason

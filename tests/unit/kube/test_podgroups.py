@@ -207,6 +207,7 @@ def a_made_job(plan: PlanNote, *, grouped: bool, **spec: Any) -> dict[str, Any]:
         gpus_per_worker=1,
         gpu_resource="nvidia.com/gpu",
         plan=plan,
+        key=b"",
         grouped=grouped,
     )
 
@@ -225,7 +226,7 @@ def an_actuator(api: Cluster, *, usable: bool) -> tuple[Actuator, PodGroups]:
     jobs = Informer(api, "/jobs", WireJob, reduce_job)
     pods = Informer(api, "/pods", WirePod, reduce_pod)
     services = Informer(api, "/services", WireService, reduce_service)
-    return Actuator(api, jobs, pods, services, groups, lambda _: None), groups
+    return Actuator(api, jobs, pods, services, groups, lambda _: None, key=lambda: b""), groups
 
 
 def a_gang(*, group: str = GROUP, node: str = "", gated: bool = True, pods: int = 2) -> Gang:

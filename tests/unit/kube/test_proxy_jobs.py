@@ -58,14 +58,17 @@ def test_the_fingerprint_follows_what_was_written_and_nothing_else():
     [
         ("", "nobody says how much work Job train is"),
         ("{", "is no YAML"),
+        ("work: {unitsPerSecond: {4090: 2}}", "work.unitsPerSecond: key 4090 is a number; write it in quotes"),
+        ("work: &a [*a]", "anchor &a is not read; leave it out"),
+        ("a: 1\na: 2", "key 'a' is there twice; leave one out"),
         ("3", "must be a mapping"),
-        ("1: 2", "must be a mapping"),
+        ("1: 2", "key 1 is a number; write it in quotes"),
         ("template: {}", "may not say template; it may say budget"),
         ("elastic: {min: 1, max: 2}\nwrk: {}", "may not say elastic, wrk"),
         ("gpu: [1]", "gpu must be a mapping"),
         ("x" * 20_000, "has 20000 characters; it may have 16384"),
-        ("[" * 16_000, "is no YAML"),
-        ("!!python/object/apply:os.system [ls]", "is no YAML"),
+        ("[" * 16_000, "nested more than 16 levels deep"),
+        ("!!python/object/apply:os.system [ls]", "is not read; leave it out"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_what_helps(said, told):

@@ -11,15 +11,19 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from stint.api.parse.template import worker_template
 from stint.kube.act.manifests import has_own_group, indexed_job, let_go_patch, pod_group, release_patch, service
 from stint.kube.act.podgroups import VERSION_PATH, PodGroups
 from stint.kube.client.api import MERGE, STRATEGIC, Api, ApiError
 from stint.kube.client.informer import Informer
 from stint.kube.observe.gang import Gang
+from stint.kube.observe.ownership import told_in_the_way
 from stint.kube.observe.snapshot import Seen
-from stint.kube.plan_note import PlanNote, note
-from stint.kube.records import PLAN_ANNOTATION, JobRecord, PodRecord, ServiceRecord
+from stint.kube.plan_note import PlanNote, signed_note
+from stint.kube.records import JobRecord, PodRecord, ServiceRecord
+from stint.kube.reduce import reduce_job
 from stint.kube.wire import WireJob, WirePod, WireService
 from stint.kube.workloads import RESUME, WorkloadRecord
 from stint.model.gang import GangState
@@ -41,6 +45,10 @@ def _groups(namespace: str) -> str:
     return f"{VERSION_PATH}/namespaces/{namespace}/podgroups"
 
 
+class _Listed(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
 class Actuator:
     """Writes Jobs, Services, PodGroups and pods."""
 
@@ -53,15 +61,18 @@ class Actuator:
         pod_groups: PodGroups,
         placed: Callable[[dict[str, Any]], object],
         *,
+        key: Callable[[], bytes],
         keep: bool = True,
     ) -> None:
         """With all that it reads and writes.
 
         Args:
+            key: by which plans are signed.
             placed: takes in a TrainingJob as the API server answered a write of ours.
             keep: pods of gangs ask other controllers to leave them where they are.
         """
         self._placed = placed
+        self._key = key
         self._keep = keep
         self._api = api
         self._jobs = jobs
@@ -91,7 +102,7 @@ class Actuator:
         """
         meta, spec, gang = seen.resource.metadata, seen.resource.spec, seen.gang
         if gang.theirs is not None:
-            noted = {"metadata": {"uid": meta.uid, "annotations": {PLAN_ANNOTATION: note(plan)}}}
+            noted = {"metadata": {"uid": meta.uid, "annotations": signed_note(plan, meta.uid, self._key())}}
             path = f"/apis/stint.dev/v1alpha1/namespaces/{meta.namespace}/trainingjobs/{meta.name}"
             self._placed(await self._api.patch(path, noted))
             return True
@@ -99,13 +110,14 @@ class Actuator:
         grouped = self._pod_groups.usable and not has_own_group(template)
         if gang.state is GangState.PARKED and gang.job is not None:
             resized = gang.job.completions != len(plan.nodes)
-            edited = gang.plan is not None and gang.plan.made_from != plan.made_from
+            # Without a plan of ours, the Job may be somebody else's as a whole.
+            edited = gang.plan is None or gang.plan.made_from != plan.made_from
             # Pods name their group for good; without one a gang would wait for it for ever.
             if resized or edited or bool(gang.job.pod_group) != grouped:
                 await self._api.delete(_batch(meta.namespace, meta.name), uid=gang.job.uid)
                 return False
             body = {
-                "metadata": {"uid": gang.job.uid, "annotations": {PLAN_ANNOTATION: note(plan)}},
+                "metadata": {"uid": gang.job.uid, "annotations": signed_note(plan, meta.uid, self._key())},
                 "spec": {"suspend": False},
             }
             answer = await self._api.raw("PATCH", _batch(meta.namespace, meta.name), body=body, content_type=MERGE)
@@ -119,13 +131,29 @@ class Actuator:
             gpus_per_worker=spec.gpu.per_worker,
             gpu_resource=spec.gpu.resource,
             plan=plan,
+            key=self._key(),
             grouped=grouped,
             keep=self._keep,
         )
         answer_ = await self._create(_batch(meta.namespace), job)
         if answer_ is not None:
             self._jobs.absorb(answer_)
+        else:
+            await self._look_at_what_is_there(meta.namespace, meta.name, meta.uid)
         return answer_ is not None
+
+    async def _look_at_what_is_there(self, namespace: str, name: str, uid: str) -> None:
+        """A Job that has the name already: what is ours is taken in, whatever else is there is told.
+
+        Raises:
+            ApiError: it is not ours.
+        """
+        found = await self._api.raw("GET", _batch(namespace), params={"fieldSelector": f"metadata.name={name}"})
+        for item in msgspec.json.decode(found, type=_Listed).items:
+            _, _, record = reduce_job(msgspec.json.decode(item, type=WireJob))
+            if record.owner != uid:
+                raise ApiError(409, "AlreadyExists", told_in_the_way(record))
+            self._jobs.absorb(item)
 
     async def _create(self, path: str, body: object) -> bytes | None:
         """None where it was there already."""

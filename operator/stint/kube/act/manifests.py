@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from stint.kube.plan_note import PlanNote, note
-from stint.kube.records import GROUP_INFIX, JOB_LABEL, PLAN_ANNOTATION
+from stint.kube.plan_note import PlanNote, signed_note
+from stint.kube.records import GROUP_INFIX, JOB_LABEL
 from stint.kube.steered import GATE, INDEX_ANNOTATION, RANK
 
 MASTER_PORT = 29500
@@ -60,12 +60,14 @@ def indexed_job(
     gpus_per_worker: int,
     gpu_resource: str,
     plan: PlanNote,
+    key: bytes,
     grouped: bool = False,
     keep: bool = True,
 ) -> dict[str, Any]:
     """The gang. `template` is a PodTemplateSpec; what it says stays, what a gang needs is added.
 
     Args:
+        key: by which the plan is signed.
         grouped: its pods name a PodGroup (see `pod_group`), unless the template names one.
         keep: its pods ask Karpenter and cluster-autoscaler to leave them where they are, unless the template says
             otherwise.
@@ -81,7 +83,7 @@ def indexed_job(
         "metadata": {
             "name": name,
             "labels": _labels(name),
-            "annotations": {PLAN_ANNOTATION: note(plan)},
+            "annotations": signed_note(plan, uid, key),
             "ownerReferences": [_owner(name, uid)],
         },
         "spec": {

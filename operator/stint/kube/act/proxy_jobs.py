@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from stint.api import yaml_text
 from stint.api.trainingjob import Spec
 from stint.kube.act.manifests import GROUP_VERSION, MANAGED_BY
 from stint.kube.observe.groups import Group
@@ -16,7 +17,8 @@ from stint.model.job import JobId, split_job_id
 
 MADE_FROM = "stint.dev/made-from"  # a fingerprint of what a stand-in was made from: what people edit in it stays
 MOST_OWNERS = 100
-MOST_TEXT = 16_384  # of an annotation, which may be nested as deep as it is long
+MOST_TEXT = 16_384  # of an annotation
+MOST_LEVELS = 16  # of an annotation: no field of a TrainingJob's spec that it may say is half as deep
 # Whoever makes the pods decides about these.
 _THEIRS = frozenset({"workers", "elastic", "template", "podTemplate", "steers", "retries"})
 _FIELDS = frozenset(f.encode_name for f in msgspec.structs.fields(Spec)) - _THEIRS
@@ -71,13 +73,11 @@ def _fragment(group: Group) -> dict[str, Any] | Refusal:
             f"nobody says how much work {group.what} is and how fast it goes on what, so finishing has no price: "
             f"annotate it with {SPEC_ANNOTATION}, as in a TrainingJob's spec: {_EXAMPLE}"
         )
-    if len(text) > MOST_TEXT:
-        return Refusal(f"annotation {SPEC_ANNOTATION} has {len(text)} characters; it may have {MOST_TEXT}")
     try:
-        found = msgspec.yaml.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        return Refusal(f"annotation {SPEC_ANNOTATION} is no YAML ({error}); write it as {_EXAMPLE}")
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        found = yaml_text.read(text, most_text=MOST_TEXT, most_levels=MOST_LEVELS)
+    except yaml_text.YamlTextError as error:
+        return Refusal(f"annotation {SPEC_ANNOTATION} cannot be read: {error}; an example is {_EXAMPLE}")
+    if not isinstance(found, dict):
         return Refusal(f"annotation {SPEC_ANNOTATION} must be a mapping, as {_EXAMPLE}")
     if unknown := sorted(set(found) - _FIELDS):
         known = ", ".join(sorted(_FIELDS))

@@ -179,7 +179,7 @@ class Informer(Generic[WireT, RecordT]):
         try:
             page: _Page[WireT] = self._page.decode(payload)
             return page
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, ValueError, OverflowError, RecursionError):
             rough = msgspec.json.decode(payload, type=_RawPage)
         items = [item for raw in rough.items if (item := self._shaped(raw)) is not None]
         return _Page(metadata=rough.metadata, items=items)
@@ -189,7 +189,7 @@ class Informer(Generic[WireT, RecordT]):
         try:
             item: WireT = self._object.decode(payload)
             return item
-        except msgspec.ValidationError as error:
+        except Exception as error:
             log.warning("an object of %s cannot be read and is left out: %s: %.300s", self.path, error, bytes(payload))
             return None
 

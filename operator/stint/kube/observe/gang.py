@@ -138,18 +138,29 @@ def who_suspends(chain: Sequence[WorkloadRecord]) -> WorkloadRecord | None:
     return chain[-1]
 
 
-def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str]) -> Gang:
+def held(plan: PlanNote, pods: Sequence[PodRecord]) -> bool:
+    """Whether a gang has every node that a plan names: each worker is bound to its own, or has finished."""
+    bound = {(p.gang.index, p.node) for p in pods if p.gang and p.node and (not p.over or p.phase == "Succeeded")}
+    return all((rank, node) in bound for rank, node in enumerate(plan.nodes))
+
+
+def look(job: JobRecord | None, pods: Sequence[PodRecord], *, lost_nodes: frozenset[str], signed: bool = True) -> Gang:
     """Read one gang's state.
 
     Pods on nodes that are given up are told apart: the garbage collector would see to them only after a minute.
 
     Args:
+        job: its own, and `pods` are those of that Job.
         lost_nodes: those that are gone, or not ready for longer than this gang waits.
+        signed: the plan that its Job carries is one of ours. Another one counts only where it is so in any case.
     """
     there = sorted(
         (p for p in pods if p.gang and p.phase not in _TERMINAL), key=lambda p: (p.gang.index if p.gang else 0, p.uid)
     )
-    gang = _read(job, [p for p in there if p.node not in lost_nodes], there, pods)
+    plan = read_note(job.plan) if job is not None else None
+    if plan is not None and not signed and not held(plan, pods):
+        plan = None
+    gang = _read(job, plan, [p for p in there if p.node not in lost_nodes], there, pods)
     return replace(
         gang,
         lost=tuple(p for p in there if p.node in lost_nodes),
@@ -185,11 +196,14 @@ def disrupted(state: GangState, there: Sequence[PodRecord]) -> str:
 
 
 def _read(
-    job: JobRecord | None, alive: Sequence[PodRecord], there: Sequence[PodRecord], pods: Sequence[PodRecord]
+    job: JobRecord | None,
+    plan: PlanNote | None,
+    alive: Sequence[PodRecord],
+    there: Sequence[PodRecord],
+    pods: Sequence[PodRecord],
 ) -> Gang:
     if job is None:
         return Gang(state=GangState.LEAVING if there else GangState.ABSENT, pods=tuple(alive))
-    plan = read_note(job.plan)
     if job.complete:
         return Gang(state=GangState.SUCCEEDED, job=job, plan=plan, ended=job.ended)
     if job.failed_message is not None:
@@ -198,6 +212,9 @@ def _read(
         )
     if job.deleting:
         return Gang(state=GangState.LEAVING, job=job, plan=plan, pods=tuple(alive))
+    if plan is None and not job.suspended:
+        # Somebody has changed it, or made the Job in our name: it is taken back before it gets a place from us.
+        return Gang(state=GangState.TAKEN_BACK, job=job, pods=tuple(alive))
     if job.suspended or plan is None:
         return Gang(state=GangState.LEAVING if there else GangState.PARKED, job=job, plan=plan, pods=tuple(alive))
     # Somebody may have raised its completions.

@@ -11,16 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from stint.kube.records import NodeRecord, PodRecord
 from stint.model.cluster import HOSTNAME
 from stint.model.constraints import Labels, Neighbour, PodConstraints, PodTerm, Requirement
-from stint.model.job import Job, JobId, job_id
+from stint.model.job import Job, JobId
 from stint.placement import fit
 
 _Selector = tuple[Requirement, ...]
 
 
 def neighbours_of(
-    pods: Iterable[PodRecord], nodes: Iterable[NodeRecord], jobs: Mapping[JobId, Job]
+    pods: Iterable[PodRecord], nodes: Iterable[NodeRecord], jobs: Mapping[JobId, Job], members: Mapping[str, JobId]
 ) -> tuple[Neighbour, ...]:
-    """Sorted, so that the same pods give the same situation."""
+    """Sorted, so that the same pods give the same situation.
+
+    Args:
+        members: whose worker each pod is, by its uid.
+    """
     looking = [j.constraints for j in jobs.values() if _looks(j.constraints)]
     selectors = _Selectors(looking)
     ours = _Ours([j.constraints for j in jobs.values()])
@@ -31,7 +35,7 @@ def neighbours_of(
     keys |= {p.pods.topology_key for c in looking for p in c.preferred if p.pods is not None}
     found = []
     for pod in pods:
-        if not (pod.anti_affinity or looking) or not pod.where or _of_a_gang(pod, jobs):
+        if not (pod.anti_affinity or looking) or not pod.where or _of_a_gang(pod, jobs, members):
             continue
         guards = tuple(t for t in pod.anti_affinity if ours.means_one(t))
         near = selectors.pick(pod.namespace, pod.labels)
@@ -56,11 +60,9 @@ def _looks(c: PodConstraints) -> bool:
     return bool(c.affinity or c.anti_affinity or c.spread or c.host_ports or any(p.pods for p in c.preferred))
 
 
-def _of_a_gang(pod: PodRecord, jobs: Mapping[JobId, Job]) -> bool:
+def _of_a_gang(pod: PodRecord, jobs: Mapping[JobId, Job], members: Mapping[str, JobId]) -> bool:
     """Gangs that have a placement are looked at as gangs."""
-    if pod.gang is None:
-        return False
-    job = jobs.get(job_id(pod.gang.namespace, pod.gang.job))
+    job = jobs.get(members.get(pod.uid, JobId("")))
     return job is not None and job.assignment is not None
 
 

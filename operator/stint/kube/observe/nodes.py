@@ -18,7 +18,7 @@ from stint.kube.observe.inventory import LEAVING_TAINTS, UNREADY_TAINTS, Invento
 from stint.kube.records import NodeRecord, PodRecord
 from stint.model.cluster import HOSTNAME, INTERRUPTED_TAINTS, ZONE, Node
 from stint.model.constraints import node_keys
-from stint.model.job import Job, JobId, NodeName, job_id
+from stint.model.job import Job, JobId, NodeName
 from stint.model.market import Offering, PoolName
 from stint.model.resources import Resources
 
@@ -40,6 +40,7 @@ def look_at_nodes(
     gpu_pools: Sequence[GPUPool],
     inventory: Inventory,
     jobs: Mapping[JobId, Job],
+    members: Mapping[str, JobId],
     *,
     now: datetime,
     empty_since: Mapping[str, datetime],
@@ -50,31 +51,41 @@ def look_at_nodes(
 
     The pods of DaemonSets are not used but not allocatable: a worker that does not fit beside them never will.
 
+    What is bound counts by what is bound: where a gang's workers have more of a node than its plan says, that counts.
+
     Args:
+        members: whose worker each pod is, by its uid.
         keys: labels of nodes that matter, beside those that jobs name.
     """
     claimed: set[str] = set()
     used: dict[str, Resources] = defaultdict(Resources)
     daemons: dict[str, Resources] = defaultdict(Resources)  # what no gang can ever have
+    bound: dict[tuple[JobId, str], Resources] = defaultdict(Resources)  # what workers of gangs have
     parts: dict[str, int] = defaultdict(int)  # of GPUs, by pods that ask for parts as such
     placed = {key: (job, job.assignment.nodes) for key, job in jobs.items() if job.assignment is not None}
     busy: set[str] = {pod.where for pod in pods if pod.takes_devices}
     for pod in pods:
         where = pod.where
-        mine = placed.get(job_id(pod.gang.namespace, pod.gang.job)) if pod.gang is not None else None
+        owner = members.get(pod.uid)
+        mine = placed.get(owner) if owner is not None else None
         if where and pod.daemon and not pod.takes_devices:
             daemons[where] += pod.requests
         elif where and mine is None:
             used[where] += pod.requests
             parts[where] += pod.slices
+        elif where and owner is not None:
+            bound[owner, where] += replace(pod.requests, gpus=pod.requests.gpus + pod.slices)
         if pod.claims and where:
             claimed.add(where)
         elif pod.claims and mine is not None and not pod.over:
             claimed.update(mine[1])  # the nodes that it was given and is not bound to yet
-    for job, names in placed.values():
+    planned: dict[tuple[JobId, str], Resources] = defaultdict(Resources)
+    for owner, (job, names) in placed.items():
         busy.update(names)
         for name, held in job.on_nodes(names).items():
-            used[name] += held
+            planned[owner, name] += held
+    for at in sorted(planned.keys() | bound.keys()):
+        used[at[1]] += planned[at].at_least(bound[at])
     selected = {key for job in jobs.values() for key in job.node_selector}
     selected |= {key for job in jobs.values() for key in node_keys(job.constraints)} | keys
     within = {job.topology.key for job in jobs.values() if job.topology}
@@ -96,11 +107,11 @@ def look_at_nodes(
             unidentified=unidentified,
         )
         nodes.append(_all_taken(node) if record.name in claimed else node)
-    members = _members(records, inventory, busy)
+    by_pool = _members(records, inventory, busy)
     for pool in gpu_pools:
         # Which zone a node will be in is known beforehand; which host or rack, is not.
-        nodes += _ordered(pool, inventory, members, (selected | (within & {ZONE})) - {HOSTNAME}, now)
-    return Nodes(nodes=tuple(_removable_together(nodes, pools, inventory, members)), members=members)
+        nodes += _ordered(pool, inventory, by_pool, (selected | (within & {ZONE})) - {HOSTNAME}, now)
+    return Nodes(nodes=tuple(_removable_together(nodes, pools, inventory, by_pool)), members=by_pool)
 
 
 def _members(records: Sequence[NodeRecord], inventory: Inventory, busy: Set[str]) -> dict[PoolName, tuple[Member, ...]]:

@@ -21,8 +21,8 @@ from stint.errors import InvalidInputError, Mistake
 from stint.estimate.calibration import with_speeds
 from stint.kube.observe import blame, identity
 from stint.kube.observe.bought import BoughtNodes, paid_shares
-from stint.kube.observe.gang import Gang, look
-from stint.kube.observe.groups import Group, Workloads, gather, look_group
+from stint.kube.observe.gang import Gang
+from stint.kube.observe.gangs import Looked, Looking, grace_of, look_at_gangs
 from stint.kube.observe.idleness import Idleness, look_idle
 from stint.kube.observe.inventory import Inventory, NodeIssue, take_inventory
 from stint.kube.observe.memory import Memory
@@ -30,12 +30,11 @@ from stint.kube.observe.neighbours import neighbours_of
 from stint.kube.observe.new_nodes import learn
 from stint.kube.observe.nodes import look_at_nodes
 from stint.kube.observe.own_models import with_own_models
+from stint.kube.observe.ownership import members_of
 from stint.kube.observe.progress import Told, progress, tell
 from stint.kube.observe.purchases import Look, Purchases, any_known, look_at_purchases, with_no_new
 from stint.kube.observe.volumes import claims_of
-from stint.kube.plan_note import read_note
 from stint.kube.records import (
-    PLAN_ANNOTATION,
     DaemonSetRecord,
     JobRecord,
     LimitRangeRecord,
@@ -47,7 +46,6 @@ from stint.kube.records import (
     VolumeRecord,
 )
 from stint.kube.workloads import WorkloadRecord
-from stint.lifecycle import grace
 from stint.lifecycle import idle as idle_rules
 from stint.lifecycle.admitted import otherwise
 from stint.lifecycle.retries import gives_up
@@ -59,6 +57,7 @@ from stint.model.measured import Measured, Speed
 from stint.model.resources import Resources
 from stint.model.situation import Rates, Settings, Situation
 
+ORPHAN = "orphan"  # the finalizer of `kubectl delete --cascade=orphan`
 _ADMITTED_LASTS = timedelta(hours=1)
 
 
@@ -135,6 +134,9 @@ class Caches:
     volume_claims: Sequence[VolumeClaimRecord] | None = None  # None: they may not be looked at
     volumes: Sequence[VolumeRecord] = ()
     storage_classes: Sequence[StorageClassRecord] = ()
+    plan_key: bytes | None = (
+        None  # by which our plans are signed; None: everything that says it is a plan counts as one
+    )
 
 
 def observe(
@@ -161,7 +163,14 @@ def observe(
     books = read_books(caches.price_books)
     catalogue = with_own_models(books.on_top_of(catalogue), caches.nodes, caches.gpu_pools)
     unready = {n.name: since for n in caches.nodes if (since := memory.since(n, now)) is not None}
-    gangs = _gangs(caches, unready, settings, now)
+    gangs = look_at_gangs(
+        caches.trainingjobs,
+        caches.jobs,
+        caches.pods,
+        caches.workloads,
+        caches.nodes,
+        look=Looking(unready=unready, settings=settings, now=now, key=caches.plan_key),
+    )
     inventory = take_inventory(
         caches.nodes,
         caches.gpu_pools,
@@ -169,7 +178,9 @@ def observe(
         today=now.date(),
         limits=books.freshness,
         now=now,
-        last_known=identity.last_known(gangs.values(), caches.nodes, memory.machines, catalogue),
+        last_known=identity.last_known(
+            (each.gang for each in gangs.values()), caches.nodes, memory.machines, catalogue
+        ),
     )
     inventory = learn(inventory, caches.nodes, caches.gpu_pools, caches.daemon_sets)
     surroundings = _surroundings(caches)
@@ -180,13 +191,15 @@ def observe(
         alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
         seen[key] = _with_times(alone, settings, memory, now)
     there = {key: s.job for key, s in seen.items() if s.job is not None}
-    neighbours = neighbours_of(caches.pods, caches.nodes, there)
+    members = members_of({key: each.pods for key, each in gangs.items()})
+    neighbours = neighbours_of(caches.pods, caches.nodes, there, members)
     found = look_at_nodes(
         caches.nodes,
         caches.pods,
         caches.gpu_pools,
         inventory,
         there,
+        members,
         now=now,
         empty_since=empty_since,
         unready_since=unready,
@@ -315,70 +328,9 @@ def _surroundings(caches: Caches) -> Callable[[str], Surroundings]:
     return of
 
 
-def _gone(caches: Caches) -> frozenset[str]:
-    """Nodes that pods still name and that are no more."""
-    there = {n.name for n in caches.nodes}
-    return frozenset(p.node for p in caches.pods if p.node and p.node not in there)
-
-
-def _gangs(caches: Caches, unready: Mapping[str, datetime], settings: Settings, now: datetime) -> dict[JobId, Gang]:
-    gone = _gone(caches)
-    pods: dict[JobId, list[PodRecord]] = defaultdict(list)
-    for pod in caches.pods:
-        if pod.gang and pod.gang.steered is None:
-            pods[job_id(pod.gang.namespace, pod.gang.job)].append(pod)
-    jobs = {job_id(j.namespace, j.job): j for j in caches.jobs if j.job}
-    workloads = Workloads(caches.workloads)
-    groups = gather(caches.pods, workloads)
-    gangs = {}
-    for resource in caches.trainingjobs:
-        key = job_id(resource.metadata.namespace, resource.metadata.name)
-
-        def look_at(lost: frozenset[str], resource: TrainingJob = resource, key: JobId = key) -> Gang:
-            if resource.spec.steers is None:
-                return look(jobs.get(key), pods.get(key, ()), lost_nodes=lost)
-            return _look_theirs(resource, groups.get(key), workloads, lost)
-
-        gang = look_at(gone | _past_grace(resource, unready, settings, now))
-        if unready and not (gang.running or resource.status.progress.running_since is not None):
-            gang = look_at(gone.union(unready))  # it does not run yet, so it has nothing to lose
-        gangs[key] = gang
-    return gangs
-
-
-def _grace(resource: TrainingJob, settings: Settings) -> timedelta:
-    own = resource.spec.node_grace_seconds
-    return timedelta(seconds=settings.node_grace_seconds if own is None else own)
-
-
-def _past_grace(
-    resource: TrainingJob, unready: Mapping[str, datetime], settings: Settings, now: datetime
-) -> frozenset[str]:
-    """Nodes that have been not ready for longer than this job waits."""
-    wait = _grace(resource, settings)
-    return frozenset(n for n, since in unready.items() if grace.is_over(since, now, wait, pace=settings.pace))
-
-
-def _look_theirs(resource: TrainingJob, group: Group | None, workloads: Workloads, lost: frozenset[str]) -> Gang:
-    steers, meta = resource.spec.steers, resource.metadata
-    assert steers is not None
-    if group is None or (group.kind, group.name) != (steers.kind, steers.name):
-        group = Group(
-            job=job_id(meta.namespace, meta.name),
-            namespace=meta.namespace,
-            kind=steers.kind,
-            name=steers.name,
-            pods=(),
-            chain=workloads.chain(steers.kind, meta.namespace, steers.name),
-        )
-    plan = read_note(meta.annotations.get(PLAN_ANNOTATION, ""))
-    group = replace(group, known_size=resource.spec.workers)
-    return look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
-
-
 def _see_alone(
     resource: TrainingJob,
-    gang: Gang,
+    looked: Looked,
     catalogue: Catalogue,
     created: datetime,
     now: datetime,
@@ -387,7 +339,12 @@ def _see_alone(
 ) -> Seen:
     """What fails in a way that was not foreseen is still no reason to let everybody wait."""
     try:
-        return _see(resource, gang, catalogue, created, now, measured, around)
+        if looked.error is not None:
+            raise looked.error
+        seen = _see(resource, looked.gang, catalogue, created, now, measured, around)
+        if looked.in_the_way and seen.job is not None:
+            seen = replace(seen, job=replace(seen.job, lacking=looked.in_the_way))
+        return seen
     except Exception as error:
         remedy = "Stint cannot read it, which is a mistake of Stint's; please report it with this TrainingJob"
         about = f"TrainingJob {resource.metadata.namespace}/{resource.metadata.name}"
@@ -395,7 +352,7 @@ def _see_alone(
         return Seen(
             resource=resource,
             created=created,
-            gang=gang,
+            gang=looked.gang,
             job=None,
             invalid=unread,
             phase=Phase.INVALID,
@@ -445,6 +402,8 @@ def _see(
         job = to_job(resource, catalogue, known, created=created)
     except InvalidInputError as error:
         return replace(seen, phase=ended) if ended else replace(seen, invalid=error, phase=Phase.INVALID)
+    if leaves(resource, gang):
+        job = replace(job, suspended=True)
     if job.assignment is not None and gang.plan is not None and gang.plan.per_worker is not None:
         job = replace(job, per_worker=gang.plan.per_worker, roles=gang.plan.roles)
     seen = replace(seen, last=job, phase=ended)
@@ -482,7 +441,7 @@ def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -
     refused = [memory.refused_since.get(p.uid, now) for p in seen.gang.refused()]
     facts = replace(
         seen.facts,
-        node_grace=_grace(seen.resource, settings),
+        node_grace=grace_of(seen.resource, settings),
         refused_since=min(refused, default=None),
     )
     return replace(seen, facts=facts)
@@ -543,7 +502,8 @@ def _facts(
         rejections=gang.rejections,
         ignored=len(gang.ignored_by_schedulers()),
         placement_timeout=timedelta(seconds=spec.placement_timeout_seconds),
-        suspend=spec.suspend,
+        suspend=spec.suspend or leaves(resource, gang),
+        deleting=leaves(resource, gang),
         idle=idle,
         on_idle=spec.idle_policy.action,
         idle_after=timedelta(minutes=spec.idle_policy.after_minutes),
@@ -557,6 +517,16 @@ def _held_gpus(gang: Gang, job: Job) -> int:
         return job.per_worker.gpus * len(gang.pods)
     each = job.by_rank(len(gang.plan.nodes) if gang.plan is not None else job.workers)
     return sum(each[p.gang.index].gpus for p in gang.pods if p.gang and 0 <= p.gang.index < len(each))
+
+
+def leaves(resource: TrainingJob, gang: Gang) -> bool:
+    """Whether it is being deleted, so that it gets no place and gives back the one that it has.
+
+    Its pods go on where they are to outlive it: as orphans, or as somebody else's who made them.
+    """
+    meta = resource.metadata
+    outlive = ORPHAN in meta.finalizers or gang.theirs is not None
+    return meta.deletion_timestamp is not None and not (outlive and gang.state is GangState.PLACED)
 
 
 def _matters(facts: GangFacts) -> bool:
