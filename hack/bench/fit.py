@@ -383,7 +383,8 @@ class Arena:
             pods=[p for p in self.pods if not any(k == "job-name" for k, _ in p.labels)],
             jobs=[],
         )
-        caches = replace(caches, **{name: tuple(informer) for name, informer in self.others.items()})
+        others: dict[str, Any] = {name: tuple(informer) for name, informer in self.others.items()}
+        caches = replace(caches, **others)
         uid = job.metadata.uid
         seen = observe(caches, bundled.load(), Settings(), now=now, created={uid: now}, empty_since={})
         names = [str(n.name) for n in self.nodes]
