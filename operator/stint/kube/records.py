@@ -177,6 +177,7 @@ class VolumeClaimRecord(msgspec.Struct, frozen=True):
     volume: str  # empty: it is not bound
     storage_class: str | None  # None: the default one
     lost: bool  # its volume is gone
+    of_one_pod: bool = False  # ReadWriteOncePod: one pod at a time may use it
 
 
 class VolumeRecord(msgspec.Struct, frozen=True):

@@ -446,6 +446,7 @@ def reduce_volume_claim(claim: WireVolumeClaim) -> tuple[str, str, VolumeClaimRe
         volume=claim.spec.volume_name if claim.status.phase in ("Bound", "Lost") else "",
         storage_class=claim.spec.storage_class_name,
         lost=claim.status.phase == "Lost",
+        of_one_pod="ReadWriteOncePod" in (claim.spec.access_modes or ()),
     )
     return meta.uid, meta.resource_version, record
 

@@ -200,6 +200,7 @@ class WireLimitRange(msgspec.Struct):
 class _ClaimSpec(msgspec.Struct, rename="camel"):
     volume_name: str = ""
     storage_class_name: str | None = None
+    access_modes: list[str] | None = None
 
 
 class _ClaimStatus(msgspec.Struct):

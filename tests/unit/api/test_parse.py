@@ -11,6 +11,7 @@ import yaml
 
 from stint.api.parse.job import Known, deadline_of, to_job
 from stint.api.parse.pricebook import read_books, to_overrides, with_books
+from stint.api.parse.template import Claim, Surroundings
 from stint.api.pricebook import PriceBook, SourceType, Spec
 from stint.api.quantity import duration, resources
 from stint.api.trainingjob import TrainingJob
@@ -51,6 +52,18 @@ def test_models_are_understood_in_any_usual_spelling():
     job = parse(a_resource(gpu={"models": ["NVIDIA-A100-SXM4-80GB"]}))
     assert job.gpu_models == ("A100-80GB",)
     assert set(job.work.units_per_second) == {"A100-80GB", "L40S"}
+
+
+def test_a_claim_of_one_pod_serves_a_gang_of_one_only():
+    mounts = {"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}], "containers": [CONTAINER]}
+    known = Known(around=Surroundings(claims={"data": Claim(of_one_pod=True)}))
+
+    def lacking(workers: int) -> str:
+        resource = a_resource(workers=workers, template=None, podTemplate={"spec": mounts})
+        return to_job(resource, CATALOGUE, known, created=NOW).lacking
+
+    assert "PersistentVolumeClaim data is ReadWriteOncePod, and all 3 workers mount it" in lacking(3)
+    assert lacking(1) == ""
 
 
 def test_a_fraction_is_one_of_whatever_a_node_gives_out():

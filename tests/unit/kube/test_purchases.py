@@ -182,6 +182,16 @@ class TestANodeThatDidNotHelp:
         seen = look(pool, job, after=3 * MINUTE)
         assert (bars(seen, job.metadata.name) == {OFFERING: WhyNoNew.DID_NOT_HELP}) is barred
 
+    def test_what_other_namespaces_run_is_not_told(self):
+        pool, _ = self.refused()
+        theirs = a_job("secret-project")
+        theirs = msgspec.structs.replace(theirs, metadata=msgspec.structs.replace(theirs.metadata, namespace="rival"))
+        seen = look(pool, a_job("beside"), theirs, after=3 * MINUTE)
+        of = {key: " ".join(n.message for n in s.job.no_new) for key, s in seen.seen.items() if s.job is not None}
+        assert "job team/large, which needs no more" in of["team/beside"]
+        assert "another namespace's job, which needs no more" in of["rival/secret-project"]
+        assert "team/large" not in of["rival/secret-project"]
+
     def test_is_tried_again_after_a_time_that_doubles(self):
         pool, _ = self.refused()
         later = look(pool, a_job(), after=6 * MINUTE)

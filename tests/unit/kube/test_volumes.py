@@ -16,8 +16,8 @@ def meta(name, **more):
     return {"name": name, "uid": name, **more}
 
 
-def claim(name="data", *, volume="", phase="Pending", storage_class="fast"):
-    spec = {"volumeName": volume, "storageClassName": storage_class}
+def claim(name="data", *, volume="", phase="Pending", storage_class="fast", modes=("ReadWriteMany",)):
+    spec = {"volumeName": volume, "storageClassName": storage_class, "accessModes": list(modes)}
     body = {"metadata": meta(name, namespace="team"), "spec": spec, "status": {"phase": phase}}
     return reduce_volume_claim(msgspec.convert(body, WireVolumeClaim))[2]
 
@@ -66,3 +66,9 @@ def test_a_claim_that_is_not_bound_or_lost_holds_its_pods():
     assert "not bound to a volume yet" in of(claim(), classes=[storage(mode="Immediate")]).lacking
     assert "not bound to a volume yet" in of(claim(storage_class="nobody-knows")).lacking
     assert "has lost its volume pv" in of(claim(volume="pv", phase="Lost")).lacking
+
+
+def test_a_claim_of_one_pod_is_told_apart():
+    assert of(claim(volume="pv", phase="Bound", modes=["ReadWriteOncePod"])).of_one_pod
+    assert of(claim(modes=["ReadWriteOncePod"]), classes=[storage()]).of_one_pod
+    assert not of(claim(volume="pv", phase="Bound", modes=["ReadWriteOnce"])).of_one_pod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -170,13 +170,26 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         not_before=known.not_before,
         avoid=known.avoid,
         moved_at=known.moved_at,
-        lacking=pods.lacking or next((c.lacking for c in claims if c.lacking), ""),
+        lacking=pods.lacking
+        or next((c.lacking for c in claims if c.lacking), "")
+        or _shared(pods, claims, spec.workers),
         read_as=_read_as((*spec.gpu.models, *spec.work.units_per_second), catalogue),
     )
     _check_length(job, spec, catalogue, mistakes)
     if mistakes:
         raise InvalidInputError(f"TrainingJob {meta.namespace}/{meta.name}", mistakes)
     return job
+
+
+def _shared(pods: Pods, claims: Sequence[Claim], workers: int) -> str:
+    """Filter VolumeRestrictions of kube-scheduler: a second pod of the gang would wait for the first to end."""
+    alone = next((n for n, c in zip(pods.claims, claims, strict=False) if c.of_one_pod), "")
+    if not alone or workers == 1:
+        return ""
+    return (
+        f"PersistentVolumeClaim {alone} is ReadWriteOncePod, and all {workers} workers mount it; make it "
+        "ReadWriteMany, or set spec.workers to 1"
+    )
 
 
 def _missing(claim: str, namespace: str) -> Claim:

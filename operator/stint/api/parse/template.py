@@ -41,6 +41,7 @@ class Claim:
 
     where: Terms | None = None  # None: anywhere
     lacking: str = ""  # what keeps pods with it from being scheduled at all
+    of_one_pod: bool = False  # no second pod is scheduled while one uses it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from stint.kube.observe.nodes import GIVEN_UP_AFTER
 from stint.kube.records import NodeRecord
 from stint.lifecycle.retries import MOST_ORDER_BACKOFF_S, SETTLE_S, next_order
 from stint.model.cluster import Node
-from stint.model.job import Job, JobId, NodeName, NoNew, WhyNoNew
+from stint.model.job import Job, JobId, NodeName, NoNew, WhyNoNew, split_job_id
 from stint.model.market import Offering, PoolName
 from stint.model.offering import OfferingId
 from stint.model.plan import Reason
@@ -97,7 +97,11 @@ def with_no_new(jobs: Mapping[JobId, Job], purchases: Mapping[PoolName, Purchase
         for each in refused:
             if _concerns(each, job, resource):
                 offering = OfferingId(each.offering)
-                what = "its job" if each.job == key else f"job {each.job}, which needs no more than this one,"
+                what = (
+                    "its job"
+                    if each.job == key
+                    else f"{_named(each.job, beside=key)}, which needs no more than this one,"
+                )
                 text = _until(f"a node that was bought did not help {what}: {each.message}", each.until)
                 bars[offering] = NoNew(offering=offering, why=WhyNoNew.DID_NOT_HELP, message=text)
         if (ordered := coming.get(key)) is not None:
@@ -370,6 +374,12 @@ def _concerns(refused: RefusedNode, job: Job, resource: TrainingJob) -> bool:
         and needs.memory_gib >= refused.memory_gib
         and all(amounts.get(name, 0.0) >= amount for name, amount in refused.resources.items())
     )
+
+
+def _named(job: str, *, beside: JobId) -> str:
+    """A job in a message about another one: what other namespaces run is not told."""
+    same = split_job_id(JobId(job))[0] == split_job_id(beside)[0]
+    return f"job {job}" if same else "another namespace's job"
 
 
 def _demands(job: Job) -> str:

@@ -35,8 +35,8 @@ def _claim(
         return Claim(lacking=f"PersistentVolumeClaim {claim.name} has lost its volume {claim.volume}")
     if claim.volume:
         volume = volumes.get(claim.volume)
-        return Claim(where=volume.where if volume else None)
+        return Claim(where=volume.where if volume else None, of_one_pod=claim.of_one_pod)
     made_by = default if claim.storage_class is None else storage.get(claim.storage_class)
     if made_by is not None and made_by.waits:
-        return Claim(where=made_by.where)
+        return Claim(where=made_by.where, of_one_pod=claim.of_one_pod)
     return Claim(lacking=f"PersistentVolumeClaim {claim.name} is not bound to a volume yet; its pods wait for that")
