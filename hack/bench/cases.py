@@ -187,7 +187,7 @@ def bigcpu(scene: Scene) -> Check:
     }
     scene.add(agent)
     eventually(lambda: len(scene.kubectl("get", "pods", "-o", "name").split()) >= 9, what="the DaemonSet's pods")
-    scene.job("bigcpu", speeds=H100, pods=asks({"cpu": "182"}))
+    scene.job("bigcpu", speeds=H100, pods=asks({"cpu": "188"}))
     return held(scene, "bigcpu", "WorkerExceedsNode", "CPU")
 
 
