@@ -283,10 +283,10 @@ class Timeline:
 
     def find(self, columns: Columns, column: int, below: float = math.inf) -> Start | None:
         """As `place`, but which nodes a gang gets is worked out by `choose`, for the one start that is taken."""
-        buys = columns.plain.buys[column]
-        if self.problem.parts[columns.plain.job[column]]:
-            return self._buy_unlike(columns, column, below) if buys else self._wait_unlike(columns, column, below)
-        return self._buy(columns, column, below) if buys else self._wait(columns, column, below)
+        if not columns.plain.buys[column]:
+            return self._wait(columns, column, below)
+        unlike = self.problem.parts[columns.plain.job[column]]
+        return self._buy_unlike(columns, column, below) if unlike else self._buy(columns, column, below)
 
     def choose(self, start: Start) -> Choice:
         """The nodes of a start, as long as nothing has changed since it was found."""
@@ -299,14 +299,15 @@ class Timeline:
         job, offering, workers = plain.job[column], plain.offering[column], plain.workers[column]
         line = self._at[offering]
         room, rooms = self._rooms(job, line)
-        enough = (rooms[: len(line.hours)] >= workers).tobytes()
+        alike = workers - sum(p.count for p in self.problem.parts[job])
+        enough = (rooms[: len(line.hours)] >= alike).tobytes()
         if 1 not in enough:
             return None
         any_bought = len(line.idle) > 1
         idle = self._least_idle_usd(columns, column, new_nodes=0) if any_bought else 0.0
         at_once, hourly = plain.objective_usd[column], self._usd_per_hour[job]
         apart, hours, held = self.problem.domain[job] is not None, line.hours, plain.held_hours[column]
-        first = enough.find(1)
+        first, nodes = enough.find(1), None
         while first >= 0:
             start = hours[first]
             if at_once + hourly * start + idle >= below:
@@ -317,7 +318,11 @@ class Timeline:
                 continue
             end = bisect_left(hours, until, first + 1)
             least = room[first] if end == first + 1 else np.minimum.reduce(room[first:end])
-            if end == first + 1 or np.add.reduce(least) >= workers:
+            if alike < workers:
+                own, nodes = least, self._unlike(job, line, slice(first, end), workers)
+                if nodes is not None:
+                    break
+            elif end == first + 1 or np.add.reduce(least) >= workers:
                 own = self._in_one_domain(job, offering, least, workers) if apart else least
                 if own is not None:
                     break
@@ -327,9 +332,9 @@ class Timeline:
         objective = self.problem.objective_at(columns, column, start)
         if objective + idle >= below:
             return None
-        found = Start(column, start, objective, job, offering, workers, own)
-        if any_bought and own[line.first_new :].any():
-            found.nodes = self._pack(job, offering, own, workers)
+        found = Start(column, start, objective, job, offering, workers, own, nodes)
+        if any_bought and (nodes is not None or own[line.first_new :].any()):
+            found.nodes = nodes or self._pack(job, offering, own, workers)
             found.objective_usd += self._idle_usd(columns, column, start, found.nodes)
         return found
 
@@ -373,23 +378,10 @@ class Timeline:
         objective += self._idle_usd(columns, column, 0.0, nodes)
         return Start(column, 0.0, objective, job, offering, workers, room, nodes)
 
-    def _wait_unlike(self, columns: Columns, column: int, below: float) -> Start | None:
-        """As `_wait`, pod by pod."""
-        plain = columns.plain
-        job, offering, workers = plain.job[column], plain.offering[column], plain.workers[column]
-        line, held = self._at[offering], plain.held_hours[column]
-        there = line.is_there()
-        for start in list(line.hours):
-            objective = self.problem.objective_at(columns, column, start)
-            if objective + self._least_idle_usd(columns, column, new_nodes=0) >= below:
-                return None
-            free = line.free[line.window(start, start + held)].min(axis=0)
-            nodes = pack(self.problem, job, line.nodes, free, there, workers)
-            if nodes is not None:
-                objective += self._idle_usd(columns, column, start, nodes)
-                room = np.zeros(len(line.nodes), dtype=np.int64)
-                return Start(column, start, objective, job, offering, workers, room, nodes)
-        return None
+    def _unlike(self, job: int, line: _OfferingTimeline, instants: slice, pods: int) -> tuple[int, ...] | None:
+        """The nodes of a gang of unlike pods, by rank, on what is free at all these instants; None: it does not fit."""
+        free = line.free[instants].min(axis=0)
+        return pack(self.problem, job, line.nodes, free, line.is_there(), pods)
 
     def _buy_unlike(self, columns: Columns, column: int, below: float) -> Start | None:
         """As `_buy`, pod by pod: with one more node after the other until all of them fit."""
@@ -404,9 +396,12 @@ class Timeline:
         there = line.is_there()
         if pack(problem, job, line.nodes, free, there, workers) is not None:
             return None  # nothing needs to be bought: the column that only waits says it better
-        for i in closed[: min(len(closed), workers)].tolist():
-            there[i], free[i] = True, problem.node_free[line.nodes[i]]
-            nodes = pack(problem, job, line.nodes, free, there, workers)
+        empty = problem.node_free[line.nodes[closed[0]]]
+        lacking = sum(need[0] for need in problem.needs(job, workers)) - free[there, 0].sum()
+        least = max(1, math.ceil((lacking - _EPSILON) / empty[0])) if empty[0] else 1
+        for count, i in enumerate(closed[:workers].tolist(), start=1):
+            there[i], free[i] = True, empty
+            nodes = pack(problem, job, line.nodes, free, there, workers) if count >= least else None
             if nodes is not None:
                 objective = problem.objective_at(columns, column, 0.0) + self._idle_usd(columns, column, 0.0, nodes)
                 room = np.zeros(len(line.nodes), dtype=np.int64)

@@ -6,7 +6,7 @@ other roles demand of pods beside them is looked at only against pods that are t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -62,6 +62,9 @@ def _pack(
     needs = [problem.need[job], *(p.need for p in parts)]
     admits = [problem.admits[job][nodes] & may, *(p.admits[nodes] & may for p in parts)]
     count = [workers, *(p.count for p in parts)]
+    all_of_it = sum(n * need for n, need in zip(count, needs, strict=True))
+    if (free[np.logical_or.reduce(admits)].sum(axis=0) + _HAIR < all_of_it).any():
+        return None
     seats: list[list[int]] = [[] for _ in needs]
     largest_first = sorted(range(len(needs)), key=lambda k: (-needs[k][0], *(-needs[k][1:]), k))
     if (together := problem.together[job]) is not None:
@@ -72,12 +75,13 @@ def _pack(
         seats[0] = np.repeat(np.arange(len(nodes)), arranged).tolist()
         largest_first.remove(0)
     for kind in largest_first:
-        for _ in range(count[kind]):
-            seat = _tightest(free, needs[kind], admits[kind], seats[kind])
+        while (left := count[kind] - len(seats[kind])) > 0:
+            seat = _tightest(free, needs[kind], admits[kind])
             if seat is None:
                 return None
-            free[seat] -= needs[kind]
-            seats[kind].append(seat)
+            here = min(left, int(_fitting(free[[seat]], needs[kind], admits[kind][[seat]])[0]))
+            free[seat] -= here * needs[kind]
+            seats[kind] += [seat] * here
     return tuple(int(nodes[i]) for some in seats for i in some)
 
 
@@ -91,16 +95,11 @@ def _fitting(
 
 
 def _tightest(
-    free: Float[np.ndarray, "own resource"],
-    need: Float[np.ndarray, " resource"],
-    admits: Bool[np.ndarray, " own"],
-    taken: Sequence[int],
+    free: Float[np.ndarray, "own resource"], need: Float[np.ndarray, " resource"], admits: Bool[np.ndarray, " own"]
 ) -> int | None:
-    """Where a pod leaves the fewest GPUs over, then the least CPU; like pods stay together while they fit."""
-    fits = np.flatnonzero(admits & (free + _HAIR >= need).all(axis=1))
+    """Where a pod leaves the fewest GPUs over, then the least CPU: like pods stay there while they fit."""
+    fits = (admits & (_fitting(free, need, admits) > 0)).nonzero()[0]
     if not len(fits):
         return None
-    if taken and taken[-1] in fits:
-        return taken[-1]
-    order = np.lexsort((free[fits, 1], free[fits, 0]))
-    return int(fits[order[0]])
+    fewest = fits[free[fits, 0] == free[fits, 0].min()]
+    return int(fewest[free[fewest, 1].argmin()])
