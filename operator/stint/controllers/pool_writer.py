@@ -219,13 +219,13 @@ def _payers(resize: Resize, observation: Observation) -> list[Payer]:
     offering = observation.inventory.offerings[resize.offering]
     takes = {
         j: seen.job.workers * share_of_node(seen.job, offering, seen.job.workers)
-        for j in resize.for_jobs
+        for j in resize.for_jobs[:MOST_ORDER_JOBS]
         if (seen := observation.seen.get(j)) is not None and seen.job is not None
     }
     total = sum(takes.values())
     return [
         Payer(job=str(j), uid=observation.seen[j].resource.metadata.uid, share=takes[j] / total)
-        for j in list(takes)[:MOST_ORDER_JOBS]
+        for j in takes
         if total > 0
     ]
 

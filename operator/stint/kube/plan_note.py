@@ -98,14 +98,16 @@ def read_note(text: str) -> PlanNote | None:
         dates = [d.astimezone(UTC) for d in (found.since, found.finish) if d is not None]
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
-    asked = found.per_worker
-    least = 0.0 if asked is None else min(*asked.as_row(), *(amount for _, amount in asked.extended))
+    asked = [r.per_pod for r in found.roles] + ([found.per_worker] if found.per_worker is not None else [])
+    least = min((amount for r in asked for amount in (*r.as_row(), *(a for _, a in r.extended))), default=0.0)
     figures = max(found.usd_per_hour, abs(found.cost_usd)) <= _MOST_USD and least >= 0.0
+    others = sum(r.replicas for r in found.roles)
+    figures = figures and all(r.replicas >= 1 for r in found.roles) and (not others or others < len(found.nodes))
     return found if figures and all(_FIRST <= d <= _LAST for d in dates) else None
 
 
 def only_what_is_held(plan: PlanNote, now: datetime) -> PlanNote:
     """Of a note that is not signed by us, what may count once all of its nodes are held: where the gang is."""
     return msgspec.structs.replace(
-        plan, since=min(plan.since, now), finish=None, cost_usd=0.0, message="", per_worker=None, made_from=""
+        plan, since=min(plan.since, now), finish=None, cost_usd=0.0, message="", per_worker=None, roles=(), made_from=""
     )

@@ -250,6 +250,11 @@ class Job:
             constraints=role.constraints,
         )
 
+    @property
+    def kinds(self) -> tuple[Job, ...]:
+        """What to ask a node for: the job itself for one of its workers, `of_role` for one pod of each role."""
+        return (self, *(self.of_role(role) for role in self.roles))
+
     def seats(self, pods: int) -> tuple[Job, ...]:
         """By rank, what to ask a node for: the job itself for its workers, `of_role` for the others."""
         others = [(self.of_role(r), r.replicas) for r in self.roles]

@@ -131,7 +131,7 @@ class Judge:
 
 def seats_of_roles(job: Job) -> tuple[Job, ...]:
     """What is asked of a node for a pod of each role that is unlike the workers."""
-    return tuple(job.of_role(role) for role in job.roles)
+    return job.kinds[1:]
 
 
 def with_roles(workers: Admission, job: Job, others: Sequence[Admission]) -> Admission:
@@ -145,7 +145,8 @@ def with_roles(workers: Admission, job: Job, others: Sequence[Admission]) -> Adm
             why.setdefault(o, (reason, f"role {role.name}: {text}"))
         for o, text in admission.partly.items():
             partly.setdefault(o, f"role {role.name}: {text}")
-    return replace(workers, why=why, partly=partly)
+    new = workers.new.union(*(admission.new for admission in others))
+    return replace(workers, why=why, partly=partly, new=new)
 
 
 def _named(names: Iterable[str], of: int) -> str:

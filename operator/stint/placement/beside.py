@@ -31,13 +31,15 @@ class Beside:
         mine = self._problem.jobs[job]
         if not self._new.matters_to(mine):
             return ""
-        view = (self._all if mine.constraints.affinity else self._new).view(mine)
-        refusals = ((name, view.refuses(self._nodes[name])) for name in dict.fromkeys(nodes))
+        seats = mine.seats(len(nodes))
+        views = {id(s): (self._all if s.constraints.affinity else self._new).view(s) for s in seats}
+        pairs = dict.fromkeys((name, id(seat)) for name, seat in zip(nodes, seats, strict=True))
+        refusals = ((name, views[seat].refuses(self._nodes[name])) for name, seat in pairs)
         return next((f"{name}: {no[1]}" for name, no in refusals if no is not None), "")
 
     def add(self, job: int, nodes: Sequence[NodeName]) -> None:
         """A gang that is placed now."""
         if self._matters:
             for around in (self._all, self._new):
-                around.add(self._problem.jobs[job], (self._nodes[n] for n in nodes))
+                around.add(self._problem.jobs[job], [self._nodes[n] for n in nodes])
             self._any = True

@@ -170,7 +170,7 @@ class _Room:
         text = text or f"needs {workers * gpus} {what}{within}, {room * gpus} free in {where}"
         if other := problem.partly[job].get(offering, ""):
             text += f"; besides, {other}"
-        if room >= workers and problem.together[job] is not None:
+        if room >= workers and problem.together[job] is not None and not wanted.roles:
             apart = "its podAntiAffinity, host ports or topology spread keep its workers apart"
             text = f"{apart}, and the nodes of {o.id} with room for them are too few"
             return Rejection(offering=o.id, reason=Reason.BESIDE_OTHERS, message=text)
@@ -189,11 +189,24 @@ class _Room:
         nodes = self.capacity.nodes_of(offering)
         may = np.logical_or.reduce([problem.admits[job][nodes], *(p.admits[nodes] for p in problem.parts[job])])
         nodes = nodes[may & ~problem.node_is_new[nodes]]
-        free = int(sum(self.capacity.free_at(int(n), 0.0)[0] for n in nodes))
+        free, domain = np.zeros(len(problem.need[job])), problem.domain[job]
+        of_nodes = {int(n): self.capacity.free_at(int(n), 0.0) for n in nodes}
+        topology = problem.topology[job]
+        if domain is None or topology is None or not topology.required:
+            domain = np.zeros(len(problem.admits[job]), dtype=np.int64)
+        for one in sorted({int(domain[n]) for n in of_nodes if domain[n] >= 0}):
+            here = np.sum([f for n, f in of_nodes.items() if domain[n] == one], axis=0)
+            free = here if here[0] > free[0] else free
+        needs = np.sum(problem.needs(job, wanted.min_workers), axis=0)
+        short = [i for i in range(len(needs)) if needs[i] > free[i] + HAIR]
         each = [("workers", wanted.min_workers - wanted.others, wanted.per_worker.gpus)]
         each += [(r.name, r.replicas, r.per_pod.gpus) for r in wanted.roles]
         words = ", ".join(f"{name} {count} x {gpus}" for name, count, gpus in each)
-        return f"needs {wanted.gpus(wanted.min_workers)} {what} ({words}), {free} free in {where}"
+        if short and short[0] > 0:
+            names = ("GPUs", "CPU cores", "GiB of memory", "pods", *problem.extended)
+            i = short[0]
+            return f"needs {needs[i]:.10g} {names[i]} for all of it ({words}), {free[i]:.10g} free in {where}"
+        return f"needs {wanted.gpus(wanted.min_workers)} {what} ({words}), {int(free[0])} free in {where}"
 
     def _short(self, job: int, offering: int, room: int) -> str:
         """What a gang is short of, where that is not GPUs: the resource by which the fewest workers would fit."""

@@ -288,10 +288,10 @@ class Neighbourhood:
                 found[value] += 1
         return found
 
-    def add(self, job: Job, nodes: Iterable[Node]) -> None:
-        """Count the workers of a gang as there, one on each of these."""
-        for node in nodes:
-            self._put(_worker(job, node))
+    def add(self, job: Job, nodes: Sequence[Node]) -> None:
+        """Count the pods of a gang as there, by rank, one on each of these."""
+        for node, seat in zip(nodes, job.seats(len(nodes)), strict=True):
+            self._put(_pod(seat, node))
 
 
 def labels_with_host(node: Node) -> Mapping[str, str]:
@@ -311,12 +311,13 @@ def _there(situation: Situation, nodes: Mapping[NodeName, Node]) -> Iterator[Bes
         )
     matters = any(looks_around(j) for j in situation.jobs)
     for job in situation.jobs if matters else ():
-        for name in job.assignment.nodes if job.assignment is not None else ():
+        names = job.assignment.nodes if job.assignment is not None else ()
+        for name, seat in zip(names, job.seats(len(names)), strict=True):
             if name in nodes:
-                yield _worker(job, nodes[name])
+                yield _pod(seat, nodes[name])
 
 
-def _worker(job: Job, node: Node) -> Beside:
+def _pod(job: Job, node: Node) -> Beside:
     c = job.constraints
     return Beside(
         node=node.name,
@@ -331,8 +332,8 @@ def _worker(job: Job, node: Node) -> Beside:
 
 def looks_around(job: Job) -> bool:
     """Whether a job's place depends on the pods beside it, or theirs on its."""
-    c = job.constraints
-    return bool(c.affinity or c.anti_affinity or c.spread or c.host_ports)
+    each = (job.constraints, *(role.constraints for role in job.roles))
+    return any(c.affinity or c.anti_affinity or c.spread or c.host_ports for c in each)
 
 
 def _meant(term: PodTerm, namespace: str, labels: Mapping[str, str]) -> bool:

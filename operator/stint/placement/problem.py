@@ -127,7 +127,7 @@ class Problem:
     def needs(self, job: int, pods: int) -> list[Float[np.ndarray, " resource"]]:
         """What each pod of a gang of so many asks for, by rank."""
         others = [p.need for p in self.parts[job] for _ in range(p.count)]
-        return [self.need[job]] * (pods - len(others)) + others
+        return ([self.need[job]] * (pods - len(others)) + others)[:pods]
 
     def load(self, job: int, nodes: Sequence[int]) -> dict[int, Float[np.ndarray, " resource"]]:
         """What a gang with these nodes, by rank, takes of each."""
@@ -194,7 +194,7 @@ def build_problem(situation: Situation, waiting: Sequence[Job]) -> Problem:
     def mask(admission: Admission) -> Bool[np.ndarray, " node"]:
         return np.concatenate([admission.nodes, np.array([o in admission.new for o in new_offering], dtype=bool)])
 
-    masks = [mask(a) for a in admissions]
+    masks = [mask(a) for a in alone]
     parts = [
         tuple(
             Part(count=r.replicas, need=np.array(r.per_pod.row(names)), admits=mask(a))

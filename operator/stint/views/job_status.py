@@ -317,8 +317,9 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
         facts["UpToDate"] = _up_to_date(seen)
         facts |= node_status.facts(seen, context.nodes, context.kept, old, pace=context.pace)
         facts |= usage_status.facts(seen, context.measured, old, context.now)
-        if seen.job is not None and seen.job.constraints.unmodelled:
-            what = "; ".join(seen.job.constraints.unmodelled)[:1024]
+        unmodelled = [u for kind in seen.job.kinds for u in kind.constraints.unmodelled] if seen.job else []
+        if unmodelled:
+            what = "; ".join(dict.fromkeys(unmodelled))[:1024]
             text = f"kube-scheduler will also look at {what}; Stint does not, and may choose a node that it refuses"
             facts["FullyModelled"] = ("False", "NotModelled", text)
         elif "FullyModelled" in old:

@@ -52,8 +52,7 @@ def refusals(job: Job, resource: TrainingJob, nodes: Iterable[Node], now: dateti
         for n in nodes
         if n.offering in blamed
         and n.name not in job.avoid
-        and node_admits(anywhere, n)
-        and workers_per_node(job.per_worker, n.allocatable)
+        and any(node_admits(k, n) and workers_per_node(k.per_worker, n.allocatable) for k in anywhere.kinds)
     }
     return tuple(
         Refusal(

@@ -60,7 +60,7 @@ def with_those_that_came(
             group = msgspec.structs.replace(group, missing=max(0, order.nodes - len(order.came)))
             groups[_key(order)] = add(group, order.came)
     going_on = {_key(o) for o in orders.open}
-    strays = dict(orders.strays)
+    strays = {n: when for n, when in orders.strays.items() if (r := orders.records.get(n)) and r.uid not in known}
     for key, group in groups.items():
         if key in going_on or not group.missing:
             continue

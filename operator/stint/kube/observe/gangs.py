@@ -122,7 +122,7 @@ def _look_theirs(resource: TrainingJob, group: Group, looking: Looking, lost: fr
     meta = resource.metadata
     text, signature = (meta.annotations.get(a, "") for a in (PLAN_ANNOTATION, SIGNATURE_ANNOTATION))
     plan, signed = read_note(text), is_signed(text, signature, meta.uid, looking.key)
-    if plan is not None and not signed and not held(plan, group.pods):
-        plan = None
+    if plan is not None and not signed:
+        plan = only_what_is_held(plan, looking.now) if held(plan, group.pods) else None
     gang = look_group(group, plan, taken_back=resource.status.taken_back, lost_nodes=lost)
     return _as_believed(gang, signed, looking.now)

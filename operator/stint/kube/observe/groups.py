@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 
 from stint.kube.observe.gang import Gang, Theirs, disrupted
-from stint.kube.observe.roles import parts_of
+from stint.kube.observe.roles import parts_of, unlike_ranks
 from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
 from stint.kube.steered import GROUP_SIZE, MANAGED, Steered
@@ -172,9 +172,9 @@ def _order(pod: PodRecord) -> tuple[object, ...]:
 def _ranked(pods: Sequence[PodRecord], plan: PlanNote) -> tuple[PodRecord, ...]:
     """Pods that were let go keep their ranks; the others get those that are left over, in their order.
 
-    Of unlike pods each gets a rank that was planned for one like it.
+    Of unlike pods each gets a rank that was planned for one like it, or for one that needs as much; or none.
     """
-    ranks, needs = len(plan.nodes), plan.by_rank() if plan.roles else ()
+    ranks = len(plan.nodes)
     held: dict[int, PodRecord] = {}
     rest = []
     for pod in pods:
@@ -184,14 +184,8 @@ def _ranked(pods: Sequence[PodRecord], plan: PlanNote) -> tuple[PodRecord, ...]:
         elif pod.gang.gated:
             rest.append(pod)
     free = [rank for rank in range(ranks) if rank not in held]
-    for pod in rest if needs else ():
-        rank = next((r for r in free if needs[r] == pod.requests), None)
-        if rank is not None:
-            free.remove(rank)
-            held[rank] = _with_rank(pod, rank)
-    given = {p.uid for p in held.values()}
-    for rank, pod in zip(free, [p for p in rest if p.uid not in given], strict=False):
-        held[rank] = _with_rank(pod, rank)
+    pairs = unlike_ranks(rest, free, plan) if plan.roles else zip(free, rest, strict=False)
+    held |= {rank: _with_rank(pod, rank) for rank, pod in pairs}
     return tuple(held[rank] for rank in sorted(held))
 
 

@@ -25,9 +25,10 @@ def neighbours_of(
     Args:
         members: whose worker each pod is, by its uid.
     """
-    looking = [j.constraints for j in jobs.values() if _looks(j.constraints)]
+    of_kinds = [kind.constraints for j in jobs.values() for kind in j.kinds]
+    looking = [c for c in of_kinds if _looks(c)]
     selectors = _Selectors(looking)
-    ours = _Ours([j.constraints for j in jobs.values()])
+    ours = _Ours(of_kinds)
     ports = any(c.host_ports for c in looking)
     by_name = {n.name: n for n in nodes}
     keys = {t.topology_key for c in looking for t in (*c.affinity, *c.anti_affinity)}

@@ -86,8 +86,9 @@ def look_at_nodes(
             planned[owner, name] += held
     for at in sorted(planned.keys() | bound.keys()):
         used[at[1]] += planned[at].at_least(bound[at])
-    selected = {key for job in jobs.values() for key in job.node_selector}
-    selected |= {key for job in jobs.values() for key in node_keys(job.constraints)} | keys
+    kinds = [kind for job in jobs.values() for kind in job.kinds]
+    selected = {key for kind in kinds for key in kind.node_selector}
+    selected |= {key for kind in kinds for key in node_keys(kind.constraints)} | keys
     within = {job.topology.key for job in jobs.values() if job.topology}
     pools = {p.metadata.name: p for p in gpu_pools}
     records = tuple(records)

@@ -8,6 +8,7 @@ clock.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -176,7 +177,7 @@ class _Known:
         )
 
     def did_not_help(self, order: NodeOrder, job: Job, message: str, look: Look) -> None:
-        needs, generation = job.per_worker, look.resources[job.id].metadata.generation
+        needs, generation = _most(job), look.resources[job.id].metadata.generation
         new = RefusedNode(
             offering=order.offering,
             job=job.id,
@@ -366,7 +367,8 @@ def _concerns(refused: RefusedNode, job: Job, resource: TrainingJob) -> bool:
     """Whether a job needs at least as much of a node as the one that was refused, and demands the same."""
     if refused.job == job.id and refused.generation != resource.metadata.generation:
         return False
-    amounts, needs = dict(job.per_worker.extended), job.per_worker
+    needs = _most(job)
+    amounts = dict(needs.extended)
     return (
         refused.demands == _demands(job)
         and needs.gpus >= refused.gpus
@@ -374,6 +376,12 @@ def _concerns(refused: RefusedNode, job: Job, resource: TrainingJob) -> bool:
         and needs.memory_gib >= refused.memory_gib
         and all(amounts.get(name, 0.0) >= amount for name, amount in refused.resources.items())
     )
+
+
+def _most(job: Job) -> Resources:
+    """What its pods ask of a node at the most."""
+    each = [kind.per_worker for kind in job.kinds]
+    return functools.reduce(lambda most, needs: most.at_least(needs), each)
 
 
 def _named(job: str, *, beside: JobId) -> str:
@@ -386,7 +394,7 @@ def _demands(job: Job) -> str:
     """What a job demands of nodes beside their size."""
     c = job.constraints
     beside = (c.affinity, c.anti_affinity, c.spread, c.unmodelled, job.topology)
-    of_nodes = (job.tolerations, c.node_affinity, c.volumes, c.host_ports)
+    of_nodes = (job.tolerations, c.node_affinity, c.volumes, c.host_ports, *job.roles)
     return _digest((sorted(job.node_selector.items()), *of_nodes, *beside))
 
 

@@ -5,14 +5,16 @@ The first is that of the largest pods, which count as the workers; the others ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from stint.kube.plan_note import PlanNote
 from stint.kube.records import PodRecord
 from stint.kube.steered import Steered
-from stint.model.constraints import UNCONSTRAINED, PodConstraints
+from stint.model.constraints import UNCONSTRAINED, PodConstraints, PodTerm
 from stint.model.job import Role
 from stint.model.resources import Resources
+from stint.placement import fit
 
 _MOST_ROLES = 8  # of one gang; of more, pods with as many GPUs count as alike: each as the largest of them
 
@@ -35,7 +37,35 @@ def parts_of(pods: Sequence[PodRecord], label: str) -> tuple[Part, ...]:
     if len(alike) > _MOST_ROLES:
         alike = _grouped(pods, lambda p: p.requests.gpus)
     largest_first = sorted(alike, key=lambda some: tuple(-amount for amount in largest(some).as_row()))
-    return tuple(_part(some, label) for some in largest_first)
+    return _without_one_another([_part(some, label) for some in largest_first])
+
+
+def unlike_ranks(pods: Sequence[PodRecord], free: Sequence[int], plan: PlanNote) -> Iterator[tuple[int, PodRecord]]:
+    """Which of the free ranks each pod gets: one of a role that it is of, else the tightest that was planned for as
+    much; a pod that asks for more than any gets none."""
+    needs = plan.by_rank()
+    roles = [None] * (len(plan.nodes) - sum(r.replicas for r in plan.roles))
+    of_rank = [*roles, *(r for r in plan.roles for _ in range(r.replicas))]
+    left, rest = list(free), []
+    for pod in pods:
+        mine = next((r for r in plan.roles if r.per_pod == pod.requests and _of_role(r) == _terms(pod)), None)
+        fits = (r for r in left if needs[r] == pod.requests and of_rank[r] is mine)
+        rank = next(fits, None)
+        if rank is None:
+            rest.append(pod)
+            continue
+        left.remove(rank)
+        yield rank, pod
+    for pod in sorted(rest, key=lambda p: tuple(-amount for amount in p.requests.as_row())):
+        enough = [r for r in left if needs[r].at_least(pod.requests) == needs[r]]
+        if enough:
+            rank = min(enough, key=lambda r: (needs[r].as_row(), r))
+            left.remove(rank)
+            yield rank, pod
+
+
+def _of_role(role: Role) -> tuple[object, ...]:
+    return role.node_selector, role.tolerations, role.constraints.node_affinity
 
 
 def _grouped(pods: Sequence[PodRecord], key: Callable[[PodRecord], object]) -> list[list[PodRecord]]:
@@ -48,6 +78,29 @@ def _grouped(pods: Sequence[PodRecord], key: Callable[[PodRecord], object]) -> l
 def _terms(pod: PodRecord) -> tuple[object, ...]:
     said = pod.gang.steered if pod.gang else None
     return (said.node_selector, said.tolerations, said.constraints.node_affinity) if said else ()
+
+
+def _without_one_another(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """What unlike pods of one gang demand of one another is not modelled, and told: none of them is there before."""
+    if len(parts) == 1:
+        return tuple(parts)
+    labels = [dict(p.role.constraints.labels) for p in parts]
+    found = []
+    for i, part in enumerate(parts):
+        c = part.role.constraints
+
+        def means_another(term: PodTerm, i: int = i, c: PodConstraints = c) -> bool:
+            near = term.namespaces is None or c.namespace in term.namespaces
+            return near and any(fit.selects(term.selector, o) for k, o in enumerate(labels) if k != i)
+
+        affinity = tuple(t for t in c.affinity if not means_another(t))
+        anti = tuple(t for t in c.anti_affinity if not means_another(t))
+        own = i > 0 and bool(c.affinity or c.anti_affinity or c.spread or c.host_ports)
+        if own or len(affinity) < len(c.affinity) or len(anti) < len(c.anti_affinity):
+            text = f"what pods of role {part.role.name} demand of others of their gang"
+            c = replace(c, affinity=affinity, anti_affinity=anti, unmodelled=(*c.unmodelled, text))
+        found.append(replace(part, role=replace(part.role, constraints=c)))
+    return tuple(found)
 
 
 def _part(pods: Sequence[PodRecord], label: str) -> Part:

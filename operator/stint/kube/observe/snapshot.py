@@ -394,7 +394,7 @@ def _see(
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
         avoid=blame.avoided(resource, now),
-        pods=_their_pods(gang),
+        pods=_their_pods(gang, resource.spec.workers),
         around=around,
         admitted=_as_admitted(resource, gang, now),
     )
@@ -552,11 +552,18 @@ def _as_told(status: Status) -> Spending:
     )
 
 
-def _their_pods(gang: Gang) -> Pods | None:
-    """What is known of pods that somebody else makes; None: they are ours."""
-    theirs = gang.theirs
+def _their_pods(gang: Gang, size: int) -> Pods | None:
+    """What is known of pods that somebody else makes; None: they are ours.
+
+    Of a gang with a place that is what it was placed with, whatever has come beside it since.
+    """
+    theirs, plan = gang.theirs, gang.plan
     if theirs is None:
         return None
+    if gang.state is GangState.PLACED and plan is not None and plan.per_worker is not None:
+        theirs = replace(theirs, per_worker=plan.per_worker, roles=plan.roles)
+    elif sum(r.replicas for r in theirs.roles) >= (len(plan.nodes) if gang.assignment() and plan else size):
+        theirs = replace(theirs, roles=())  # more pods than there should be, which is told
     return Pods(
         per_worker=theirs.per_worker,
         node_selector=dict(theirs.node_selector),
