@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stint.decide import decide
-from stint.model.job import Role
+from stint.model.job import Role, Topology
 from stint.model.market import Taint
 from stint.model.plan import Reason
 from stint.model.resources import Resources
@@ -122,3 +122,20 @@ def test_no_answer_that_overbooks_a_node_with_a_small_pod_is_trusted():
     assert violations(problem, Assignment(choices=(right,))) == []
     for wrong in ((1, 0), (0, 0), (0,)):
         assert violations(problem, Assignment(choices=(replace(right, nodes=wrong),)))
+
+
+def test_of_a_required_topology_the_best_domain_is_told_not_the_sum():
+    offering = an_offering()
+    racks = [a_node(n, offering, used_gpus=2, labels={"rack": n}) for n in "ab"]
+    job = trainer(a_role(gpus=4), topology=Topology(key="rack"), gpus=4)
+    hold = decide(a_situation(jobs=[job], nodes=racks, offerings=[offering])).holds[0]
+    assert "needs 8 A100-80GB within one rack (workers 1 x 4, rollout 1 x 4), 6 free" in hold.message
+
+
+def test_a_role_that_is_short_of_cpu_is_told_so():
+    offering = an_offering()
+    head = a_role("head", per_pod=Resources(gpus=1, cpu=90.0, pods=1))
+    nodes = [a_node("a", offering), a_node("b", offering, used=Resources(gpus=4, cpu=80.0))]
+    job = trainer(head, per_worker=Resources(gpus=8, cpu=60.0, pods=1))
+    hold = decide(a_situation(jobs=[job], nodes=nodes, offerings=[offering])).holds[0]
+    assert "CPU cores for all of it (workers 1 x 8, head 1 x 1)" in hold.message
