@@ -123,8 +123,8 @@ class Scene:
 
     # What Stint sees of it, and does
 
-    def look(self, now: float, *, write: bool = True) -> Observation:
-        """One cycle. `write`: jobs' statuses, too; those of pools are written each time that they change."""
+    def look(self, now: float, *, write: bool = True, tell_pools: bool = True) -> Observation:
+        """One cycle. `write`: statuses of jobs; `tell_pools`: those of pools, as long as they can be written."""
         self.now = now
         for m in self.machines:
             self._tell_gone(m)
@@ -161,7 +161,7 @@ class Scene:
                 }
         for name, pool in self.pools.items():
             found = seen.purchases.get(pool.metadata.name)  # type: ignore[call-overload]
-            if found is not None:
+            if found is not None and tell_pools:
                 status = msgspec.structs.replace(pool.status, orders=list(found.orders), bought=list(found.bought))
                 raw = msgspec.json.encode(msgspec.structs.replace(pool, status=status))
                 self.pools[name] = msgspec.json.decode(raw, type=GPUPool)

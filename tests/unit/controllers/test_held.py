@@ -45,7 +45,8 @@ class TestANodeThatStandsUnused:
             status=type(status)(bought=status.bought),  # its order has been judged
         )
         scene.away(500)
-        scene.look(1022)
+        for now in (522, 900, 1022):
+            scene.look(now)
         assert scene.held_usd() == pytest.approx(1000 * USD_PER_S)
 
     def test_is_the_jobs_until_its_own_gang_is_on_it(self, scene):
@@ -63,6 +64,13 @@ class TestANodeThatStandsUnused:
         scene.look(75)
         scene.away(300)
         scene.look(900)
+        assert scene.booked_usd("big") == pytest.approx(50 * USD_PER_S)
+
+    def test_is_nobodys_then_also_where_its_pool_cannot_be_told(self, scene):
+        scene.look(50)
+        scene.machines[0].pods = [Pod(job="large", gpus=8, bound=60.0, end=70.0)]
+        for now in (65, 75, 100, 200, 900):
+            scene.look(now, tell_pools=False)
         assert scene.booked_usd("big") == pytest.approx(50 * USD_PER_S)
 
     def test_is_paid_for_until_it_is_gone(self, scene):
@@ -83,6 +91,15 @@ class TestANodeThatStandsUnused:
         scene.look(900)
         assert 25 * USD_PER_S < scene.held_usd() <= 40 * USD_PER_S
         assert scene.pools["big"].status.bought == []
+
+    def test_of_a_job_that_failed_while_nobody_looked_costs_no_more_than_was_known(self, scene):
+        scene.look(52)
+        scene.jobs["large"] = 60.0
+        scene.failed |= {"large"}
+        scene.away(500)
+        for now in (502, 600):
+            scene.look(now)
+        assert scene.held_usd() == pytest.approx(30 * USD_PER_S)
 
     def test_that_another_operator_finds_gone_costs_no_more_than_was_known(self, scene):
         scene.look(52)
