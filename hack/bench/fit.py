@@ -382,6 +382,7 @@ class Arena:
             nodes=tuple(self.nodes),
             pods=[p for p in self.pods if not any(k == "job-name" for k, _ in p.labels)],
             jobs=[],
+            plan_key=None,
             **{name: tuple(informer) for name, informer in self.others.items()},
         )
         uid = job.metadata.uid
