@@ -56,9 +56,9 @@ test: check ## everything; the tests on kind where there are root or Docker
 	CLUSTER=embedded $(PY) -m pytest -q tests/e2e
 	@$(PY) -m hack.kind test
 
-crds: setup ## write crds/, the dashboard, the table of rights, the chart's gate and docs/lifecycle.md
+crds: setup ## write crds/, the dashboard, the table of rights, the chart's gate, docs/lifecycle.md and the threat model
 	$(PY) -m hack.gen_crds && $(PY) -m hack.gen_dashboard && $(PY) -m hack.gen_rights && $(PY) -m hack.gen_gate
-	$(PY) -m hack.gen_lifecycle
+	$(PY) -m hack.gen_lifecycle && $(PY) -m hack.gen_threats
 
 chaos: setup ## the operator killed KILLS=1000 times at its writes
 	$(PY) -m hack.faults.chaos --kills $(or $(KILLS),1000)

@@ -271,16 +271,44 @@ def workers(tenant: Tenant, target: Target) -> Check:
         pod["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "4"}}
         tenant.apply(pod)
 
-    def phases() -> list[str]:
-        return [p["status"].get("phase", "") for p in tenant.get("pods")["items"]]
+    def check() -> bool:
+        running = [p["status"].get("phase") for p in tenant.get("pods")["items"]]
+        assert running == ["Running", "Running"], running
+        return True
 
-    def check() -> None:
-        assert phases() == ["Running", "Running"], phases()
-
-    eventually(lambda: phases() == ["Running", "Running"], what="the pods to run")
+    eventually(check, what="the pods to run")
     return check
 
 
+def large_specs(tenant: Tenant, target: Target) -> Check:
+    """Suspended TrainingJobs with half a megabyte each."""
+    for i in range(20):
+        job = training_job(f"large-{i}", target, suspend=True)
+        template = job["spec"].pop("template")
+        template["metadata"] = {"annotations": {f"a{k}": "x" * 50_000 for k in range(10)}}
+        job["spec"]["podTemplate"] = template
+        tenant.apply(job)
+    return tenant.told("TrainingJob", "large-19", "CannotBeRead", "put large data into a ConfigMap")
+
+
+def priority_and_worth(tenant: Tenant, target: Target) -> Check:
+    """A job that is worth everything, with a deadline that it misses unless the node is emptied for it."""
+    objective = {"performance": 1000, "cost": 1000, "usdPerHour": 1e6, "latenessUsdPerHour": 1e6}
+    job = training_job("dear", target, priority=1000, within="70m", objective=objective)
+    job["spec"]["checkpoint"] = {"everyMinutes": 1}
+    tenant.apply(job)
+
+    def check() -> None:
+        found = tenant.status("dear")
+        limits = [c for c in found.get("conditions", []) if c["type"] == "WithinLimits"]
+        assert [c["status"] for c in limits] == ["False"], found.get("message")
+        assert "spec.priority 1000 counts as 100" in limits[0]["message"]
+
+    return check
+
+
+# Those that are aimed at a job of others that runs already.
+ON_RUNNING: Mapping[str, Attack] = {"a job that is worth everything": priority_and_worth}
 NEED_A_CHEAPER_NODE = frozenset({"pods that look like workers"})
 ATTACKS: Mapping[str, Attack] = {
     "pod outside: a number as a key": pod_says(SAID["a number as a key"][0]),
@@ -292,4 +320,5 @@ ATTACKS: Mapping[str, Attack] = {
     "a plan in our name, today": plan_of(8, "2026-12-01T00:00:00Z", owned=True),
     "a plan in our name, of -8 GPUs": plan_of(-8, "2026-12-01T00:00:00Z", owned=True),
     "pods that look like workers": workers,
+    "large specs": large_specs,
 }

@@ -17,6 +17,7 @@ from hack.bench import (
     fit,
     gang,
     gavel,
+    hostile,
     idle,
     informer,
     kind,
@@ -64,6 +65,7 @@ NAMES: Mapping[str, Callable[[argparse.Namespace], Rows]] = {
     "month": month.month,
     "simspeed": month.simspeed,
     "ledger": ledger.rows,
+    "hostile": _without_options(hostile.rows),
 }
 TRACED = ("openb", "eva", "gavel", "month", "simspeed")  # left out of `all` where there are no traces
 

@@ -382,6 +382,7 @@ class Arena:
             nodes=tuple(self.nodes),
             pods=[p for p in self.pods if not any(k == "job-name" for k, _ in p.labels)],
             jobs=[],
+            plan_key=None,
         )
         others: dict[str, Any] = {name: tuple(informer) for name, informer in self.others.items()}
         caches = replace(caches, **others)

@@ -138,6 +138,7 @@ class Status(Camel, kw_only=True):
         datetime | None, doc("Places given until then are taken back, whether their pods are gone yet or not.")
     ] = None
     moved: Annotated[datetime | None, doc("When it was last taken back to run for less money elsewhere.")] = None
+    moved_for: Annotated[str, doc("The job that it made room for then, as namespace/name.", max_length=317)] = ""
     not_before: Annotated[datetime | None, doc("Back-off: it does not compete until then.")] = None
     avoid: Annotated[
         list[str], doc("Names of the nodes in blamed that were avoided when it was written.", max_length=64)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from stint.estimate.runtime import SECONDS_PER_HOUR, hours_between, units_per_hour
 from stint.model.cluster import Node
-from stint.model.job import Binding, Job, held_by_node
+from stint.model.job import Binding, Job, JobId, held_by_node, split_job_id
 from stint.model.market import Offering
 from stint.model.offering import OfferingId
 from stint.model.plan import Stay
@@ -35,6 +35,21 @@ def moves_left(situation: Situation) -> int:
     hour_ago = situation.now - timedelta(hours=1)
     lately = sum(j.moved_at is not None and j.moved_at > hour_ago for j in situation.jobs)
     return situation.settings.moves_per_hour - lately
+
+
+def evictions_across_left(situation: Situation) -> int:
+    """How many more gangs may make room for a job of another namespace within the hour."""
+    hour_ago = situation.now - timedelta(hours=1)
+    lately = sum(
+        j.moved_at is not None and j.moved_at > hour_ago and bool(j.moved_for) and are_apart(j.id, JobId(j.moved_for))
+        for j in situation.jobs
+    )
+    return situation.settings.evictions_across_namespaces_per_hour - lately
+
+
+def are_apart(one: JobId, other: JobId) -> bool:
+    """Whether two jobs are of two namespaces."""
+    return split_job_id(one)[0] != split_job_id(other)[0]
 
 
 def displacements_of(

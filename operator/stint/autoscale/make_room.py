@@ -17,7 +17,14 @@ from datetime import timedelta
 
 import numpy as np
 
-from stint.autoscale.displacement import Displacement, displacements_of, moves_left, tried
+from stint.autoscale.displacement import (
+    Displacement,
+    are_apart,
+    displacements_of,
+    evictions_across_left,
+    moves_left,
+    tried,
+)
 from stint.model.job import Job, JobId, NodeName
 from stint.model.plan import Candidate, Hold, Placement, Plan, Reason, Requeue
 from stint.model.situation import Situation
@@ -47,14 +54,21 @@ def make_room(situation: Situation, plan: Plan, decide: Callable[[Situation], Pl
     movers = displacements_of(situation, plan.stays, settled_after=timedelta(0)) if late else []
     if not movers:
         return None
+    across = evictions_across_left(situation)
     for job in late[:_MOST_LATE]:
+        movable = movers if across > 0 else [m for m in movers if not are_apart(m.job.id, job.id)]
         problem = build_problem(situation, [job])
-        rooms = [r for r in _rooms(problem, movers) if len(r.movers) <= left]
+        rooms = [r for r in _rooms(problem, movable) if len(r.movers) <= left and _apart(r, job) <= across]
         for room in sorted(rooms, key=lambda r: (r.pause_usd, [m.job.id for m in r.movers]))[:_MOST_TRIED]:
             after = decide(tried(situation, [m.again for m in room.movers]))
             if _late_ids(situation, after) < late_ids and _is_worth_it(situation, problem, room, plan, after):
                 return _with(plan, job, room, after)
     return None
+
+
+def _apart(room: _Room, job: Job) -> int:
+    """How many gangs of other namespaces would go."""
+    return sum(are_apart(m.job.id, job.id) for m in room.movers)
 
 
 def _late(situation: Situation, plan: Plan, late: set[JobId]) -> list[Job]:
@@ -160,7 +174,9 @@ def _with(plan: Plan, job: Job, room: _Room, after: Plan) -> Plan:
     placed = next(p for p in after.placements if p.job == job.id)
     nodes = ", ".join(sorted(set(placed.nodes)))
     text = f"makes room on {nodes} for {job.id}, which would otherwise miss its deadline; resumes when there is room"
-    requeues = tuple(Requeue(job=m.job.id, reason=Reason.MAKES_ROOM, message=text) for m in room.movers)
+    requeues = tuple(
+        Requeue(job=m.job.id, reason=Reason.MAKES_ROOM, message=text, made_room_for=job.id) for m in room.movers
+    )
     now = {p.job: p for p in plan.placements if set(p.nodes) & set(placed.nodes)} | {job.id: placed}
     held = tuple(
         Hold(

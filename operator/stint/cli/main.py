@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 
 from stint import __version__
-from stint.api.sharing import fair_share_of, quotas_of
+from stint.api.sharing import fair_share_of, limits_of, quotas_of
 from stint.cli import commands, reconcile, replay, report, simulate, top, whatif
 from stint.controllers.daily_spend import KEEP_DAYS
 from stint.controllers.planner_client import MOST_TIMEOUT_S, TIMEOUT_S
@@ -86,12 +86,23 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--quotas", default="[]", help='JSON: [{"namespace": "ml", "usdPerHour": 100, "gpus": {"H100": 8}}]'
     )
+    run.add_argument(
+        "--limits",
+        default="{}",
+        help='JSON: {"default": {"priority": 100}, "namespaces": {"prod": {"priority": 1000}}}; see the chart',
+    )
     run.add_argument("--fair-share", help='JSON: {"weights": {"ml": 2}, "patienceHours": 24}; without it, no turns')
     run.add_argument(
         "--moves-per-hour",
         type=int,
         default=Settings().moves_per_hour,
         help="running gangs that may be moved to save money, or a job's deadline (default: %(default)s)",
+    )
+    run.add_argument(
+        "--evictions-across-namespaces-per-hour",
+        type=int,
+        default=Settings().evictions_across_namespaces_per_hour,
+        help="of those, gangs that may make room for a job of another namespace (default: %(default)s)",
     )
     run.add_argument(
         "--payback",
@@ -262,6 +273,9 @@ def _run(options: argparse.Namespace) -> int:
         raise StintError("--webhook-port and --webhook-certificates go together: the API server speaks TLS only")
     if options.moves_per_hour < 0:
         raise StintError(f"--moves-per-hour must be 0 or more, not {options.moves_per_hour}")
+    if options.evictions_across_namespaces_per_hour < 0:
+        given = options.evictions_across_namespaces_per_hour
+        raise StintError(f"--evictions-across-namespaces-per-hour must be 0 or more, not {given}")
     if not options.payback >= 1:
         raise StintError(f"--payback must be 1 or more, not {options.payback}: a move would not pay for itself")
     if not 0 <= options.deadline_reserve <= 86_400:
@@ -296,6 +310,7 @@ def _run(options: argparse.Namespace) -> int:
         settings=Settings(
             solver=options.solver,
             moves_per_hour=options.moves_per_hour,
+            evictions_across_namespaces_per_hour=options.evictions_across_namespaces_per_hour,
             payback=options.payback,
             reserve_seconds=options.deadline_reserve,
             node_grace_seconds=options.node_grace,
@@ -303,6 +318,7 @@ def _run(options: argparse.Namespace) -> int:
             quotas=quotas_of(options.quotas, bundled.load()),
             fair_share=fair_share_of(options.fair_share) if options.fair_share else None,
         ),
+        limits=limits_of(options.limits),
     )
     asyncio.run(run(chosen))
     return 0

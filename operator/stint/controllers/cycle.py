@@ -46,6 +46,7 @@ from stint.lifecycle.retries import next_try
 from stint.metrics.exporter import Metrics
 from stint.model.gang import WITHOUT_PLACE, GangState
 from stint.model.job import JobId
+from stint.model.limits import NamespaceLimits
 from stint.model.measured import Measured
 from stint.model.plan import Hold, Placement, Plan, Reason, Requeue
 from stint.model.situation import Settings
@@ -82,6 +83,7 @@ class Cycle:
     recorder: DecisionRecorder | None = None
     trigger: Trigger = field(default_factory=Trigger)
     measured: Callable[[], Measured] = Measured
+    limits: NamespaceLimits = field(default_factory=NamespaceLimits)
     learn: Callable[[Observation], object] = lambda _: None
     last_finished: float = field(default_factory=time.monotonic)
     observation: Observation | None = None
@@ -175,6 +177,7 @@ class Cycle:
             memory=self._memory,
             notes=self.notes(),
             measured=self._measured,
+            limits=self.limits,
         )
         self._memory = with_what_was_seen(self._memory, observation, caches)
         return observation

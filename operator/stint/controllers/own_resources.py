@@ -14,9 +14,11 @@ from stint.api.gpupool import GPUPool
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.kopf_watch import KopfWatch
+from stint.controllers.room import Room
 from stint.controllers.store import Store
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
+from stint.model.limits import NamespaceLimits
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,11 @@ UNWATCHED_S = 2.0  # between lists while kopf does not watch
 class OwnResources:
     """The stores, and what keeps them true."""
 
-    def __init__(self, api: Api, *, identity: str, on_change: Callable[[], None]) -> None:
-        """`on_change` is called when something that people write has changed."""
-        self.trainingjobs: Store[TrainingJob] = Store(TrainingJob)
+    def __init__(
+        self, api: Api, *, identity: str, on_change: Callable[[], None], limits: NamespaceLimits | None = None
+    ) -> None:
+        """`on_change` is called when something that people write has changed; `limits` are for TrainingJobs."""
+        self.trainingjobs: Store[TrainingJob] = Store(TrainingJob, Room(limits or NamespaceLimits()))
         self.gpu_pools: Store[GPUPool] = Store(GPUPool)
         self.price_books: Store[PriceBook] = Store(PriceBook)
         self.stores: Mapping[str, Store[Any]] = {
@@ -87,8 +91,7 @@ class OwnResources:
                     continue
                 self._told_unread[uid] = why
                 about = About(f"{GROUP}/{VERSION}", store.kind.__name__, meta.namespace, meta.name, uid)
-                text = f"Stint cannot read it: {why}; correct that field"
-                await events.tell(about, "CannotBeRead", text, action="Read", warning=True)
+                await events.tell(about, "CannotBeRead", f"Stint does not use it: {why}", action="Read", warning=True)
         there = {uid for store in self.stores.values() for uid in store.unread}
         self._told_unread = {uid: why for uid, why in self._told_unread.items() if uid in there}
 

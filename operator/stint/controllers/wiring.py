@@ -63,6 +63,7 @@ from stint.kube.wire import WireJob, WireNamespace, WireNode, WirePod, WireServi
 from stint.kube.workloads import WireWorkload, WorkloadRecord, reducer
 from stint.metrics.exporter import Metrics
 from stint.metrics.server import Checks, serve
+from stint.model.limits import NamespaceLimits
 from stint.model.measured import Measured
 from stint.model.situation import Settings
 from stint.workloads.registry import KINDS
@@ -102,6 +103,7 @@ class Options:
     plan_timeout_s: float = TIMEOUT_S
     keep_days: int = KEEP_DAYS  # DailySpends older than that are deleted
     settings: Settings = field(default_factory=Settings)
+    limits: NamespaceLimits = field(default_factory=NamespaceLimits)
 
 
 class Operator:
@@ -112,7 +114,7 @@ class Operator:
         self.api = api
         self.trigger = Trigger()
         self.metrics = Metrics(version=stint.__version__)
-        self.own = OwnResources(api, identity=options.identity, on_change=self.trigger.fire)
+        self.own = OwnResources(api, identity=options.identity, on_change=self.trigger.fire, limits=options.limits)
         self.nodes: Informer[WireNode, NodeRecord] = Informer(
             api, "/api/v1/nodes", WireNode, reduce_node, on_change=self._node_changed, on_gap=self.own.relist
         )
@@ -284,6 +286,7 @@ class Operator:
             may_act=lambda: self.leadership.certain() and self.plan_key.known and self._synced() is None,
             notes=self._notes,
             measured=self._measured,
+            limits=options.limits,
             learn=lambda observation: self.calibrator.learn(observation, self.usage.usage),
             recorder=DecisionRecorder(options.record_dir) if options.record_dir else None,
             trigger=self.trigger,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
@@ -21,6 +22,7 @@ from stint.model.measured import Speed
 
 MOST_RUNS = 20  # of one key
 MOST_KEYS = 500
+MOST_OF_A_NAMESPACE = 50  # keys: one namespace pushes out none of another's before all are full
 ENOUGH_RUNS = 3
 MOST_SPREAD = 0.3  # of the mean, in figures to decide by: what differs more is no family
 # What generators of names append: Jobs of CronJobs, Helm, Argo, dates, numbers, hashes with a digit in them.
@@ -90,9 +92,22 @@ class Book:
         self._summaries.clear()
         others = [r for r in old if r.id != run.id]
         self.runs[key] = (*others, run._replace(watts_per_gpu=watts))[-MOST_RUNS:]
-        while len(self.runs) > MOST_KEYS:
-            del self.runs[next(iter(self.runs))]
+        self._make_room(key.namespace)
         return True
+
+    def _make_room(self, namespace: str) -> None:
+        """The oldest key goes of the namespace that has too many; where all have too many, of the one with most."""
+        counts = Counter(key.namespace for key in self.runs)
+        while counts[namespace] > MOST_OF_A_NAMESPACE:
+            self._drop_oldest(namespace)
+            counts[namespace] -= 1
+        while counts.total() > MOST_KEYS:
+            largest = max(counts, key=lambda n: (counts[n], n))
+            self._drop_oldest(largest)
+            counts[largest] -= 1
+
+    def _drop_oldest(self, namespace: str) -> None:
+        del self.runs[next(key for key in self.runs if key.namespace == namespace)]
 
     def speed(self, key: Key, *, workers: int, exponent: float) -> Speed | None:
         """What a gang of that size does; None: no run of its family is known."""

@@ -221,6 +221,7 @@ class Job:
     refusals: tuple[Refusal, ...] = ()  # offerings that are out for it, while the blame lasts
     no_new: tuple[NoNew, ...] = ()  # offerings of which no node is ordered for it now
     moved_at: datetime | None = None  # for money, the last time
+    moved_for: str = ""  # the job that it made room for then; empty: none
     lacking: str = ""  # what somebody else still has to do before it can be placed; empty: nothing
     read_as: Mapping[str, str] = field(default_factory=dict)  # GPU names as they were written, and the canonical ones
 

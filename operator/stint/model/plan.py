@@ -163,6 +163,7 @@ class Requeue:
     failed_starts: int | None = None  # in a row; None: as many as before
     not_before: datetime | None = None  # back-off; None: it competes again at once
     admitted: Admitted | None = None  # what its pods turned out to ask for; None: nothing new
+    made_room_for: JobId | None = None  # what it leaves for; None: no other job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class Settings:
     start_seconds: float = 30.0  # pods let go until they work, images and all
     reserve_seconds: float = 300.0  # before a deadline, for nodes and gangs that come or end later than is foreseen
     moves_per_hour: int = 0  # gangs that run and may be moved to save money
+    evictions_across_namespaces_per_hour: int = 0  # of those, gangs that may make room for another namespace's job
     payback: float = 1.5  # what a move must save, over what it costs
     max_unused_usd_per_hour: float | None = None  # of bought nodes that are empty or on order; None: no limit
     node_grace_seconds: float = 60.0  # on the wall: a running gang keeps a node that is not ready for so long

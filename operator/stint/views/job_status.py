@@ -324,6 +324,11 @@ def _conditions(status: Status, seen: Seen, outcome: Outcome, context: Context) 
             facts["FullyModelled"] = ("False", "NotModelled", text)
         elif "FullyModelled" in old:
             facts["FullyModelled"] = ("True", "FullyModelled", "")
+        if seen.capped:
+            text = f"{'; '.join(seen.capped)}: the most that counts of namespace {seen.resource.metadata.namespace}"
+            facts["WithinLimits"] = ("False", "Capped", f"{text}; ask whoever runs Stint for more (chart value limits)")
+        elif "WithinLimits" in old:
+            facts["WithinLimits"] = ("True", "WithinLimits", "")
         if context.hindrance:
             facts["Actionable"] = ("False", "MissingRights", context.hindrance)
         elif "Actionable" in old:

@@ -37,7 +37,7 @@ def requeued(seen: Seen, requeue: Requeue, now: datetime, *, ended: datetime | N
         status = _blaming(status, seen, requeue, now)
     if requeue.reason in MOVES:
         # It may start at once, and comes back to none of these nodes as long as blame lasts.
-        return msgspec.structs.replace(status, moved=now, not_before=now)
+        return msgspec.structs.replace(status, moved=now, moved_for=requeue.made_room_for or "", not_before=now)
     if requeue.admitted is not None:
         requests = requeue.admitted.requests
         found = AdmittedStatus(

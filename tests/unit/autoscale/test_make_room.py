@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from stint.decide import decide
-from stint.model.job import Checkpoint, Job, Objective
+from stint.model.job import Checkpoint, Job, Objective, job_id
 from stint.model.plan import Reason
 from stint.model.situation import Settings, Situation
 from stint.placement.greedy import Greedy
@@ -161,3 +161,28 @@ def test_who_would_start_now_in_the_room_that_is_made_waits_too():
         "team/urgent": Reason.MAKES_ROOM,
     }
     assert plan.placements == ()
+
+
+def of_another_namespace(job: Job) -> Job:
+    return replace(job, id=job_id("other", job.id.partition("/")[2]))
+
+
+def across(*jobs: Job, budget: int) -> list[str]:
+    situation = full(*jobs)
+    settings = replace(situation.settings, evictions_across_namespaces_per_hour=budget)
+    requeues = decide(replace(situation, settings=settings)).requeues
+    assert all(r.made_room_for == "other/urgent" for r in requeues)
+    return [r.job for r in requeues]
+
+
+def test_gangs_of_another_namespace_leave_only_within_a_budget_of_its_own():
+    jobs = running("patient", NODES[0]), running("late", NODES[1], deadline_hours=20.5)
+    dear = of_another_namespace(urgent(objective=Objective(lateness_usd_per_hour=1e6)))
+    assert across(*jobs, dear, budget=0) == []
+    assert across(*jobs, dear, budget=1) == ["team/patient"]
+    before = replace(
+        running("gone", NODES[1]), assignment=None, moved_at=NOW - timedelta(minutes=30), moved_for="other/urgent"
+    )
+    assert across(*jobs, before, dear, budget=1) == []
+    own = replace(before, moved_for="team/urgent")
+    assert across(*jobs, own, dear, budget=1) == ["team/patient"]

@@ -15,11 +15,12 @@ from cryptography import x509
 
 from hack import build, gen_crds, gen_dashboard
 from stint.accelerators import registry
-from stint.api.sharing import fair_share_of, quotas_of
+from stint.api.sharing import fair_share_of, limits_of, quotas_of
 from stint.cli.main import parser
 from stint.controllers.planner_client import MOST_TIMEOUT_S, TIMEOUT_S
 from stint.feeds import bundled
 from stint.feeds.promql import Access
+from stint.model.limits import Limits
 from stint.model.situation import FairShare, Quota, Settings
 from stint.placement.solvers import SOLVERS
 
@@ -310,6 +311,8 @@ def test_quotas_shares_and_moves_reach_the_program_as_it_reads_them(helm):
         "fairShare.enabled=true",
         "fairShare.weights.driving=2",
         "moves.perHour=6",
+        "moves.acrossNamespacesPerHour=2",
+        "limits.namespaces.prod.priority=1000",
     )
     (deployment,) = [d for d in _template(helm, *sets) if d["kind"] == "Deployment"]
     options = parser().parse_args(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
@@ -317,6 +320,10 @@ def test_quotas_shares_and_moves_reach_the_program_as_it_reads_them(helm):
     assert quota == Quota(namespace="imaging", usd_per_hour=120.0, gpus={"H100-SXM": 16})
     assert fair_share_of(options.fair_share) == FairShare(weights={"driving": 2.0}, patience_hours=24.0)
     assert (options.moves_per_hour, options.payback, options.deadline_reserve) == (6, 1.5, 300)
+    assert options.evictions_across_namespaces_per_hour == 2
+    limits = limits_of(options.limits)
+    assert limits.default == Limits()
+    assert limits.namespaces == {"prod": Limits(priority=1000)}
 
 
 def test_the_gate_knows_every_vendors_resource(helm):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stint.estimate.calibration import MOST_KEYS, MOST_RUNS, Book, Key, Run, family_of, with_speeds
+from stint.estimate.calibration import MOST_KEYS, MOST_OF_A_NAMESPACE, MOST_RUNS, Book, Key, Run, family_of, with_speeds
 from stint.model.measured import Speed
 from stint.testing.builders import a_job
 
@@ -96,3 +96,24 @@ def test_measured_speeds_replace_stated_ones_where_they_are_trusted_and_add_no_m
     }
     assert with_speeds(job, speeds).work.units_per_second == {"A100-80GB": 3.2, "H100": 9.0}
     assert with_speeds(job, {}) is job
+
+
+def test_a_namespace_pushes_out_no_figures_of_another():
+    book, mine = Book(), Key("team", "llama", "step", "H100-SXM")
+    book.note(mine, Run("r", 1.0))
+    for i in range(3 * MOST_KEYS):
+        book.note(Key("crowd", f"family-{i}", "step", "H100-SXM"), Run("r", 1.0))
+    assert mine in book.runs
+    assert sum(key.namespace == "crowd" for key in book.runs) == MOST_OF_A_NAMESPACE
+    assert Key("crowd", f"family-{3 * MOST_KEYS - 1}", "step", "H100-SXM") in book.runs
+
+
+def test_where_all_namespaces_together_have_too_many_the_largest_gives_way():
+    book = Book()
+    small = Key("small", "only", "step", "H100-SXM")
+    book.note(small, Run("r", 1.0))
+    for n in range(MOST_KEYS // MOST_OF_A_NAMESPACE + 1):
+        for i in range(MOST_OF_A_NAMESPACE):
+            book.note(Key(f"n{n}", f"family-{i}", "step", "H100-SXM"), Run("r", 1.0))
+    assert len(book.runs) == MOST_KEYS
+    assert small in book.runs

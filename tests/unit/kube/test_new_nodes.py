@@ -124,6 +124,11 @@ def test_daemon_sets_that_will_run_there_are_taken_off():
     assert offering.new_node.pods == 108
 
 
+def test_a_daemon_set_that_fits_on_no_node_takes_nothing_of_it():
+    alone, beside = the_offering(look(daemon_sets=[daemons("2")])), [daemons("1000"), daemons("2"), daemons("95")]
+    assert the_offering(look(daemon_sets=beside)).new_node == alone.new_node
+
+
 def test_daemon_sets_that_will_not_run_there_are_not():
     elsewhere = daemons(selector={"pool": "q"})
     shy = daemons(tolerations=())

@@ -62,6 +62,7 @@ class Known:
     not_before: datetime | None = None
     avoid: tuple[NodeName, ...] = ()
     moved_at: datetime | None = None
+    moved_for: str = ""
     pods: Pods | None = None  # None: they are made from the job's own template
     around: Surroundings = field(default_factory=Surroundings)
     admitted: Admitted | None = None  # what admission made of its pods; None: nothing else than the template says
@@ -170,6 +171,7 @@ def to_job(resource: TrainingJob, catalogue: Catalogue, known: Known, *, created
         not_before=known.not_before,
         avoid=known.avoid,
         moved_at=known.moved_at,
+        moved_for=known.moved_for,
         lacking=pods.lacking
         or next((c.lacking for c in claims if c.lacking), "")
         or _shared(pods, claims, spec.workers),

@@ -143,10 +143,13 @@ def _beside_daemons(offering: Offering, daemon_sets: Sequence[DaemonSetRecord]) 
     mine = [d.requests for d in daemon_sets if _runs_there(d, offering)]
     if not mine:
         return offering
+    whole = offering.new_node
     total = Resources()
-    for asked in mine:
-        total += asked
-    return replace(offering, room_on_new=offering.new_node.less(total))
+    # One that does not fit beside the smaller ones will not run there, so that it takes nothing.
+    for asked in sorted(mine, key=lambda r: (r.share_of(whole), r.as_row())):
+        if fit.workers_per_node(total + asked, whole):
+            total += asked
+    return replace(offering, room_on_new=whole.less(total))
 
 
 def _runs_there(daemons: DaemonSetRecord, offering: Offering) -> bool:

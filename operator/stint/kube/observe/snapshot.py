@@ -48,10 +48,12 @@ from stint.kube.records import (
 from stint.kube.workloads import WorkloadRecord
 from stint.lifecycle import idle as idle_rules
 from stint.lifecycle.admitted import otherwise
+from stint.lifecycle.limits import exceeded, within
 from stint.lifecycle.retries import gives_up
 from stint.model.cluster import Node
 from stint.model.gang import Admitted, GangFacts, GangState, Idle
 from stint.model.job import ENDED, Job, JobId, NodeName, OnIdle, Phase, job_id
+from stint.model.limits import NamespaceLimits
 from stint.model.market import EgressRate, Offering, PoolName
 from stint.model.measured import Measured, Speed
 from stint.model.resources import Resources
@@ -89,6 +91,7 @@ class Seen:
     facts: GangFacts | None = None  # of its gang, for `decide`; None: it has ended, or its spec is unusable
     idle: Idleness = field(default_factory=Idleness)
     idle_held: bool = False  # taken back as idle, and not edited since
+    capped: tuple[str, ...] = ()  # what of its spec counts less than it says, by its namespace's limits
 
     @property
     def spent_usd(self) -> float:
@@ -150,6 +153,7 @@ def observe(
     memory: Memory | None = None,
     notes: tuple[str, ...] = (),
     measured: Measured | None = None,
+    limits: NamespaceLimits | None = None,
 ) -> Observation:
     """Pure: the same caches at the same time give the same observation.
 
@@ -158,7 +162,9 @@ def observe(
         empty_since: since when each node has had no GPU pod, by name.
         memory: what earlier observations leave to this one; None: there were none.
         measured: what Prometheus and earlier runs say; None: nothing.
+        limits: what each namespace may ask for; None: as much as by default.
     """
+    limits = limits or NamespaceLimits()
     measured, memory = measured or Measured(), memory or Memory()
     books = read_books(caches.price_books)
     catalogue = with_own_models(books.on_top_of(catalogue), caches.nodes, caches.gpu_pools)
@@ -189,7 +195,7 @@ def observe(
         key = job_id(resource.metadata.namespace, resource.metadata.name)
         around = surroundings(resource.metadata.namespace)
         alone = _see_alone(resource, gangs[key], catalogue, created[resource.metadata.uid], now, measured, around)
-        seen[key] = _with_times(alone, settings, memory, now)
+        seen[key] = _with_times(_limited(alone, limits), settings, memory, now)
     there = {key: s.job for key, s in seen.items() if s.job is not None}
     members = members_of({key: each.pods for key, each in gangs.items()})
     neighbours = neighbours_of(caches.pods, caches.nodes, there, members)
@@ -391,6 +397,7 @@ def _see(
         assignment=gang.assignment(),
         units_done=status.progress.units_done,
         moved_at=status.moved,
+        moved_for=status.moved_for,
         spent_usd=seen.spent_usd,
         not_before=_not_before(gang, status.not_before, now),
         avoid=blame.avoided(resource, now),
@@ -432,6 +439,14 @@ def _see(
     facts = _facts(resource, gang, job, done, idle, held=held)
     shown = Idleness(idle.since, idle_rules.due(facts, now), idle_rules.cost_usd(facts, now)) if idle else Idleness()
     return replace(seen, job=job, progress=done, told=told, facts=facts, idle=shown, idle_held=held)
+
+
+def _limited(seen: Seen, limits: NamespaceLimits) -> Seen:
+    """With no more say against others than its namespace has."""
+    mine = limits.of(seen.resource.metadata.namespace)
+    if seen.job is None:
+        return seen
+    return replace(seen, job=within(seen.job, mine), capped=exceeded(seen.job, mine))
 
 
 def _with_times(seen: Seen, settings: Settings, memory: Memory, now: datetime) -> Seen:
