@@ -132,7 +132,7 @@ anything = st.recursive(
 resources = st.dictionaries(
     st.sampled_from(["nvidia.com/gpu", "cpu", "memory", "rdma/hca", "pods", "x"]), quantities, max_size=3
 )
-names = st.sampled_from(["mine", "train", "next", "x-0", "x"])
+names = st.sampled_from(["mine", "train", "next", "x-0", "x"]) | st.integers(0, 99).map(lambda n: f"x-{n}")
 uids = st.sampled_from(["u-mine", "u-train", "u-next", "u-x"])
 dates = st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-23T11:00:00Z"])
 
@@ -296,7 +296,12 @@ class Tried:
     labelled: bool = True  # his namespace, by an administrator
 
     def __len__(self) -> int:
-        return sum(map(len, (self.pods, self.jobs, self.workloads, self.trainingjobs, self.surroundings)))
+        """Objects; one that has the name of an earlier one of its kind takes its place."""
+        plain = {
+            (i, b["metadata"]["name"]) for i, some in enumerate((self.pods, self.jobs, self.trainingjobs)) for b in some
+        }
+        kinds = {(k, b["metadata"]["name"]) for k, b in (*self.workloads, *self.surroundings)}
+        return len(plain) + len(kinds)
 
 
 def tries(most: int) -> st.SearchStrategy[Tried]:

@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from hack.cluster import Cluster, eventually
@@ -205,6 +206,13 @@ def endless_grace(tenant: Tenant, target: Target) -> Check:
 # -- Jobs and plans in Stint's name
 
 
+NOWHERE = Target("", {"test": "nowhere"})  # for a job that gets no place by right
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
 def _plan(*nodes: str, gpus: int = 8, since: str = "9999-12-31T23:59:59Z") -> str:
     asked = {"gpus": gpus, "cpu": gpus, "memory_gib": gpus, "pods": 1}
     note = {
@@ -238,7 +246,7 @@ def plan_of(gpus: int, since: str, *, owned: bool) -> Attack:
     """A Job that carries a plan for the target's node, beside a TrainingJob of that name, or as if that had made it."""
 
     def attack(tenant: Tenant, target: Target) -> Check:
-        tenant.apply(training_job("mine", target, suspend=True))
+        tenant.apply(training_job("mine", NOWHERE))
         uid = tenant.get("tj", "mine")["metadata"]["uid"]
         own = {
             "apiVersion": "stint.dev/v1alpha1",
@@ -248,11 +256,11 @@ def plan_of(gpus: int, since: str, *, owned: bool) -> Attack:
             "controller": True,
         }
         owners = {"ownerReferences": [own]} if owned else {}
-        tenant.apply(_job("mine", _plan(target.node, gpus=gpus, since=since), **owners))
+        tenant.apply(_job("mine", _plan(target.node, gpus=gpus, since=since or _now()), **owners))
 
         def check() -> None:
             phase = tenant.status("mine").get("phase")
-            assert phase == "Suspended", phase
+            assert phase == "Queued", phase
 
         return check
 
@@ -261,7 +269,10 @@ def plan_of(gpus: int, since: str, *, owned: bool) -> Attack:
 
 def workers(tenant: Tenant, target: Target) -> Check:
     """Pods that look like workers of his TrainingJob, on a node that they fill."""
-    tenant.apply(training_job("mine", target, suspend=True))
+    tenant.apply(training_job("mine", NOWHERE))
+    uid = tenant.get("tj", "mine")["metadata"]["uid"]
+    who = {"apiVersion": "stint.dev/v1alpha1", "kind": "TrainingJob", "name": "mine", "uid": uid, "controller": True}
+    tenant.apply(_job("mine", _plan(target.cheaper, gpus=0, since=_now()), ownerReferences=[who]))
     for i in range(2):
         pod = gated_pod(
             f"mine-{i}", target, labels={}, annotations={"batch.kubernetes.io/job-completion-index": str(i)}
@@ -317,8 +328,8 @@ ATTACKS: Mapping[str, Attack] = {
     "a plan without an owner, in 9999": plan_of(8, "9999-12-31T23:59:59Z", owned=False),
     "a plan in our name, in 9999": plan_of(8, "9999-12-31T23:59:59Z", owned=True),
     "a plan in our name, in 1": plan_of(8, "0001-01-01T00:00:00+14:00", owned=True),
-    "a plan in our name, today": plan_of(8, "2026-12-01T00:00:00Z", owned=True),
-    "a plan in our name, of -8 GPUs": plan_of(-8, "2026-12-01T00:00:00Z", owned=True),
+    "a plan in our name, today": plan_of(8, "", owned=True),
+    "a plan in our name, of -8 GPUs": plan_of(-8, "", owned=True),
     "pods that look like workers": workers,
     "large specs": large_specs,
 }

@@ -287,6 +287,7 @@ class Operator:
             complete=done,
             deleting=False,
             ended=_time(max(w.end for w in run.workers)) if done else None,
+            owner=work.name,
         )
 
     def _pod(self, work: Work, run: Run, w: Worker, heard: float) -> PodRecord:

@@ -13,7 +13,7 @@ class Limits:
     priority: int = 100  # a higher one counts as this
     lateness_usd_per_hour: float = 1_000.0  # and so does a higher worth of not being late
     usd_per_hour: float = 1_000.0  # and of finishing an hour sooner
-    training_jobs: int = 1_000  # that have not ended; more are not read
+    training_jobs: int = 5_000  # that have not ended; more are not read
     spec_bytes: int = 65_536  # of each TrainingJob, as JSON; a larger one is not read
     total_bytes: int = 2**25  # of all its TrainingJobs
 

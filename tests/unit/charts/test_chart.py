@@ -334,3 +334,18 @@ def test_the_gate_knows_every_vendors_resource(helm):
     ]
     (asks,) = [c["expression"] for c in policy["spec"]["matchConditions"] if c["name"] == "asks-for-gpus"]
     assert json.dumps(list(registry.RESOURCES), separators=(",", ":")) in asks
+
+
+def test_the_network_policy_lets_in_and_out_by_label_and_destination(helm):
+    rules = _one(_template(helm, "networkPolicy.enabled=true"), "NetworkPolicy")["spec"]
+    metrics = [r for r in rules["ingress"] if {"port": "metrics"} in r["ports"]]
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert metrics == [{"ports": [{"port": "metrics"}], "from": [monitoring]}]
+    dns, rest = rules["egress"]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}} in dns["to"]
+    assert [p["port"] for p in rest["ports"]] == [443, 6443, 9090]
+    assert "to" not in rest
+    narrow = ("networkPolicy.egressTo[0].ipBlock.cidr=10.0.0.1/32", "networkPolicy.metricsFrom=null")
+    rules = _one(_template(helm, "networkPolicy.enabled=true", *narrow), "NetworkPolicy")["spec"]
+    assert rules["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.1/32"}}]
+    assert not any({"port": "metrics"} in r["ports"] for r in rules["ingress"])
