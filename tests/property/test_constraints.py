@@ -157,8 +157,9 @@ def broken(situation, plan) -> list[str]:
             if not picks(s.selector, dict(c.labels)):
                 continue
             level = Counter()
-            for node, ns, labels, _, _, _ in pods:
-                if ns == c.namespace and picks(s.selector, labels) and s.topology_key in nodes[node].labels:
+            for node, ns, labels, _, _, owner in pods:
+                there = owner in ("", p.job)  # a gang that is placed after this one may well make it uneven
+                if there and ns == c.namespace and picks(s.selector, labels) and s.topology_key in nodes[node].labels:
                     level[nodes[node].labels[s.topology_key]] += 1
             mine = {nodes[n].labels.get(s.topology_key) for n in count}
             if None in mine:
