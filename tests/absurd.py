@@ -424,7 +424,9 @@ JOBS: dict[str, Case] = {
     "raw-label-64": Case(_raw({"labels": {"a": "b" * 64}}), REFUSED_LATER, ("template.labels", "63")),
     "raw-no-image": Case(_raw(containers=[{"name": "a"}]), REFUSED_LATER, ("containers[0].image", "Required value")),
     "raw-huge-annotation": Case(
-        _raw({"annotations": {"a": "v" * 300_000}}), REFUSED_LATER, ("template.annotations", "262144")
+        _raw({"annotations": {"a": "v" * 300_000}}),
+        INVALID,
+        ("CannotBeRead", "spec: 300", "put large data into a ConfigMap"),
     ),
 }
 

@@ -70,7 +70,7 @@ def test_each_is_refused_or_told_and_a_good_job_runs_beside_them(world, shared_o
     for job in json.loads(world.kubectl("get", "tj", "-o", "json"))["items"]:
         status = job["status"]
         if status["phase"] == "Invalid":
-            assert status["message"].startswith(("spec.", "metadata.")), status
+            assert status["message"].startswith(("spec.", "spec: ", "metadata.")), status
             assert status["message"].count(": ") >= 2, "field, value and remedy"
         elif job["metadata"]["name"] != "job":
             # Some are legal after all: one that lost its nodeSelector may even run.

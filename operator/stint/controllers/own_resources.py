@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from stint.api.gpupool import GPUPool
+from stint.api.meta import Meta, condition
 from stint.api.pricebook import PriceBook
 from stint.api.trainingjob import TrainingJob
 from stint.controllers.kopf_watch import KopfWatch
@@ -18,9 +21,12 @@ from stint.controllers.room import Room
 from stint.controllers.store import Store
 from stint.kube.client.api import Api, ApiError
 from stint.kube.client.events import About, Recorder
+from stint.model.job import Phase
 from stint.model.limits import NamespaceLimits
 
 log = logging.getLogger(__name__)
+
+_MOST_TEXT = 4000  # of a condition
 
 GROUP, VERSION = "stint.dev", "v1alpha1"
 RELIST_EVERY_S = 60.0
@@ -91,9 +97,28 @@ class OwnResources:
                     continue
                 self._told_unread[uid] = why
                 about = About(f"{GROUP}/{VERSION}", store.kind.__name__, meta.namespace, meta.name, uid)
-                await events.tell(about, "CannotBeRead", f"Stint does not use it: {why}", action="Read", warning=True)
+                text = f"Stint does not use it: {why}"
+                if store is self.trainingjobs and uid not in store.items:  # as it was before, it counts on
+                    await self._tell_in_status(meta, why)
+                await events.tell(about, "CannotBeRead", text, action="Read", warning=True)
         there = {uid for store in self.stores.values() for uid in store.unread}
         self._told_unread = {uid: why for uid, why in self._told_unread.items() if uid in there}
+
+    async def _tell_in_status(self, meta: Meta, text: str) -> None:
+        """Merged into its status: what it has spent stays there, for when it can be read again."""
+        fact = ("False", "CannotBeRead", text[:_MOST_TEXT])
+        said = condition((), "Admitted", fact, now=datetime.now(UTC), generation=meta.generation)
+        status = {
+            "phase": Phase.INVALID.value,
+            "reason": fact[1],
+            "message": fact[2],
+            "conditions": [msgspec.to_builtins(said)],
+        }
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{meta.namespace}/trainingjobs/{meta.name}/status"
+        try:
+            await self._api.patch(path, {"metadata": {"uid": meta.uid}, "status": status})
+        except ApiError as error:  # it has an event, too, and may be gone by now
+            log.warning("TrainingJob %s/%s was not told in its status: %s", meta.namespace, meta.name, error)
 
     async def _list(self, plural: str, store: Store[Any]) -> None:
         there: set[str] = set()

@@ -35,19 +35,19 @@ class Room:
         mine, before = self.limits.of(namespace), self._taken.get(uid)
         if size > mine.spec_bytes and not runs:
             return (
-                f"spec has {size} bytes, and may have {mine.spec_bytes} in namespace {namespace}; put large data into "
-                "a ConfigMap and mount that"
+                f"spec: {size} bytes: may have {mine.spec_bytes} in namespace {namespace}; put large data into a "
+                "ConfigMap and mount that"
             )
         others = self._bytes[namespace] - (before.bytes if before else 0)
         if others + size > mine.total_bytes:
             return (
-                f"the TrainingJobs of namespace {namespace} have {others} bytes, and with this one would have more "
-                f"than {mine.total_bytes}; delete those that have ended"
+                f"metadata.namespace: {namespace}: its TrainingJobs have {others} bytes, and with this one would have "
+                f"more than {mine.total_bytes}; delete those that have ended"
             )
         competing = self._open[namespace] - (before.open if before else 0)
         if not ended and competing >= mine.training_jobs:
             return (
-                f"namespace {namespace} has {competing} TrainingJobs that have not ended, and may have "
+                f"metadata.namespace: {namespace}: has {competing} TrainingJobs that have not ended, and may have "
                 f"{mine.training_jobs}; wait for some to end, or delete some"
             )
         return ""

@@ -118,7 +118,7 @@ def _weigh(body: object) -> tuple[int, str]:
 
 def _brief(head: Meta) -> Meta:
     """Without what people write, which may be long."""
-    return Meta(name=head.name, namespace=head.namespace, uid=head.uid)
+    return Meta(name=head.name, namespace=head.namespace, uid=head.uid, generation=head.generation)
 
 
 def _wish(item: object) -> tuple[object, object, object]:

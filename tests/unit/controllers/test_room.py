@@ -33,7 +33,7 @@ def test_a_spec_that_is_too_large_is_not_kept_and_told():
     store = a_store()
     assert not store.put(body("a", words=5_000))
     assert store.items == {}
-    assert "bytes, and may have 2000 in namespace team; put large data into a ConfigMap" in why(store, "a")
+    assert "bytes: may have 2000 in namespace team; put large data into a ConfigMap" in why(store, "a")
     assert store.put(body("a", version=2))
     assert store.unread == {}
     assert store.put(body("b", namespace="big", words=5_000))
@@ -58,7 +58,7 @@ def test_a_namespace_has_so_many_that_have_not_ended_and_no_other_one_is_hurt():
     for uid, phase in (("a", ""), ("b", "Queued"), ("done", "Succeeded")):
         assert store.put(body(uid, phase=phase))
     assert not store.put(body("c"))
-    assert "namespace team has 2 TrainingJobs that have not ended, and may have 2" in why(store, "c")
+    assert "metadata.namespace: team: has 2 TrainingJobs that have not ended, and may have 2" in why(store, "c")
     assert store.put(body("x", namespace="other"))
     store.put(body("a", phase="Running", version=2))
     assert store.items["a"].status.phase == "Running", "what is there may go on"

@@ -119,6 +119,34 @@ class Notes(Recorder):
         self.told.append((about.name, reason, note))
 
 
+class Statuses:
+    """What is written into statuses."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, dict[str, Any]]] = []
+
+    async def patch(self, path: str, body: dict[str, Any]) -> None:
+        self.written.append((path, body))
+
+
+async def test_a_job_that_could_never_be_read_says_so_in_its_status_and_conditions():
+    body = msgspec.to_builtins(a_resource())
+    store = Store(TrainingJob)
+    store.put({**body, "spec": {**body["spec"], "workers": "x"}})
+    own, statuses = OwnResources.__new__(OwnResources), Statuses()
+    own.stores, own.trainingjobs, own._told_unread = {"trainingjobs": store}, store, {}
+    own._api = statuses
+    await own.tell_unread(Notes())
+    await own.tell_unread(Notes())
+    ((path, told),) = statuses.written
+    assert path.endswith("/namespaces/team/trainingjobs/unet/status")
+    assert told["metadata"] == {"uid": "u"}
+    assert (told["status"]["phase"], told["status"]["reason"]) == ("Invalid", "CannotBeRead")
+    (said,) = told["status"]["conditions"]
+    assert (said["type"], said["status"]) == ("Admitted", "False")
+    assert "$.spec.workers" in said["message"]
+
+
 async def test_an_object_of_ours_that_cannot_be_read_is_told_once_until_it_is_mended():
     body = msgspec.to_builtins(a_resource())
     store = Store(TrainingJob)
@@ -131,7 +159,7 @@ async def test_an_object_of_ours_that_cannot_be_read_is_told_once_until_it_is_me
     store.put(broken)
     assert store.items["u"].spec.workers == 2
     own, notes = OwnResources.__new__(OwnResources), Notes()
-    own.stores, own._told_unread = {"trainingjobs": store}, {}
+    own.stores, own.trainingjobs, own._told_unread = {"trainingjobs": store}, store, {}
     await own.tell_unread(notes)
     await own.tell_unread(notes)
     ((name, reason, note),) = notes.told
