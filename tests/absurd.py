@@ -196,6 +196,7 @@ BY_HAND: tuple[dict[str, Any], ...] = (
 REFUSED = "refused"  # by the API server, when it is written
 INVALID = "invalid"  # taken, and told so in status; it never reaches a decision
 REFUSED_LATER = "refused later"  # what only the API server can judge: it refuses the batch Job, and that is told
+TOO_LARGE = "told that it is larger than a namespace may have"
 WAITS = "waits"  # legal, and told why nothing can be had for it
 RUNS = "runs"  # legal and harmless after all
 
@@ -425,7 +426,7 @@ JOBS: dict[str, Case] = {
     "raw-no-image": Case(_raw(containers=[{"name": "a"}]), REFUSED_LATER, ("containers[0].image", "Required value")),
     "raw-huge-annotation": Case(
         _raw({"annotations": {"a": "v" * 300_000}}),
-        INVALID,
+        TOO_LARGE,
         ("CannotBeRead", "spec: 300", "put large data into a ConfigMap"),
     ),
 }

@@ -190,6 +190,7 @@ def test_each_absurd_job_made_by_hand_meets_its_fate_and_a_good_one_runs_beside_
     world.until("Running", "good", timeout=60)
     phases = {
         absurd.INVALID: ("Invalid",),
+        absurd.TOO_LARGE: ("Invalid",),
         absurd.REFUSED_LATER: ("Queued",),
         absurd.WAITS: ("Queued",),
         absurd.RUNS: ("Running",),

@@ -113,7 +113,7 @@ def test_a_job_that_cannot_be_had_is_legal_and_told_why_it_waits(name):
         assert words in f"{status.reason}: {status.message}"
 
 
-@pytest.mark.parametrize("name", taken(absurd.JOBS, absurd.RUNS, absurd.REFUSED_LATER))
+@pytest.mark.parametrize("name", taken(absurd.JOBS, absurd.RUNS, absurd.REFUSED_LATER, absurd.TOO_LARGE))
 def test_a_job_that_is_only_odd_gets_its_place_and_its_pods_are_made(name):
     odd = typed(absurd.hand_made(name, "team", {}))
     assert odd is not None
